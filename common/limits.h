@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Everything that another party can grow has its limit here. Sizes in bytes unless named otherwise. */
+
+/* Control socket (daemon/control): what a client may hold. */
+#define LIMIT_FRAME_BYTES     (64u * 1024u) /* one call from a client, NUL included */
+#define LIMIT_JSON_DEPTH      32u           /* nesting of one call */
+#define LIMIT_CLIENTS         64u           /* connections in all */
+#define LIMIT_CLIENTS_PER_UID 16u           /* connections of one uid (SO_PEERCRED); root has all */
+#define LIMIT_OUTPUT_BYTES                                                                         \
+	(1024u * 1024u)                 /* queued to one client; a page waits below, Follow drops */
+#define LIMIT_CALLS_PER_TURN 16u        /* pipelined calls of one client served in one loop turn */
+#define LIMIT_PAGE_ROWS      256u       /* rows in one reply */
+#define LIMIT_CLAIMS         100000000u /* rows a client may ask for with `limit` */
+#define LIMIT_FILTER_PORTS   64u        /* ports in one filter */
+#define LIMIT_QUERY_USEC     (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
+#define LIMIT_STALLED_USEC   (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
+#define LIMIT_SYNC_USEC      (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
+
+/* Client: what a daemon may send us. */
+#define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
+
+/* Sighting stream (common/stream). */
+#define LIMIT_RECORD_BYTES (64u * 1024u) /* one record, header included */
+#define LIMIT_STRING_BYTES 4096u /* one string in a record, after escaping: cut, never refused */
+#define LIMIT_HOLDERS      16u   /* holders kept per claim beside its opener; the rest is counted */
+#define LIMIT_STREAM_BACKLOG                                                                       \
+	(16u * 1024u * 1024u) /* unsent from capture to ledger; past it: gap and resync */
+
+/* Attribution (daemon/capture/procfs). */
+#define LIMIT_PROC_USEC     (200u * 1000u) /* CPU time of one attribution walk */
+#define LIMIT_PROCESS_CACHE 16384u         /* processes remembered */
+#define LIMIT_CGROUP_CACHE  4096u          /* units remembered by cgroup */
+
+/* Store (daemon/ledger). */
+#define LIMIT_PENDING_CLAIMS 65536u /* closed claims that wait in memory while the disk refuses */
+#define LIMIT_SEGMENT_ROWS   16384u /* closed claims per sealed segment */
+
+/* Supervision (daemon/supervise). */
+#define LIMIT_RESTARTS 5u /* of one child ... */
+#define LIMIT_RESTARTS_USEC                                                                        \
+	(60u * 1000u * 1000u) /* ... within this time; past it the daemon fails */

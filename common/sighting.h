@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What capture tells the ledger: sightings and the marks between them, as values. common/stream puts them on
+ * the wire. The stream carries changes, not tables. */
+
+#include "common/claim.h"
+
+#define BOOT_ID_BYTES 16
+
+/* First record of a stream: who speaks. */
+struct hello {
+	uint8_t boot_id[BOOT_ID_BYTES]; /* /proc/sys/kernel/random/boot_id, as 16 bytes */
+	struct now at;
+	int32_t capture_pid;
+	char *version; /* of portledger; owned */
+};
+
+/* A list of port ranges, ascending and disjoint, inclusive at both ends, host byte order. */
+struct port_range {
+	uint16_t low, high;
+};
+#define PORT_RANGES_MAX 16
+struct port_ranges {
+	struct port_range range[PORT_RANGES_MAX];
+	uint32_t count;
+};
+
+/* From here on we watch like this: starts a new stretch of coverage. It begins with the first whole sweep
+ * that follows. */
+struct coverage {
+	uint8_t rung;         /* enum source, but never SOURCE_DESTROY etc. that is not attached */
+	usec_t interval_usec; /* between sweeps */
+	struct port_ranges ranges;   /* what is watched */
+	struct port_range ephemeral; /* net.ipv4.ip_local_port_range of the daemon's namespace */
+	uint32_t protocols;          /* bit mask, 1 << enum protocol: what the sweeps cover */
+	bool bound_only;             /* bound-only TCP is seen (kernel 6.8) */
+	bool accepted;               /* accepted connections are recorded */
+	bool foreign_processes; /* processes of other users can be named (capabilities are there) */
+	bool netns_all;         /* every network namespace, or only the daemon's own */
+};
+
+/* A network namespace that sightings name. */
+struct netns {
+	uint64_t cookie; /* SO_NETNS_COOKIE */
+	uint64_t inode;  /* of /proc/PID/ns/net; reused within seconds */
+	char *name;      /* owned; NULL: none known */
+};
+
+/* A process that sightings name by `ref` until `forget`. A ref is never reused within a stream. */
+struct process_entry {
+	uint32_t ref;            /* never 0 */
+	struct process *process; /* one reference */
+};
+
+enum sighting_kind {
+	SIGHTING_PRESENT = 1, /* seen, for the first time or changed: all members hold */
+	SIGHTING_ABSENT =
+		2, /* not seen by a whole sweep, seen by the one before: cookie, at, after */
+	SIGHTING_CLOSED = 3, /* the kernel said that it ended, exactly at `at` */
+};
+
+/*
+ * What one source says of one socket at one moment.
+ * PRESENT: the socket was there at `at`, and was not there (or not so) at `after`.
+ * ABSENT: it was not there at `at`, and still was at `after`. The ledger closes the claim with the next whole
+ * SWEEP that covers its protocol, unless PRESENT comes first.
+ */
+struct sighting {
+	uint8_t kind;   /* enum sighting_kind */
+	uint8_t source; /* enum source */
+	uint8_t protocol, role, attribution;
+	/* only a TIME_WAIT (or FIN_WAIT2) remainder is left: the full socket went */
+	bool time_wait;
+	bool preexisting; /* it was there at the very first sweep */
+	uint64_t cookie, netns;
+	struct endpoint local, remote;
+	usec_t at; /* boottime */
+	/* boottime; USEC_UNSET: `at` is exact. 0 (boot) where nothing better is known */
+	usec_t after;
+	usec_t expires;  /* boottime at which TIME_WAIT would end (idiag_expires); USEC_UNSET */
+	uint32_t opener; /* ref of a process_entry; 0: nothing known */
+	uint32_t holder_count;           /* further holders now, beside the opener */
+	uint32_t holders[LIMIT_HOLDERS]; /* refs */
+	uint32_t holders_dropped;
+};
+
+/* The end of a sweep. */
+struct sweep {
+	uint64_t number;   /* counts from 1 in this stream */
+	usec_t begin, end; /* boottime: nothing read before `begin`, nothing after `end` */
+	struct now now;    /* the two clocks, at the end */
+	/* mask of those whose tables were read whole; 0: aborted, proves nothing */
+	uint32_t protocols;
+	uint32_t sockets;      /* seen in the watched ranges */
+	usec_t cpu_usec;       /* that it took capture */
+	uint32_t unattributed; /* sockets now without a process although one may hold them */
+};
+
+/* Claims may have been missed. */
+struct gap {
+	usec_t from, until; /* boottime */
+	uint64_t lost;      /* how many; UINT64_MAX: cannot be known */
+	char *reason;       /* one of the words of portledger-ledger(7); owned */
+};
+#define LOST_UNKNOWN UINT64_MAX
+
+/* What a process of ours costs. */
+struct cost {
+	int32_t pid;
+	usec_t cpu_usec;    /* user and system, since its start */
+	uint64_t pss_bytes; /* /proc/self/smaps_rollup; 0: not readable */
+};
+
+/* All that was claimed before the question with this number has been sent. */
+struct barrier {
+	uint64_t id;
+	struct cost capture;
+	struct now now;
+};
+
+/* Settings that the ledger needs; sent at start and after a reload. */
+struct settings {
+	usec_t max_age_usec; /* of raw claims */
+	uint64_t max_bytes;  /* of the database */
+};
+
+/* ledger -> control: your question number `id` is answered by what is committed now. Also sent with id 0 when
+ * something was committed while someone follows. */
+struct committed {
+	uint64_t id;
+	uint64_t commit;   /* counts up */
+	usec_t until_wall; /* all up to here is in the database: the end of the last whole sweep */
+	struct cost capture, ledger;
+	uint64_t sweeps, sweep_cpu_usec, open_claims, recorded, lost, gaps, unattributed,
+		found_only_by_sweep;
+	struct coverage coverage; /* as it is now */
+	uint64_t waiting;         /* closed claims that the disk refuses at the moment */
+	/* false: capture did not answer in time; the newest claims may be missing */
+	bool capture_answered;
+	bool watching;  /* false before the first whole sweep, and while replaying */
+	char *degraded; /* reasons, separated by "; "; NULL: none; owned */
+};

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The sighting stream: typed records between the three processes, and the format of --record files.
+ *
+ * A record is u32 size (header included), u16 type, u16 zero, then its members in the order of its struct, each
+ * little-endian; a string is u16 length and bytes, 0xffff for NULL; an address is u8 family and its 0, 4 or 16
+ * bytes; a bool is a u8 that is 0 or 1. A file starts with the 8 bytes "PLSTRM\x01\n". The decoder takes
+ * nothing on trust: sizes, enums, counts, UTF-8 and trailing bytes are checked.
+ */
+
+#include "common/buf.h"
+#include "common/sighting.h"
+
+#define STREAM_MAGIC        "PLSTRM\x01\n"
+#define STREAM_MAGIC_BYTES  8
+#define STREAM_HEADER_BYTES 8
+
+enum record_type {
+	/* capture -> ledger */
+	RECORD_HELLO = 1,
+	RECORD_SETTINGS = 2,
+	RECORD_COVERAGE = 3,
+	RECORD_NETNS = 4,
+	RECORD_PROCESS = 5,
+	RECORD_FORGET = 6, /* u32 ref: no later record names this process */
+	RECORD_SIGHTING = 7,
+	RECORD_SWEEP = 8,
+	RECORD_GAP = 9,
+	RECORD_BARRIER = 10,
+	RECORD_RESYNC =
+		11, /* empty: all that is open follows as PRESENT, whether sent before or not */
+	RECORD_BYE = 12, /* empty: a clean stop; the stream ends here */
+	/* ledger -> capture */
+	RECORD_READY = 32, /* empty: the store is open */
+	RECORD_SYNC = 33,  /* u64 id: sweep, then answer with a BARRIER. Also control -> ledger */
+	/* ledger -> control */
+	RECORD_COMMITTED = 48,
+	/* control -> ledger */
+	RECORD_FOLLOW =
+		49, /* u8: 1 send COMMITTED for every commit and commit every sweep, 0 no more */
+};
+
+/* One decoded record. Owns what its member owns. */
+struct record {
+	enum record_type type;
+	union {
+		struct hello hello;
+		struct settings settings;
+		struct coverage coverage;
+		struct netns netns;
+		struct process_entry process;
+		uint32_t forget;
+		struct sighting sighting;
+		struct sweep sweep;
+		struct gap gap;
+		struct barrier barrier;
+		uint64_t sync;
+		struct committed committed;
+		bool follow;
+	};
+};
+
+void record_done(struct record *r);
+
+/* Appends the record. 0, -ENOMEM, or -EMSGSIZE (it would pass LIMIT_RECORD_BYTES; nothing was appended). */
+int stream_put(struct buf *b, const struct record *r) _must_check_;
+
+/*
+ * Decodes the first record in `data`. 1: *ret is set and *ret_size bytes are used; 0: the record is not complete
+ * yet; -EBADMSG: this is no stream (drop it); -ENOMEM. The caller releases *ret with record_done().
+ */
+int stream_get(const void *data, size_t size, struct record *ret, size_t *ret_size) _must_check_;

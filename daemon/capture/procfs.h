@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Attribution from /proc: which processes have which socket inodes open, and who these processes are.
+ * It walks only for inodes that are wanted, likely processes first, within a budget of CPU time, and looks into
+ * /proc/PID/task/TID/fd: a thread may have a table of its own, and a leader may be a zombie. A pidfd is held
+ * while a process is read, and checked after, so that a reused pid is never credited. Takes a descriptor of a
+ * /proc, so that a test can give it a tree of its own.
+ */
+
+#include "common/claim.h"
+
+struct procfs;
+
+/* NULL: no memory. `proc_fd` stays the caller's. `pidfds`: false in a fake tree (pids there are not real). */
+struct procfs *procfs_new(int proc_fd, bool pidfds);
+struct procfs *procfs_free(struct procfs *p);
+DEFINE_CLEANUP(struct procfs, procfs_free)
+
+/* Someone who has a wanted inode open. */
+struct procfs_wanted {
+	uint64_t inode; /* in */
+	uint32_t uid;   /* in: owner of the socket, a hint for the order */
+	/* out: opener first (the lowest start time), then the others in the order of start time; the caller
+	 * drops the references */
+	struct process *holders[LIMIT_HOLDERS + 1];
+	uint32_t holder_count;
+	uint32_t holders_dropped;
+};
+
+struct procfs_result {
+	uint32_t processes_read; /* whose descriptors were listed */
+	uint32_t denied;         /* could not be listed: permission */
+	/* every process was looked at: what is still unknown is held by nobody we may see */
+	bool complete;
+};
+
+/*
+ * Finds holders for `wanted` (any order; sorted by inode on return). Stops when the budget of CPU time is used up
+ * (result.complete false) or all processes were looked at. 0, -ENOMEM, or -EIO when /proc cannot be read.
+ */
+int procfs_find(struct procfs *p, struct procfs_wanted *wanted, size_t count, usec_t budget_usec,
+	struct procfs_result *ret) _must_check_;
+
+/* The process without a process: what is known of a socket that nobody holds. `cgroup_id` 0 and `uid` UID_UNSET
+ * where not known. Cached. One reference for the caller. -ENOMEM. */
+int procfs_nobody(struct procfs *p, uint32_t uid, uint64_t cgroup_id, bool kernel,
+	struct process **ret) _must_check_;
+
+/* May this process see other users' descriptors (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)? */
+bool procfs_sees_others(void);
+
+/* The unit of a cgroup path ("/system.slice/ssh.service" -> "ssh.service"); NULL: none. Fresh memory. */
+char *unit_of_cgroup(const char *cgroup);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A source of sockets: one full reading of the kernel's tables (sock_diag, or /proc/net where that is missing). */
+
+#include "common/sighting.h"
+
+/* One socket as a table shows it. */
+struct socket_row {
+	/* never 0 from sock_diag; from /proc/net made of inode and port, top bit set */
+	uint64_t cookie;
+	/* of its file; 0: nobody has it open (TIME_WAIT, orphan, not yet accepted) */
+	uint64_t inode;
+	uint64_t cgroup_id; /* INET_DIAG_CGROUP_ID; 0: not told */
+	uint32_t uid;       /* owner; 0 and meaningless where inode is 0 */
+	uint8_t protocol;   /* enum protocol */
+	/* TCP_ESTABLISHED ... TCP_CLOSING of <netinet/tcp.h>; UDP: 7 unconnected, 1 connected */
+	uint8_t state;
+	bool minisock;         /* a TIME_WAIT (or FIN_WAIT2) remainder: idiag_timer 3 */
+	uint32_t expires_msec; /* of a minisock */
+	struct endpoint local, remote;
+};
+
+/* Called for each row whose local port is in the ranges. Non-zero stops the reading, which then returns it. */
+typedef int (*source_row_fn)(void *context, const struct socket_row *row);
+
+/* Reads, all in the namespace in which the source was opened. */
+struct source_ops {
+	/*
+	 * Reads every table whole, TCP's listeners before its connections, MPTCP before TCP. *ret_protocols is the
+	 * mask of the protocols whose tables were read to the end (NLMSG_DONE with 0); 0 or negative errno when
+	 * nothing can be read at all. A protocol that this kernel lacks counts as read: it has no sockets.
+	 */
+	int (*read)(void *source, const struct port_ranges *ranges, source_row_fn row,
+		void *context, uint32_t *ret_protocols);
+	/* Reads only TCP listeners (0.02 ms): to tell an accepted connection whose listener is newer than the walk. */
+	int (*read_listeners)(
+		void *source, const struct port_ranges *ranges, source_row_fn row, void *context);
+	void (*free)(void *source);
+};
+
+struct source_facts {
+	enum source kind;   /* SOURCE_SWEEP or SOURCE_PROCNET */
+	uint32_t protocols; /* that this kernel has */
+	bool bound_only;    /* bound-only TCP is shown */
+};
+
+/* NETLINK_SOCK_DIAG in the caller's network namespace. -ENOENT: this kernel has no inet_diag for TCP. */
+int source_diag_open(void **ret, struct source_facts *ret_facts) _must_check_;
+extern const struct source_ops source_diag_ops;
+
+/* /proc/net/{tcp,tcp6,udp,udp6,udplite,udplite6} below the descriptor of a /proc. No cookies, no bound-only TCP,
+ * no MPTCP. */
+int source_procnet_open(int proc_fd, void **ret, struct source_facts *ret_facts) _must_check_;
+extern const struct source_ops source_procnet_ops;
+
+/*
+ * One message of a dump as bytes, for the reader and the fuzzer. 1: *ret is set; 0: a message to skip (another
+ * family, SYN_RECV, port 0); -EBADMSG: too short or inconsistent. Pure.
+ */
+int diag_parse(const void *payload, size_t size, enum protocol protocol,
+	struct socket_row *ret) _must_check_;

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What capture remembers of each socket, by cookie. It turns the rows of a sweep into sightings: what is new, what
+ * changed, what is not there any more. Pure: no clock, no descriptor. It also tells roles apart and folds an MPTCP
+ * socket and its TCP subflow (same inode, same port, two cookies) into one claim.
+ */
+
+#include "common/sighting.h"
+#include "daemon/capture/source.h"
+
+struct table;
+
+/* A socket that is remembered. The caller reads it, and sets what attribution found. */
+struct table_socket {
+	struct socket_row row; /* as last seen */
+	uint8_t role;          /* enum role, as last told */
+	uint8_t attribution;   /* set by the caller, with opener and holders */
+	uint32_t opener;       /* ref; 0: none yet */
+	uint32_t holder_count, holders_dropped;
+	uint32_t *holders; /* owned by the table; refs; NULL: none */
+	bool wants_holder; /* has an inode and was never attributed: look for it */
+};
+
+/* `accepted`: accepted connections are told (else they are remembered but not told). NULL: no memory. */
+struct table *table_new(bool accepted);
+struct table *table_free(struct table *t);
+DEFINE_CLEANUP(struct table, table_free)
+
+/*
+ * A sweep is: table_begin; table_row for every row (MPTCP rows before TCP rows); table_attributable to learn which
+ * sockets want a holder, and the caller's table_attribute for each; table_end, which emits. An aborted sweep ends
+ * with table_end and the mask of the protocols that were read whole: for the others nothing is absent.
+ */
+void table_begin(struct table *t, usec_t begin);
+/* `at`: boottime after the row was read. 0 or -ENOMEM. */
+int table_row(struct table *t, const struct socket_row *row, usec_t at) _must_check_;
+
+/* Were connections seen for the first time in this sweep? Then the listeners are worth a second look. */
+bool table_has_new_connections(const struct table *t);
+
+/* The sockets whose holder is wanted, in no order, at most `max`; returns how many. They live until table_end. */
+size_t table_attributable(struct table *t, struct table_socket **ret, size_t max);
+/* Records what was found for one of them. `opener` 0: nobody. Copies `holders`. `final`: do not ask again. */
+int table_attribute(struct table *t, struct table_socket *s, uint8_t attribution, uint32_t opener,
+	const uint32_t *holders, uint32_t holder_count, uint32_t holders_dropped,
+	bool final) _must_check_;
+
+/* Emits, in the order in which rows were seen, what changed; then what is absent. `emit` returns 0 or a negative
+ * errno, which stops (the rest is emitted by the next resync). `end`: boottime after the last row. */
+int table_end(struct table *t, usec_t end, uint32_t protocols, enum source source,
+	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
+
+/* Emits everything that is remembered as PRESENT (the ledger lost its memory). */
+int table_resync(struct table *t, enum source source,
+	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
+
+struct table_stats {
+	uint32_t sockets;      /* remembered and present */
+	uint32_t unattributed; /* have an inode and no opener */
+};
+struct table_stats table_stats(const struct table *t);
+
+/* Calls `visit` with every process ref that a remembered socket names (for forgetting the others). */
+void table_refs(const struct table *t, void (*visit)(void *context, uint32_t ref), void *context);

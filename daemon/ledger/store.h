@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The store: the SQLite history, its only writer. `store.c` owns connection, lock, transactions and statements;
+ * `seal.c` sorts closed claims into segments; `retention.c` drops the oldest; `schema.c` makes and migrates.
+ * SQLite's result codes are translated here: -ENOSPC (SQLITE_FULL), -EIO, -EROFS, -EBUSY, -EUCLEAN (corrupt or
+ * not a database), -EPROTO (schema newer than this program, or another application's), -ENOMEM, else -EIO.
+ */
+
+#include "common/sighting.h"
+
+struct store;
+
+/* What an earlier session left. */
+struct store_session {
+	bool known;     /* there was an earlier session */
+	bool same_boot; /* of this boot: cookies still mean the same sockets */
+	bool clean;     /* it stopped in order */
+	usec_t last_seen_boot,
+		last_seen_wall; /* all up to here is stored; the later of database and heartbeat */
+};
+
+/*
+ * Opens or makes DIR/portledger.db, DIR/lock and DIR/heartbeat (modes 0640; umask is not trusted), takes the OFD
+ * lock first, migrates, and starts a session. -EAGAIN: another daemon holds the lock (*ret_holder_pid says which,
+ * 0 if it cannot be told); -EPROTO: schema newer or foreign, the file is untouched; else as above.
+ */
+int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
+	const char *version, struct store **ret, struct store_session *ret_before,
+	int32_t *ret_holder_pid) _must_check_;
+
+/* Ends without a commit (what is not committed is lost). See store_stop for a clean end. */
+struct store *store_free(struct store *s);
+DEFINE_CLEANUP(struct store, store_free)
+
+/* The open claims of earlier sessions, oldest first; `take` takes over what the claim owns. Those of another boot
+ * are not handed out but closed as end_unseen at their session's last_seen. */
+int store_adopt(struct store *s, int (*take)(void *context, struct claim *claim),
+	void *context) _must_check_;
+
+/* Numbers a new claim (claim->id). Never fails. */
+void store_number(struct store *s, struct claim *claim);
+
+/*
+ * All writing is inside one transaction that the first of these opens and store_commit() ends. After an error
+ * nothing of the transaction is in the database: the caller keeps what it has and tries again.
+ */
+int store_begin(struct store *s) _must_check_; /* no-op inside one */
+int store_put_open(
+	struct store *s, struct claim *claim) _must_check_; /* insert or update in claim_open */
+int store_put_released(
+	struct store *s, struct claim *claim) _must_check_; /* claim_open -> claim_hot */
+int store_put_coverage(
+	struct store *s, const struct coverage *c, usec_t from_wall) _must_check_; /* new stretch */
+int store_put_gap(struct store *s, usec_t from_wall, usec_t until_wall, const char *reason,
+	uint64_t lost) _must_check_;
+int store_put_clock_step(struct store *s, usec_t at_wall, int64_t by_usec) _must_check_;
+int store_put_netns(struct store *s, const struct netns *n) _must_check_;
+
+/*
+ * Commits. `until` is the end of the last whole sweep: all that happened before is in this transaction; the
+ * session's and the stretch's end move there. `durable`: fsync (a timer's commit); a question's commit needs none,
+ * since another process sees a WAL commit at once. Seals, checkpoints and prunes a bounded step when that is due.
+ */
+int store_commit(struct store *s, struct now until, bool durable) _must_check_;
+void store_rollback(struct store *s);
+
+/* Nothing happened since the last durable commit, and we are alive: moves the heartbeat file. */
+int store_heartbeat(struct store *s, struct now until) _must_check_;
+
+/* The last commit of a clean stop: durable, session marked clean, WAL checkpointed but kept on disk. */
+int store_stop(struct store *s, struct now until) _must_check_;
+
+void store_settings(struct store *s, const struct settings *settings);
+
+/* One bounded step of sealing, retention and checkpoint; for a timer. 1: there is more to do, 0: no. */
+int store_maintain(struct store *s, struct now now) _must_check_;
+
+struct store_stats {
+	uint64_t commits;
+	uint64_t recorded; /* claims stored since this session began */
+	uint64_t sealed_segments;
+	uint64_t wal_bytes;
+};
+struct store_stats store_stats(const struct store *s);
