@@ -81,7 +81,8 @@ struct process {
 	uint32_t uid;         /* effective uid of the process, else the socket's owner; UID_UNSET */
 	uint8_t exe_note;     /* enum exe_note */
 	char *comm, *exe, *cgroup, *unit, *parent_comm; /* owned */
-	uint64_t store_id; /* for the store: row id of this process; 0: not stored yet */
+	/* for the store: row id of this process, true while store_epoch is the store's; 0: not stored yet */
+	uint64_t store_id, store_epoch;
 };
 
 /* A zeroed process with one reference, pid 0, uid and start unset. NULL: no memory. */

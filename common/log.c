@@ -21,6 +21,11 @@ void log_open(const char *process, enum log_level max)
 	target.terminal = isatty(STDERR_FILENO);
 }
 
+void log_name(const char *process)
+{
+	target.process = process;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
 	char text[1024], line[sizeof(text) * 4 + 64];

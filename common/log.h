@@ -18,6 +18,9 @@ enum log_level {
  * Lines above `max` are dropped. */
 void log_open(const char *process, enum log_level max);
 
+/* Another name in front, after a fork. */
+void log_name(const char *process);
+
 /* One line; control bytes in it are escaped. Keeps errno. */
 void log_line(enum log_level level, const char *format, ...) _printf_(2, 3);
 

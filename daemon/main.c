@@ -1,1 +1,422 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * portledgerd: options, configuration, and who is started when. First the ledger, which takes the lock and opens the
+ * database; when it is ready, the control socket is bound and control started; from then on this process is capture
+ * (or replay) and supervisor.
+ */
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include "common/log.h"
+#include "config/config.h"
+#include "daemon/capture/capture.h"
+#include "daemon/capture/replay.h"
+#include "daemon/listen.h"
+#include "daemon/privilege.h"
+#include "daemon/supervise.h"
+
+#define DEFAULT_CONFIG "/etc/portledger/portledger.conf"
+#define DEFAULT_STATE  "/var/lib/portledger"
+#define DEFAULT_SOCKET "/run/portledger/control"
+#define EXIT_USAGE     2
+#define EXIT_CONFIG    78 /* sysexits.h EX_CONFIG */
+#define STOP_USEC      (30 * USEC_PER_SEC)
+
+struct options {
+	const char *config, *state, *socket, *record, *replay;
+	bool check_config, debug;
+};
+
+struct daemon {
+	struct options options;
+	struct config config;
+	struct event_base *base;
+	struct event *signals;
+	struct supervisor *supervisor;
+	struct capture *capture; /* or ... */
+	struct replay *replay;
+	int proc_fd, state_fd, record_fd, replay_fd, listen_fd, signal_fd;
+	int status;
+};
+
+static const char HELP[] =
+	"portledgerd [OPTIONS]\n"
+	"Records which process claimed which dynamic-range port, from when to when.\n\n"
+	"  --config FILE     configuration (default " DEFAULT_CONFIG ")\n"
+	"  --state DIR       database and lock (default " DEFAULT_STATE ")\n"
+	"  --socket PATH     control socket (default " DEFAULT_SOCKET ")\n"
+	"  --rung RUNG       only this source: sweep (default: the best that works)\n"
+	"  --netns all|self  network namespaces to watch (sweeps see only the daemon's own)\n"
+	"  --record FILE     also write the sighting stream to FILE\n"
+	"  --replay FILE     read the sighting stream from FILE instead of watching\n"
+	"  --check-config    read the configuration, say what is wrong with it, and end\n"
+	"  --debug           say more\n"
+	"  --version         print the version and end\n"
+	"  --help            print this and end\n\n"
+	"It stays in the foreground. See portledgerd(8).\n";
+
+enum option_code {
+	OPTION_CONFIG = 256,
+	OPTION_STATE,
+	OPTION_SOCKET,
+	OPTION_RUNG,
+	OPTION_NETNS,
+	OPTION_RECORD,
+	OPTION_REPLAY,
+	OPTION_CHECK_CONFIG,
+	OPTION_DEBUG,
+	OPTION_VERSION,
+	OPTION_HELP,
+};
+
+static const struct option OPTIONS[] = {
+	{"config", required_argument, NULL, OPTION_CONFIG},
+	{"state", required_argument, NULL, OPTION_STATE},
+	{"socket", required_argument, NULL, OPTION_SOCKET},
+	{"rung", required_argument, NULL, OPTION_RUNG},
+	{"netns", required_argument, NULL, OPTION_NETNS},
+	{"record", required_argument, NULL, OPTION_RECORD},
+	{"replay", required_argument, NULL, OPTION_REPLAY},
+	{"check-config", no_argument, NULL, OPTION_CHECK_CONFIG},
+	{"debug", no_argument, NULL, OPTION_DEBUG},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{0},
+};
+
+/* This build has one source; a rung that cannot be attached fails the start, it never falls back. */
+static bool rung_is_available(const char *rung)
+{
+	if (streq(rung, "sweep"))
+		return true;
+	if (streq(rung, "events") || streq(rung, "destroy"))
+		log_error("the rung '%s' is not in this build", rung);
+	else
+		log_error("--rung wants events, destroy or sweep, not '%s'", rung);
+	return false;
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_option(struct options *o, int code)
+{
+	switch (code) {
+	case OPTION_CONFIG:
+		o->config = optarg;
+		return -1;
+	case OPTION_STATE:
+		o->state = optarg;
+		return -1;
+	case OPTION_SOCKET:
+		o->socket = optarg;
+		return -1;
+	case OPTION_RECORD:
+		o->record = optarg;
+		return -1;
+	case OPTION_REPLAY:
+		o->replay = optarg;
+		return -1;
+	case OPTION_CHECK_CONFIG:
+		o->check_config = true;
+		return -1;
+	case OPTION_DEBUG:
+		log_open("portledgerd", LOG_LEVEL_DEBUG);
+		return -1;
+	case OPTION_RUNG:
+		return rung_is_available(optarg) ? -1 : EXIT_USAGE;
+	case OPTION_NETNS:
+		if (streq(optarg, "all") || streq(optarg, "self"))
+			return -1;
+		log_error("--netns wants all or self, not '%s'", optarg);
+		return EXIT_USAGE;
+	case OPTION_VERSION:
+		puts("portledgerd " PORTLEDGER_VERSION);
+		return EXIT_SUCCESS;
+	case OPTION_HELP:
+		fputs(HELP, stdout);
+		return EXIT_SUCCESS;
+	default:
+		return EXIT_USAGE;
+	}
+}
+
+static int parse_options(struct options *o, int argc, char **argv)
+{
+	int code;
+
+	while ((code = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		int status = parse_option(o, code);
+
+		if (status >= 0)
+			return status;
+	}
+	if (optind < argc) {
+		log_error("'%s' is no option of portledgerd", argv[optind]);
+		return EXIT_USAGE;
+	}
+	if (o->record && o->replay) {
+		log_error("--record and --replay exclude each other");
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
+static int load_config(const struct options *o, struct config *ret)
+{
+	_cleanup_(free_p) char *error = NULL;
+	int r = config_load(o->config ? o->config : DEFAULT_CONFIG, o->config != NULL, ret, &error);
+
+	if (r < 0)
+		log_error("%s", error ? error : strerror(-r));
+	return r;
+}
+
+static void fail(struct daemon *d, int status)
+{
+	d->status = status;
+	event_base_loopbreak(d->base);
+}
+
+static int on_ledger_started(void *context, int fd)
+{
+	struct daemon *d = context;
+
+	return d->replay ? replay_link(d->replay, fd) : capture_link(d->capture, fd);
+}
+
+static void on_failed(void *context, int status)
+{
+	fail(context, status);
+}
+
+static const char *listen_trouble(int error)
+{
+	if (error == -EADDRINUSE)
+		return "another daemon serves it";
+	if (error == -EEXIST)
+		return "there is something else than a socket";
+	return strerror(-error);
+}
+
+/* The ledger has its database: now somebody may ask. */
+static void on_ready(void *context)
+{
+	struct daemon *d = context;
+	int r = 0;
+
+	if (d->listen_fd < 0)
+		r = listen_at(d->options.socket, &d->listen_fd);
+	if (r < 0) {
+		log_error("cannot listen at %s: %s", d->options.socket, listen_trouble(r));
+		fail(d, EXIT_FAILURE);
+		return;
+	}
+	r = supervisor_start_control(d->supervisor, d->listen_fd);
+	if (r < 0) {
+		log_error("cannot start control: %s", strerror(-r));
+		fail(d, EXIT_FAILURE);
+		return;
+	}
+	log_notice("%s, answering at %s", d->replay ? "replaying" : "recording", d->options.socket);
+}
+
+static void reload(struct daemon *d)
+{
+	struct config config;
+
+	if (load_config(&d->options, &config) < 0) {
+		log_error("the configuration stays as it was");
+		return;
+	}
+	config_done(&d->config);
+	d->config = config;
+	if (d->capture)
+		capture_reload(d->capture, &d->config);
+	log_notice("configuration reloaded");
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *context)
+{
+	struct daemon *d = context;
+	struct signalfd_siginfo info;
+
+	(void)what;
+	if (read(fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGCHLD)
+		supervisor_reap(d->supervisor);
+	else if (info.ssi_signo == SIGHUP)
+		reload(d);
+	else
+		fail(d, EXIT_SUCCESS);
+}
+
+static int catch_signals(struct daemon *d)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signal_fd < 0)
+		return -errno;
+	(void)signal(SIGPIPE, SIG_IGN);
+	d->signals = event_new(d->base, d->signal_fd, EV_READ | EV_PERSIST, on_signal, d);
+	return d->signals && event_add(d->signals, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static int open_file(const char *path, int flags, int *ret)
+{
+	int fd = open(path, flags | O_CLOEXEC, 0640);
+
+	if (fd < 0) {
+		log_error("cannot open %s: %s", path, strerror(errno));
+		return -errno;
+	}
+	*ret = fd;
+	return 0;
+}
+
+static int open_files(struct daemon *d)
+{
+	const struct options *o = &d->options;
+	int r = 0;
+
+	if (mkdir(o->state, 0750) < 0 && errno != EEXIST) {
+		log_error("cannot make %s: %s", o->state, strerror(errno));
+		return -errno;
+	}
+	r = open_file(o->state, O_RDONLY | O_DIRECTORY, &d->state_fd);
+	if (r == 0)
+		r = open_file("/proc", O_RDONLY | O_DIRECTORY, &d->proc_fd);
+	if (r == 0 && o->record)
+		r = open_file(o->record, O_WRONLY | O_CREAT | O_TRUNC, &d->record_fd);
+	if (r == 0 && o->replay)
+		r = open_file(o->replay, O_RDONLY, &d->replay_fd);
+	return r;
+}
+
+static int start_speaking(struct daemon *d)
+{
+	const struct capture_options capture = {
+		.base = d->base,
+		.config = &d->config,
+		.proc_fd = d->proc_fd,
+		.context = d,
+		.ready = on_ready,
+	};
+	const struct replay_options replay = {
+		.base = d->base,
+		.fd = d->replay_fd,
+		.context = d,
+		.ready = on_ready,
+	};
+
+	return d->options.replay ? replay_new(&replay, &d->replay)
+				 : capture_new(&capture, &d->capture);
+}
+
+static int start(struct daemon *d)
+{
+	struct supervisor_options supervisor;
+	int r = open_files(d);
+
+	if (r < 0)
+		return r;
+	d->base = event_base_new();
+	if (!d->base)
+		return -ENOMEM;
+	r = catch_signals(d);
+	if (r == 0)
+		r = start_speaking(d);
+	if (r < 0)
+		return r;
+	supervisor = (struct supervisor_options){
+		.base = d->base,
+		.state_path = d->options.state,
+		.state_fd = d->state_fd,
+		.record_fd = d->record_fd,
+		.handler = {.context = d, .ledger_started = on_ledger_started, .failed = on_failed},
+	};
+	r = supervisor_new(&supervisor, &d->supervisor);
+	if (r < 0)
+		log_error("cannot start the ledger: %s", strerror(-r));
+	/* After the fork: the children drop all; what is left here is what capture needs. */
+	if (r == 0)
+		r = privilege_drop(PRIVILEGE_CAPTURE);
+	return r;
+}
+
+static void stop(struct daemon *d)
+{
+	if (!d->supervisor)
+		return;
+	if (d->capture)
+		capture_stop(d->capture);
+	if (d->replay)
+		replay_stop(d->replay);
+	if (supervisor_stop(d->supervisor, STOP_USEC) != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
+		d->status = EXIT_FAILURE;
+	if (d->listen_fd >= 0)
+		(void)unlink(d->options.socket);
+}
+
+static void daemon_done(struct daemon *d)
+{
+	capture_free(d->capture);
+	replay_free(d->replay);
+	supervisor_free(d->supervisor);
+	if (d->signals)
+		event_free(d->signals);
+	if (d->base)
+		event_base_free(d->base);
+	close_p(&d->signal_fd);
+	close_p(&d->listen_fd);
+	close_p(&d->replay_fd);
+	close_p(&d->record_fd);
+	close_p(&d->state_fd);
+	close_p(&d->proc_fd);
+	config_done(&d->config);
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = {
+		.options = {.state = DEFAULT_STATE, .socket = DEFAULT_SOCKET},
+		.proc_fd = -1,
+		.state_fd = -1,
+		.record_fd = -1,
+		.replay_fd = -1,
+		.listen_fd = -1,
+		.signal_fd = -1,
+	};
+	int status;
+
+	log_open("portledgerd", LOG_LEVEL_INFO);
+	status = parse_options(&d.options, argc, argv);
+	if (status >= 0)
+		return status;
+	if (load_config(&d.options, &d.config) < 0)
+		return EXIT_CONFIG;
+	if (d.options.check_config)
+		goto out;
+	if (start(&d) < 0)
+		d.status = EXIT_FAILURE;
+	else
+		event_base_dispatch(d.base);
+	stop(&d);
+out:
+	daemon_done(&d);
+	return d.status;
+}

@@ -72,11 +72,14 @@
  * X(name, SQL): `r` is a row as above, `p` its process, `a` its app, `l` its local, `n` its netns; ADDRESS(blob)
  * gives the text of a 4 or 16 byte address.
  */
-#define CLAIM_COLUMNS(X, ADDRESS)                                                                     \
+#define CLAIM_COLUMNS(X, ADDRESS) CLAIM_COLUMNS_FLAT(X, ADDRESS) X("holders", SQL_HOLDERS("r"))
+
+/* The same without `holders`, the one that is JSON itself. */
+#define CLAIM_COLUMNS_FLAT(X, ADDRESS)                                                                \
 	X("port", "r.port")                                                                           \
 	X("protocol", SQL_PROTOCOL("r"))                                                              \
 	X("family", SQL_FAMILY("r"))                                                                  \
-	X("netns", "n.inode")                                                                         \
+	X("netns", "nullif(n.inode,0)")                                                               \
 	X("netns_name", "n.name")                                                                     \
 	X("local_address", "l.address")                                                               \
 	X("remote_address", ADDRESS("r.raddr"))                                                       \
@@ -98,8 +101,7 @@
 	X("parent_pid", "p.parent_pid")                                                               \
 	X("parent_comm", "p.parent_comm")                                                             \
 	X("attribution", SQL_ATTRIBUTION("r"))                                                        \
-	X("source", SQL_SOURCE("r"))                                                                  \
-	X("holders", SQL_HOLDERS("r"))
+	X("source", SQL_SOURCE("r"))
 
 /* JSON array text of the further holders; '[]' where there are none. */
 #define SQL_HOLDERS(r)                                                                                 \

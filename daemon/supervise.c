@@ -1,1 +1,333 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * Children are forked, not executed: they share the program's pages, and there is no path to find. Each gets its
+ * descriptors and nothing else: all others are closed, the signal mask is reset, the rights are dropped before the
+ * first byte is read. A child knows that its supervisor is gone by the end of its socketpair.
+ *
+ * capture (the main process) -- sighting stream --> ledger <-- sync --> control. When ledger or control is
+ * restarted, a fresh socketpair joins them: one end is inherited, the other is handed to the living sibling.
+ */
+
+#include "daemon/supervise.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "common/limits.h"
+#include "common/log.h"
+#include "daemon/control/control.h"
+#include "daemon/handover.h"
+#include "daemon/ledger/keeper.h"
+#include "daemon/privilege.h"
+
+struct child {
+	const char *name;
+	pid_t pid;                       /* 0: not running */
+	int supervisor;                  /* our end of its SOCK_SEQPACKET; -1 */
+	usec_t restarts[LIMIT_RESTARTS]; /* boottimes, a ring */
+	unsigned next_restart;
+};
+
+struct supervisor {
+	struct supervisor_options options;
+	struct child ledger, control;
+	int listen_fd; /* of control; -1: control is not wanted yet */
+	bool stopping;
+};
+
+/* In the child: nothing of the parent but what is in `keep` (and standard error) stays open. */
+static void close_others(const int *keep, size_t count)
+{
+	unsigned from = STDERR_FILENO + 1;
+
+	/* `keep` is small: close the stretches between its members, lowest first. */
+	for (;;) {
+		unsigned next = UINT32_MAX;
+
+		for (size_t i = 0; i < count; i++)
+			if (keep[i] >= 0 && (unsigned)keep[i] >= from && (unsigned)keep[i] < next)
+				next = (unsigned)keep[i];
+		if (next > from)
+			(void)close_range(from, next - 1, 0);
+		if (next == UINT32_MAX)
+			return;
+		from = next + 1;
+	}
+}
+
+static void become_child(const char *name, const int *keep, size_t count)
+{
+	sigset_t none;
+	int r;
+
+	sigemptyset(&none);
+	close_others(keep, count);
+	(void)signal(
+		SIGINT, SIG_IGN); /* Ctrl-C goes to the group; the main process ends us in order */
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)prctl(PR_SET_NAME, name, 0, 0, 0);
+	log_name(name);
+	r = privilege_drop(PRIVILEGE_NONE);
+	if (r < 0) {
+		log_error("cannot drop the rights that it does not need: %s", strerror(-r));
+		_exit(EXIT_FAILURE);
+	}
+}
+
+static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int supervisor)
+{
+	const struct keeper_options options = {
+		.capture_fd = stream,
+		.supervisor_fd = supervisor,
+		.state_fd = s->options.state_fd,
+		.record_fd = s->options.record_fd,
+	};
+	const int keep[] = {stream, supervisor, s->options.state_fd, s->options.record_fd};
+
+	become_child("pl-ledger", keep, ELEMENTSOF(keep));
+	(void)signal(SIGTERM, SIG_IGN); /* it ends when the stream does, so that nothing is lost */
+	_exit(keeper_run(&options));
+}
+
+static _noreturn_ void run_control(const struct supervisor *s, int link, int supervisor)
+{
+	const struct control_options options = {
+		.listen_fd = s->listen_fd,
+		.ledger_fd = link,
+		.supervisor_fd = supervisor,
+		.state_path = s->options.state_path,
+	};
+	const int keep[] = {s->listen_fd, link, supervisor};
+
+	become_child("pl-control", keep, ELEMENTSOF(keep));
+	_exit(control_run(&options));
+}
+
+static int make_pair(int type, int ret[static 2])
+{
+	return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
+}
+
+/* The other end of control's link goes to the ledger that runs. */
+static int start_control(struct supervisor *s)
+{
+	int link[2] = {-1, -1}, supervisor[2] = {-1, -1};
+	int r = make_pair(SOCK_STREAM, link);
+
+	if (r == 0)
+		r = make_pair(SOCK_SEQPACKET, supervisor);
+	if (r == 0) {
+		s->control.pid = fork();
+		if (s->control.pid == 0)
+			run_control(s, link[1], supervisor[1]);
+		if (s->control.pid < 0) {
+			r = -errno;
+			s->control.pid = 0;
+		}
+	}
+	if (r == 0) {
+		s->control.supervisor = TAKE_FD(supervisor[0]);
+		/* A ledger that is just dying gets none; its successor will. */
+		if (s->ledger.supervisor >= 0)
+			(void)!handover_send(s->ledger.supervisor, HANDOVER_CONTROL, link[0]);
+	}
+	close_p(&link[0]);
+	close_p(&link[1]);
+	close_p(&supervisor[0]);
+	close_p(&supervisor[1]);
+	return r;
+}
+
+/* A control that runs gets a link to the new ledger. */
+static int link_control(struct supervisor *s)
+{
+	int link[2];
+	int r;
+
+	if (s->control.pid == 0)
+		return 0;
+	r = make_pair(SOCK_STREAM, link);
+	if (r < 0)
+		return r;
+	r = handover_send(s->control.supervisor, HANDOVER_LEDGER, link[1]);
+	if (r == 0)
+		r = handover_send(s->ledger.supervisor, HANDOVER_CONTROL, link[0]);
+	close_p(&link[0]);
+	close_p(&link[1]);
+	return r;
+}
+
+static int start_ledger(struct supervisor *s)
+{
+	int stream[2] = {-1, -1}, supervisor[2] = {-1, -1};
+	int r = make_pair(SOCK_STREAM, stream);
+
+	if (r == 0)
+		r = make_pair(SOCK_SEQPACKET, supervisor);
+	if (r == 0) {
+		s->ledger.pid = fork();
+		if (s->ledger.pid == 0)
+			run_ledger(s, stream[1], supervisor[1]);
+		if (s->ledger.pid < 0) {
+			r = -errno;
+			s->ledger.pid = 0;
+		}
+	}
+	if (r == 0) {
+		s->ledger.supervisor = TAKE_FD(supervisor[0]);
+		r = link_control(s);
+	}
+	if (r == 0)
+		r = s->options.handler.ledger_started(
+			s->options.handler.context, TAKE_FD(stream[0]));
+	close_p(&stream[0]);
+	close_p(&stream[1]);
+	close_p(&supervisor[0]);
+	close_p(&supervisor[1]);
+	return r;
+}
+
+/* May it be restarted once more? Counts this restart. */
+static bool may_restart(struct child *c, usec_t now)
+{
+	usec_t oldest = c->restarts[c->next_restart];
+
+	c->restarts[c->next_restart] = now;
+	c->next_restart = (c->next_restart + 1) % LIMIT_RESTARTS;
+	return oldest == 0 || now - oldest > LIMIT_RESTARTS_USEC;
+}
+
+static void log_death(const struct child *c, int status)
+{
+	if (WIFSIGNALED(status))
+		log_error("%s (pid %d) was killed by signal %d", c->name, (int)c->pid,
+			WTERMSIG(status));
+	else
+		log_error("%s (pid %d) ended with status %d", c->name, (int)c->pid,
+			WEXITSTATUS(status));
+}
+
+/* An end that a restart would only repeat. */
+static bool is_final(int status)
+{
+	return WIFEXITED(status) && (WEXITSTATUS(status) == KEEPER_EXIT_LOCKED ||
+					    WEXITSTATUS(status) == KEEPER_EXIT_SCHEMA);
+}
+
+static void on_death(struct supervisor *s, struct child *c, int status)
+{
+	int r;
+
+	log_death(c, status);
+	if (c == &s->ledger && s->options.record_fd >= 0) {
+		log_warning("the recording ends here, with the ledger that wrote it");
+		s->options.record_fd = -1; /* a second stream would make it unreadable */
+	}
+	c->pid = 0;
+	close_p(&c->supervisor);
+	c->supervisor = -1;
+	if (is_final(status)) {
+		s->options.handler.failed(s->options.handler.context, WEXITSTATUS(status));
+		return;
+	}
+	if (!may_restart(c, clock_now().boot)) {
+		log_error(
+			"%s died %u times within a minute: giving up", c->name, LIMIT_RESTARTS + 1);
+		s->options.handler.failed(s->options.handler.context, EXIT_FAILURE);
+		return;
+	}
+	r = c == &s->ledger ? start_ledger(s) : start_control(s);
+	if (r < 0) {
+		log_error("cannot restart %s: %s", c->name, strerror(-r));
+		s->options.handler.failed(s->options.handler.context, EXIT_FAILURE);
+	}
+}
+
+void supervisor_reap(struct supervisor *s)
+{
+	struct child *children[] = {&s->ledger, &s->control};
+
+	for (size_t i = 0; i < ELEMENTSOF(children); i++) {
+		int status;
+
+		if (children[i]->pid > 0 && !s->stopping &&
+			waitpid(children[i]->pid, &status, WNOHANG) == children[i]->pid)
+			on_death(s, children[i], status);
+	}
+}
+
+int supervisor_new(const struct supervisor_options *options, struct supervisor **ret)
+{
+	struct supervisor *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->options = *options;
+	s->ledger = (struct child){.name = "ledger", .supervisor = -1};
+	s->control = (struct child){.name = "control", .supervisor = -1};
+	s->listen_fd = -1;
+	r = start_ledger(s);
+	if (r < 0) {
+		supervisor_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+int supervisor_start_control(struct supervisor *s, int listen_fd)
+{
+	if (s->control.pid > 0)
+		return 0;
+	s->listen_fd = listen_fd;
+	return start_control(s);
+}
+
+/* Waits for the child until `deadline`, then kills it. */
+static int wait_or_kill(struct child *c, usec_t deadline)
+{
+	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
+	int status;
+
+	if (c->pid <= 0)
+		return EXIT_FAILURE;
+	while (waitpid(c->pid, &status, WNOHANG) == 0) {
+		if (clock_now().boot >= deadline) {
+			log_error("%s does not end: killed", c->name);
+			(void)kill(c->pid, SIGKILL);
+			(void)waitpid(c->pid, &status, 0);
+			break;
+		}
+		(void)nanosleep(&pause, NULL);
+	}
+	c->pid = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+int supervisor_stop(struct supervisor *s, usec_t timeout_usec)
+{
+	usec_t deadline = clock_now().boot + timeout_usec;
+
+	s->stopping = true;
+	if (s->control.pid > 0)
+		(void)kill(s->control.pid, SIGTERM);
+	(void)wait_or_kill(&s->control, deadline);
+	return wait_or_kill(&s->ledger, deadline);
+}
+
+struct supervisor *supervisor_free(struct supervisor *s)
+{
+	if (!s)
+		return NULL;
+	close_p(&s->ledger.supervisor);
+	close_p(&s->control.supervisor);
+	free(s);
+	return NULL;
+}

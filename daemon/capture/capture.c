@@ -1,1 +1,518 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * The first page of this process is sweep(): the kernel's tables into the table of remembered sockets, holders for
+ * the new ones, what changed onto the stream, a mark at the end. It runs on a timer, and at once when somebody asks
+ * (a barrier follows, so that the ledger knows that the answer is complete).
+ *
+ * The table knows what the stream was told. Whenever that can no longer be so (another ledger, one that was too far
+ * behind, other ranges), the stream is told everything again: announce().
+ */
+
+#include "daemon/capture/capture.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "common/log.h"
+#include "daemon/capture/attribute.h"
+#include "daemon/capture/budget.h"
+#include "daemon/capture/source.h"
+#include "daemon/capture/speaker.h"
+#include "daemon/cost.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, Linux 5.14 */
+#endif
+
+#define STOP_USEC         (5 * USEC_PER_SEC)
+#define QUESTIONS_AT_ONCE 64u
+/* A sweep that was asked for comes no sooner after the last than this many times what that one took. */
+#define ASKED_SWEEP_SPACING 4u
+#define FORGET_SWEEPS       64u /* forget processes that no socket names every so many sweeps */
+
+struct capture {
+	struct capture_options options;
+	struct event *timer, *asked;
+	const struct source_ops *source_ops;
+	void *source;
+	struct source_facts facts;
+	struct table *table;
+	struct procfs *procfs;
+	struct refs *refs;
+	struct speaker *speaker;
+	struct budget budget;
+	struct port_ranges ranges;
+	struct port_range ephemeral;
+	struct netns netns;
+	uint64_t sweeps;
+	usec_t last_end, last_cpu;             /* of the last sweep */
+	uint64_t questions[QUESTIONS_AT_ONCE]; /* ids that wait for a barrier */
+	size_t question_count;
+	bool announced;     /* the stream has been told all that the table holds */
+	bool read_failed;   /* of the last sweep: say it once */
+	usec_t behind_from; /* boottime since which the ledger is behind; 0: it is not */
+};
+
+static void say(struct capture *c, const struct record *r)
+{
+	int e = speaker_say(c->speaker, r);
+
+	if (e == -ENOBUFS && c->behind_from == 0) {
+		c->behind_from = clock_now().boot;
+		log_warning("the ledger is too far behind: what comes and goes now is a gap");
+	} else if (e < 0 && e != -ENOBUFS) {
+		log_error("cannot tell the ledger: %s", strerror(-e));
+	}
+}
+
+static int emit(void *context, const struct sighting *s)
+{
+	struct capture *c = context;
+	struct record r = {.type = RECORD_SIGHTING, .sighting = *s};
+
+	r.sighting.netns = c->netns.cookie;
+	say(c, &r);
+	return 0;
+}
+
+static int introduce(void *context, uint32_t ref, struct process *p)
+{
+	say(context,
+		&(struct record){.type = RECORD_PROCESS, .process = {.ref = ref, .process = p}});
+	return 0;
+}
+
+static struct coverage coverage_now(const struct capture *c)
+{
+	return (struct coverage){
+		.rung = (uint8_t)c->facts.kind,
+		.interval_usec = c->budget.interval_usec,
+		.ranges = c->ranges,
+		.ephemeral = c->ephemeral,
+		.protocols = c->facts.protocols,
+		.bound_only = c->facts.bound_only,
+		.accepted = c->options.config->accepted,
+		.foreign_processes = procfs_sees_others(),
+		.netns_all = false,
+	};
+}
+
+static void say_coverage(struct capture *c)
+{
+	say(c, &(struct record){.type = RECORD_COVERAGE, .coverage = coverage_now(c)});
+}
+
+/* Tells everything again, to a ledger that knows nothing or not all. */
+static void announce(struct capture *c)
+{
+	say(c, &(struct record){.type = RECORD_SETTINGS, .settings = c->options.config->store});
+	say(c, &(struct record){.type = RECORD_NETNS, .netns = c->netns});
+	say_coverage(c);
+	say(c, &(struct record){.type = RECORD_RESYNC});
+	/* A process that is known already is only said again. */
+	if (refs_each(c->refs, introduce, c) < 0 ||
+		table_resync(c->table, c->facts.kind, emit, c) < 0)
+		log_error("cannot tell the ledger what is open");
+	c->announced = true;
+}
+
+static int on_row(void *context, const struct socket_row *row)
+{
+	struct capture *c = context;
+
+	return table_row(c->table, row, clock_now().boot);
+}
+
+/* Other ranges, or other sockets of interest: what the table remembers is not comparable with what comes. */
+static int renew_table(struct capture *c)
+{
+	struct table *table = table_new(c->options.config->accepted);
+
+	if (!table)
+		return -ENOMEM;
+	table_free(c->table);
+	c->table = table;
+	c->announced = false;
+	return 0;
+}
+
+/* net.ipv4.ip_local_port_range of our namespace. Keeps the last known one when it cannot be read. */
+static struct port_range read_ephemeral(const struct capture *c)
+{
+	_cleanup_(close_p) int fd = openat(
+		c->options.proc_fd, "sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC);
+	char text[64];
+	unsigned low, high;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return c->ephemeral;
+	text[n] = '\0';
+	if (sscanf(text, "%u %u", &low, &high) != 2 || low < 1 || low > high || high > UINT16_MAX)
+		return c->ephemeral;
+	return (struct port_range){.low = (uint16_t)low, .high = (uint16_t)high};
+}
+
+static int refresh_ranges(struct capture *c)
+{
+	struct port_range ephemeral = read_ephemeral(c);
+	struct port_ranges ranges;
+	int r;
+
+	if (c->table && ephemeral.low == c->ephemeral.low && ephemeral.high == c->ephemeral.high)
+		return 0;
+	r = config_ranges(c->options.config, ephemeral, &ranges);
+	if (r < 0)
+		return r;
+	if (c->table)
+		log_notice("the kernel now hands out ports %u-%u", ephemeral.low, ephemeral.high);
+	c->ephemeral = ephemeral;
+	c->ranges = ranges;
+	return renew_table(c);
+}
+
+/* Reads the tables; returns the mask of the protocols that were read whole. */
+static uint32_t read_tables(struct capture *c)
+{
+	uint32_t protocols = 0;
+	int r = c->source_ops->read(c->source, &c->ranges, on_row, c, &protocols);
+
+	if (r == 0 && table_has_new_connections(c->table))
+		r = c->source_ops->read_listeners(c->source, &c->ranges, on_row, c);
+	if (r < 0)
+		protocols = 0;
+	if (r < 0 && !c->read_failed)
+		log_error("cannot read the socket tables: %s", strerror(-r));
+	else if (r == 0 && c->read_failed)
+		log_notice("the socket tables can be read again");
+	c->read_failed = r < 0;
+	return protocols;
+}
+
+static void look_for_holders(struct capture *c)
+{
+	struct attributor a = {
+		.procfs = c->procfs,
+		.refs = c->refs,
+		.table = c->table,
+		.introduce = introduce,
+		.context = c,
+		.budget_usec = LIMIT_PROC_USEC,
+	};
+	int r = attribute(&a);
+
+	if (r < 0)
+		log_error("cannot look for the holders of new sockets: %s", strerror(-r));
+}
+
+static void on_forgotten(void *context, uint32_t ref)
+{
+	say(context, &(struct record){.type = RECORD_FORGET, .forget = ref});
+}
+
+static void mark_ref(void *context, uint32_t ref)
+{
+	refs_mark(context, ref);
+}
+
+static void forget_processes(struct capture *c)
+{
+	table_refs(c->table, mark_ref, c->refs);
+	refs_drop_unmarked(c->refs, on_forgotten, c);
+}
+
+/* Barriers for the questions that came before this sweep began. */
+static void answer(struct capture *c, size_t count)
+{
+	struct record r = {.type = RECORD_BARRIER};
+
+	if (count == 0)
+		return;
+	r.barrier.capture = cost_of_self();
+	r.barrier.now = clock_now();
+	for (size_t i = 0; i < count; i++) {
+		r.barrier.id = c->questions[i];
+		say(c, &r);
+	}
+	memmove(c->questions, c->questions + count,
+		(c->question_count - count) * sizeof(c->questions[0]));
+	c->question_count -= count;
+}
+
+/* The ledger was behind and has caught up: what was not said in between is a gap, and all is told again. */
+static void recover(struct capture *c)
+{
+	struct record gap = {.type = RECORD_GAP,
+		.gap = {.from = c->behind_from, .until = clock_now().boot, .lost = LOST_UNKNOWN}};
+	char reason[] = "ledger-behind";
+
+	if (!speaker_caught_up(c->speaker))
+		return;
+	gap.gap.reason = reason;
+	say(c, &gap);
+	c->behind_from = 0;
+	c->announced = false;
+}
+
+static void sweep(struct capture *c)
+{
+	size_t questions = c->question_count;
+	usec_t cpu = clock_cpu_usec();
+	struct record mark = {.type = RECORD_SWEEP};
+	struct table_stats stats;
+
+	if (c->behind_from != 0)
+		recover(c);
+	if (refresh_ranges(c) < 0) {
+		log_error("no memory for a table of sockets");
+		return;
+	}
+	if (!c->announced)
+		announce(c);
+	mark.sweep.begin = clock_now().boot;
+	table_begin(c->table, mark.sweep.begin);
+	mark.sweep.protocols = read_tables(c);
+	look_for_holders(c);
+	mark.sweep.now = clock_now();
+	mark.sweep.end = mark.sweep.now.boot;
+	if (table_end(c->table, mark.sweep.end, mark.sweep.protocols, c->facts.kind, emit, c) < 0)
+		log_error("no memory for what a sweep found");
+	stats = table_stats(c->table);
+	mark.sweep.number = ++c->sweeps;
+	mark.sweep.sockets = stats.sockets;
+	mark.sweep.unattributed = stats.unattributed;
+	mark.sweep.cpu_usec = c->last_cpu = clock_cpu_usec() - cpu;
+	say(c, &mark);
+	answer(c, questions);
+	if (c->sweeps % FORGET_SWEEPS == 0)
+		forget_processes(c);
+	c->last_end = mark.sweep.end;
+}
+
+static void set_timer(struct capture *c)
+{
+	const struct timeval interval = {
+		.tv_sec = (time_t)(c->budget.interval_usec / USEC_PER_SEC),
+		.tv_usec = (suseconds_t)(c->budget.interval_usec % USEC_PER_SEC),
+	};
+
+	event_add(c->timer, &interval);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *context)
+{
+	struct capture *c = context;
+
+	(void)fd;
+	(void)what;
+	if (!speaker_is_ready(c->speaker))
+		return;
+	sweep(c);
+	if (!budget_spend(&c->budget, c->last_cpu))
+		return;
+	log_notice("a sweep takes %llu us of CPU: the interval is now %llu ms",
+		(unsigned long long)c->last_cpu,
+		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC));
+	set_timer(c);
+	say_coverage(c);
+}
+
+static void on_asked(evutil_socket_t fd, short what, void *context)
+{
+	struct capture *c = context;
+
+	(void)fd;
+	(void)what;
+	if (speaker_is_ready(c->speaker) && c->question_count > 0)
+		sweep(c);
+}
+
+/* Questions share the sweep that begins after them; questions in a hurry do not make sweeps in a hurry. */
+static void on_sync(void *context, uint64_t id)
+{
+	struct capture *c = context;
+	usec_t soonest = c->last_end + c->last_cpu * ASKED_SWEEP_SPACING;
+	usec_t wait = usec_sub(soonest, clock_now().boot);
+	struct timeval delay = {.tv_usec = (suseconds_t)MIN(wait, USEC_PER_SEC - 1)};
+
+	if (c->question_count == QUESTIONS_AT_ONCE)
+		return; /* control's own deadline answers it */
+	c->questions[c->question_count++] = id;
+	if (!event_pending(c->asked, EV_TIMEOUT, NULL))
+		event_add(c->asked, &delay);
+}
+
+static void on_ready(void *context)
+{
+	struct capture *c = context;
+
+	c->options.ready(c->options.context);
+	sweep(c);
+	set_timer(c);
+}
+
+static int read_boot_id(int proc_fd, uint8_t ret[static BOOT_ID_BYTES])
+{
+	_cleanup_(close_p) int fd =
+		openat(proc_fd, "sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char text[64];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	size_t digits = 0;
+
+	if (n <= 0)
+		return -EIO;
+	memset(ret, 0, BOOT_ID_BYTES);
+	for (ssize_t i = 0; i < n && digits < 2 * BOOT_ID_BYTES; i++) {
+		const char *hex = "0123456789abcdef", *at = strchr(hex, text[i]);
+
+		if (text[i] == '\0' || !at)
+			continue;
+		ret[digits / 2] = (uint8_t)(ret[digits / 2] << 4 | (at - hex));
+		digits++;
+	}
+	return digits == 2 * BOOT_ID_BYTES ? 0 : -EIO;
+}
+
+int capture_link(struct capture *c, int fd)
+{
+	struct record hello = {.type = RECORD_HELLO};
+	char version[] = PORTLEDGER_VERSION;
+	int r = speaker_link(c->speaker, fd);
+
+	if (r == 0)
+		r = read_boot_id(c->options.proc_fd, hello.hello.boot_id);
+	if (r < 0)
+		return r;
+	c->announced = false;
+	c->behind_from = 0;
+	c->question_count = 0;
+	hello.hello.at = clock_now();
+	hello.hello.capture_pid = getpid();
+	hello.hello.version = version;
+	say(c, &hello);
+	return 0;
+}
+
+static int open_source(struct capture *c)
+{
+	int r = source_diag_open(&c->source, &c->facts);
+
+	c->source_ops = &source_diag_ops;
+	if (r != -ENOENT)
+		return r;
+	log_warning(
+		"this kernel has no inet_diag (modprobe tcp_diag udp_diag): reading /proc/net instead, "
+		"without bound-only TCP, MPTCP and the kernel's own socket numbers");
+	c->source_ops = &source_procnet_ops;
+	return source_procnet_open(c->options.proc_fd, &c->source, &c->facts);
+}
+
+/* Our own namespace: the only one whose tables these sources read. */
+static int read_netns(struct capture *c)
+{
+	_cleanup_(close_p) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t size = sizeof(c->netns.cookie);
+	struct stat st;
+
+	if (fd < 0 || fstatat(c->options.proc_fd, "self/ns/net", &st, 0) < 0)
+		return -errno;
+	c->netns.inode = st.st_ino;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &c->netns.cookie, &size) < 0)
+		c->netns.cookie = st.st_ino; /* Linux before 5.14: unique while we run */
+	return 0;
+}
+
+static int capture_start(struct capture *c)
+{
+	const struct speaker_handler handler = {
+		.context = c,
+		.ready = on_ready,
+		.sync = on_sync,
+	};
+	int r;
+
+	c->timer = event_new(c->options.base, -1, EV_PERSIST, on_timer, c);
+	c->asked = event_new(c->options.base, -1, 0, on_asked, c);
+	c->speaker = speaker_new(c->options.base, &handler);
+	c->procfs = procfs_new(c->options.proc_fd, true);
+	c->refs = refs_new();
+	if (!c->timer || !c->asked || !c->speaker || !c->procfs || !c->refs)
+		return -ENOMEM;
+	r = open_source(c);
+	if (r == 0)
+		r = read_netns(c);
+	if (r == 0)
+		r = refresh_ranges(c);
+	return r;
+}
+
+int capture_new(const struct capture_options *options, struct capture **ret)
+{
+	struct capture *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->options = *options;
+	c->ephemeral = (struct port_range){.low = 32768, .high = 60999}; /* Linux's default */
+	budget_init(
+		&c->budget, options->config->interval_usec, options->config->cpu_budget_permille);
+	r = capture_start(c);
+	if (r < 0) {
+		log_error("cannot watch sockets: %s", strerror(-r));
+		capture_free(c);
+		return r;
+	}
+	if (!procfs_sees_others())
+		log_warning(
+			"processes of other users cannot be named: that takes CAP_SYS_PTRACE and "
+			"CAP_DAC_READ_SEARCH");
+	*ret = c;
+	return 0;
+}
+
+void capture_reload(struct capture *c, const struct config *config)
+{
+	struct port_ranges ranges;
+
+	c->options.config = config;
+	budget_init(&c->budget, config->interval_usec, config->cpu_budget_permille);
+	if (config_ranges(config, c->ephemeral, &ranges) < 0 || renew_table(c) < 0) {
+		log_error("no memory for other settings");
+		return;
+	}
+	c->ranges = ranges;
+	if (!speaker_is_ready(c->speaker))
+		return;
+	sweep(c);
+	set_timer(c);
+}
+
+void capture_stop(struct capture *c)
+{
+	if (speaker_is_ready(c->speaker))
+		sweep(c);
+	speaker_bye(c->speaker, STOP_USEC);
+}
+
+struct capture *capture_free(struct capture *c)
+{
+	if (!c)
+		return NULL;
+	if (c->timer)
+		event_free(c->timer);
+	if (c->asked)
+		event_free(c->asked);
+	if (c->source)
+		c->source_ops->free(c->source);
+	table_free(c->table);
+	procfs_free(c->procfs);
+	refs_free(c->refs);
+	speaker_free(c->speaker);
+	free(c);
+	return NULL;
+}

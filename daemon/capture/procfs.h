@@ -27,18 +27,24 @@ struct procfs_wanted {
 	struct process *holders[LIMIT_HOLDERS + 1];
 	uint32_t holder_count;
 	uint32_t holders_dropped;
+	/* out: every process was looked at since this inode was first asked for (over as many calls as the budget made
+	 * of it), so the holders are all and the opener is the opener; if false, ask again */
+	bool settled;
 };
 
 struct procfs_result {
 	uint32_t processes_read; /* whose descriptors were listed */
+	uint32_t unchanged;      /* not listed again: have not run since */
 	uint32_t denied;         /* could not be listed: permission */
-	/* every process was looked at: what is still unknown is held by nobody we may see */
+	/* all are settled: what is still unknown is held by nobody we may see */
 	bool complete;
 };
 
 /*
  * Finds holders for `wanted` (any order; sorted by inode on return). Stops when the budget of CPU time is used up
- * (result.complete false) or all processes were looked at. 0, -ENOMEM, or -EIO when /proc cannot be read.
+ * (result.complete false; the next call goes on where this one stopped) or all processes were looked at. Asking again
+ * for what is known tells who holds it now. 0, -ENOMEM, or -EIO when /proc cannot be read; then no holder is set.
+ * 2 us a process, 10 us and 5 us a descriptor for each that ran since the last call.
  */
 int procfs_find(struct procfs *p, struct procfs_wanted *wanted, size_t count, usec_t budget_usec,
 	struct procfs_result *ret) _must_check_;

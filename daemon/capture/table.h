@@ -17,10 +17,10 @@ struct table_socket {
 	struct socket_row row; /* as last seen */
 	uint8_t role;          /* enum role, as last told */
 	uint8_t attribution;   /* set by the caller, with opener and holders */
+	bool wants_holder;     /* has an inode and was never attributed for good: look for it */
 	uint32_t opener;       /* ref; 0: none yet */
 	uint32_t holder_count, holders_dropped;
 	uint32_t *holders; /* owned by the table; refs; NULL: none */
-	bool wants_holder; /* has an inode and was never attributed: look for it */
 };
 
 /* `accepted`: accepted connections are told (else they are remembered but not told). NULL: no memory. */

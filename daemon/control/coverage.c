@@ -1,1 +1,218 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * Coverage is positive: what no stretch says was watched, was not. So the receipt begins with nothing and adds, and
+ * whatever goes wrong on the way (a stretch that was not stored, a clock that jumped) makes it say less, never more.
+ *
+ * A receipt has a limit too. What does not fit in its lists is one last gap, "unlisted", over all the rest of the
+ * window.
+ */
+
+#include "daemon/control/coverage.h"
+
+#include "daemon/control/query_internal.h"
+
+struct receipt {
+	struct window window;
+	struct buf stretches, gaps; /* JSON text of the elements */
+	size_t stretch_count, gap_count;
+	usec_t watched_until; /* watched without a hole from the window's begin to here */
+	usec_t unlisted;      /* from here on, not all is listed; USEC_UNSET */
+	bool hole, polled;    /* something unwatched; watched, but not by events */
+	bool lost_known;
+	uint64_t lost;
+};
+
+static void receipt_done(struct receipt *c)
+{
+	buf_done(&c->stretches);
+	buf_done(&c->gaps);
+}
+
+static int append_gap(
+	struct receipt *c, usec_t from, usec_t until, const char *reason, int64_t lost)
+{
+	int r = buf_append_format(&c->gaps,
+		"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"reason\":", c->gap_count ? "," : "",
+		(unsigned long long)from, (unsigned long long)until);
+
+	if (r == 0)
+		r = buf_append_string(&c->gaps, reason);
+	if (r == 0)
+		r = lost == ROW_NULL
+			    ? buf_append_string(&c->gaps, ",\"lost\":null}")
+			    : buf_append_format(&c->gaps, ",\"lost\":%lld}", (long long)lost);
+	c->gap_count++;
+	if (lost == ROW_NULL)
+		c->lost_known = false;
+	else
+		c->lost += (uint64_t)lost;
+	return r;
+}
+
+static int append_stretch(struct receipt *c, usec_t from, usec_t until, int source, usec_t interval)
+{
+	if (source < 0 || source >= SOURCE_COUNT)
+		return -EUCLEAN;
+	if (from > c->watched_until)
+		c->hole = true;
+	c->watched_until = MAX(c->watched_until, until);
+	c->polled |= source != SOURCE_EVENTS;
+	return buf_append_format(&c->stretches,
+		"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"source\":\"%s\",\"interval_usec\":%llu}",
+		c->stretch_count++ ? "," : "", (unsigned long long)from, (unsigned long long)until,
+		source_name((enum source)source), (unsigned long long)interval);
+}
+
+/* Is [from, until], clipped, of any use? A moment is, where the window is one. */
+static bool clip(const struct window *w, usec_t *from, usec_t *until)
+{
+	*from = MAX(*from, w->from);
+	*until = MIN(*until, w->until);
+	return *from < *until || (*from == *until && w->from == w->until);
+}
+
+static int expired_until(struct query *q, usec_t *ret)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_prepare(
+		q, "SELECT value FROM counter WHERE name='expired_until_usec'", &statement);
+
+	if (r < 0)
+		return r;
+	r = query_step(statement);
+	if (r < 0)
+		return r;
+	*ret = r == 1 && sqlite3_column_int64(statement, 0) > 0
+		       ? (usec_t)sqlite3_column_int64(statement, 0)
+		       : 0;
+	return 0;
+}
+
+static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_prepare(q,
+		"SELECT from_usec,until_usec,source,interval_usec FROM coverage"
+		" WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
+		&statement);
+
+	if (r < 0)
+		return r;
+	query_bind(statement, ":from", (int64_t)c->window.from);
+	query_bind(statement, ":until", (int64_t)c->window.until);
+	while ((r = query_step(statement)) == 1) {
+		usec_t from = (usec_t)sqlite3_column_int64(statement, 0);
+		usec_t until = (usec_t)sqlite3_column_int64(statement, 1);
+
+		from = MAX(from, expired);
+		if (from > until || !clip(&c->window, &from, &until))
+			continue;
+		if (c->stretch_count == LIMIT_RECEIPT_ROWS) {
+			c->unlisted = MIN(c->unlisted, from);
+			return 0;
+		}
+		r = append_stretch(c, from, until, sqlite3_column_int(statement, 2),
+			(usec_t)sqlite3_column_int64(statement, 3));
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+static int read_gaps(struct receipt *c, struct query *q)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_prepare(q,
+		"SELECT from_usec,until_usec,json_quote(reason),lost FROM gap"
+		" WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
+		&statement);
+
+	if (r < 0)
+		return r;
+	query_bind(statement, ":from", (int64_t)c->window.from);
+	query_bind(statement, ":until", (int64_t)c->window.until);
+	while ((r = query_step(statement)) == 1) {
+		usec_t from = (usec_t)sqlite3_column_int64(statement, 0);
+		usec_t until = (usec_t)sqlite3_column_int64(statement, 1);
+		const char *reason = (const char *)sqlite3_column_text(statement, 2);
+		bool moment = from == until && from >= c->window.from && from < c->window.until;
+
+		if (!reason)
+			return -ENOMEM;
+		if (!clip(&c->window, &from, &until) && !moment)
+			continue;
+		if (c->gap_count >= LIMIT_RECEIPT_ROWS) {
+			c->unlisted = MIN(c->unlisted, from);
+			return 0;
+		}
+		r = append_gap(c, from, until, reason, query_column(statement, 3));
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+static int collect(struct receipt *c, struct query *q)
+{
+	usec_t expired;
+	int r = expired_until(q, &expired);
+
+	if (r == 0 && expired > c->window.from)
+		r = append_gap(
+			c, c->window.from, MIN(expired, c->window.until), "\"expired\"", ROW_NULL);
+	if (r == 0)
+		r = read_stretches(c, q, expired);
+	if (r == 0)
+		r = read_gaps(c, q);
+	if (r == 0 && c->unlisted != USEC_UNSET)
+		r = append_gap(c, c->unlisted, c->window.until, "\"unlisted\"", ROW_NULL);
+	return r;
+}
+
+static int append_list(struct buf *out, const char *name, const struct buf *elements)
+{
+	int r = buf_append_format(out, ",\"%s\":[", name);
+
+	if (r == 0 && buf_size(elements) > 0)
+		r = buf_append(out, buf_bytes(elements), buf_size(elements));
+	return r == 0 ? buf_append_string(out, "]") : r;
+}
+
+static int append_receipt(const struct receipt *c, struct buf *out)
+{
+	bool watched = c->stretch_count > 0 && !c->hole && c->watched_until >= c->window.until;
+	int r = buf_append_format(out, "{\"from_usec\":%llu,\"until_usec\":%llu",
+		(unsigned long long)c->window.from, (unsigned long long)c->window.until);
+
+	if (r == 0)
+		r = append_list(out, "stretches", &c->stretches);
+	if (r == 0)
+		r = watched && !c->polled && c->lost_known
+			    ? buf_append_format(out, ",\"lost\":%llu", (unsigned long long)c->lost)
+			    : buf_append_string(out, ",\"lost\":null");
+	if (r == 0)
+		r = append_list(out, "gaps", &c->gaps);
+	if (r == 0)
+		r = buf_append_format(out, ",\"complete\":%s}",
+			watched && !c->polled && c->gap_count == 0 ? "true" : "false");
+	return r;
+}
+
+int coverage_receipt(struct query *q, struct window window, struct buf *out)
+{
+	_cleanup_(receipt_done) struct receipt c = {
+		.window = window,
+		.watched_until = window.from,
+		.unlisted = USEC_UNSET,
+		.lost_known = true,
+	};
+	size_t before = buf_size(out);
+	int r = collect(&c, q);
+
+	if (r == 0)
+		r = append_receipt(&c, out);
+	if (r < 0)
+		buf_truncate(out, before);
+	return r;
+}

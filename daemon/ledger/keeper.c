@@ -1,1 +1,476 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * The first page of this process is on_record(): sightings fold into the ledger, the ledger's news collects in the
+ * batch, and the batch is committed when somebody asks (at once, without fsync: other processes see a WAL commit),
+ * or when the timer says so (with fsync: every second when much happens, every half minute when little does).
+ *
+ * `until` is the end of the last whole sweep. A commit holds all that happened before it, so it is the one moment
+ * from which an unclean end of ours has a gap. While nothing waits, it moves on in the heartbeat file alone.
+ */
+
+#include "daemon/ledger/keeper.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/queue.h>
+
+#include "common/log.h"
+#include "daemon/channel.h"
+#include "daemon/cost.h"
+#include "daemon/handover.h"
+#include "daemon/ledger/batch.h"
+
+#define TICK_USEC           USEC_PER_SEC
+#define COMMIT_BUSY_CHANGES 100u /* in one second: commit every second */
+#define COMMIT_QUIET_USEC   (30 * USEC_PER_SEC)
+#define MAINTAIN_STEPS      4u /* bounded steps of sealing and pruning in one tick */
+
+/* A question that waits for its barrier. */
+struct question {
+	TAILQ_ENTRY(question) link;
+	uint64_t id;
+	usec_t deadline; /* boottime */
+};
+
+struct keeper {
+	const struct keeper_options *options;
+	struct event_base *base;
+	struct event *tick, *supervisor;
+	struct channel *capture, *control;
+	struct store *store;
+	struct ledger *ledger;
+	struct batch *batch;
+	TAILQ_HEAD(questions, question) questions;
+	struct coverage coverage;
+	struct cost capture_cost;
+	struct now until;      /* end of the last whole sweep */
+	usec_t committed_boot; /* when the last durable commit was made */
+	bool undurable;        /* committed since then without fsync */
+	bool following, stopped;
+	int store_error; /* of the last commit; 0: it worked */
+	int status;      /* exit status */
+};
+
+static void stop(struct keeper *k, int status)
+{
+	k->status = status;
+	event_base_loopbreak(k->base);
+}
+
+/* The states in which an answer is worth less than it looks; NULL: none (or no memory to say so). */
+static char *degraded(const struct keeper *k)
+{
+	char *text = NULL;
+
+	if (k->store_error == 0)
+		return NULL;
+	if (asprintf(&text, "the database refuses writes (%s); %llu closed claims wait in memory",
+		    strerror(-k->store_error),
+		    (unsigned long long)batch_stats(k->batch).waiting) < 0)
+		return NULL;
+	return text;
+}
+
+static void tell_control(struct keeper *k, uint64_t id, bool answered)
+{
+	struct ledger_stats l = ledger_stats(k->ledger);
+	struct store_stats s = store_stats(k->store);
+	struct batch_stats b = batch_stats(k->batch);
+	struct record r = {
+		.type = RECORD_COMMITTED,
+		.committed =
+			{
+				.id = id,
+				.commit = s.commits,
+				.until_wall = k->until.wall,
+				.capture = k->capture_cost,
+				.ledger = cost_of_self(),
+				.sweeps = l.sweeps,
+				.sweep_cpu_usec = l.sweep_cpu_usec,
+				.open_claims = l.open_claims,
+				.recorded = s.recorded,
+				.lost = l.lost + b.lost,
+				.gaps = l.gaps,
+				.unattributed = l.unattributed,
+				.found_only_by_sweep = l.found_only_by_sweep,
+				.coverage = k->coverage,
+				.waiting = b.waiting,
+				.capture_answered = answered,
+				.watching = l.watching,
+				.degraded = degraded(k),
+			},
+	};
+
+	if (k->control && channel_put(k->control, &r) < 0)
+		log_error("no memory for an answer to control");
+	free(r.committed.degraded);
+}
+
+static void commit(struct keeper *k, bool durable)
+{
+	int r = batch_commit(k->batch, k->until, durable);
+
+	if (r < 0 && r != k->store_error)
+		log_error("cannot write the database, %llu closed claims wait: %s",
+			(unsigned long long)batch_stats(k->batch).waiting, strerror(-r));
+	if (r == 0 && k->store_error < 0)
+		log_notice("the database takes writes again");
+	k->store_error = r;
+	if (r < 0)
+		return;
+	k->undurable = !durable;
+	if (durable)
+		k->committed_boot = clock_now().boot;
+}
+
+static void answer(struct keeper *k, uint64_t id)
+{
+	struct question *q, *found = NULL;
+
+	TAILQ_FOREACH (q, &k->questions, link)
+		if (q->id == id)
+			found = q;
+	if (!found)
+		return; /* answered without capture, which took too long */
+	commit(k, false);
+	tell_control(k, id, true);
+	TAILQ_REMOVE(&k->questions, found, link);
+	free(found);
+}
+
+/* Capture does not answer: control must not wait for ever. */
+static void answer_overdue(struct keeper *k, usec_t now)
+{
+	struct question *q;
+
+	while ((q = TAILQ_FIRST(&k->questions)) && q->deadline <= now) {
+		commit(k, false);
+		tell_control(k, q->id, false);
+		TAILQ_REMOVE(&k->questions, q, link);
+		free(q);
+	}
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+	struct keeper *k = context;
+	struct now now = clock_now();
+	bool waits, busy;
+
+	(void)fd;
+	(void)what;
+	if (!k->store)
+		return;
+	answer_overdue(k, now.boot);
+	waits = !batch_is_empty(k->batch) || k->undurable;
+	busy = batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0;
+	if (waits && (busy || now.boot - k->committed_boot >= COMMIT_QUIET_USEC))
+		commit(k, true);
+	else if (!waits && store_heartbeat(k->store, k->until) < 0)
+		log_debug("cannot move the heartbeat");
+	for (unsigned i = 0; i < MAINTAIN_STEPS; i++)
+		if (store_maintain(k->store, k->until) <= 0)
+			break;
+}
+
+/* What an earlier session of this boot left open. */
+static int take_adopted(void *context, struct claim *claim)
+{
+	struct keeper *k = context;
+	int r = ledger_adopt(k->ledger, claim, k->until.boot);
+
+	if (r == -EEXIST) {
+		log_warning(
+			"two open claims of cookie %llu in the database, the later one is dropped",
+			(unsigned long long)claim->cookie);
+		return 0;
+	}
+	return r;
+}
+
+static const char *absence_reason(const struct store_session *before)
+{
+	if (before->clean)
+		return "stopped";
+	return before->same_boot ? "killed" : "host-down";
+}
+
+static int open_books(struct keeper *k, const struct hello *hello, struct store_session *ret_before)
+{
+	struct ledger_sink sink;
+	int32_t holder = 0;
+	int r = store_open(k->options->state_fd, hello->boot_id, hello->at, hello->version,
+		&k->store, ret_before, &holder);
+
+	if (r == -EAGAIN)
+		log_error("another daemon (pid %d) has this state directory", (int)holder);
+	else if (r == -EPROTO)
+		log_error("the database was made by a newer portledger or another program; "
+			  "it is left untouched");
+	else if (r < 0)
+		log_error("cannot open the database: %s", strerror(-r));
+	if (r < 0)
+		return r;
+	k->batch = batch_new(k->store);
+	if (!k->batch)
+		return -ENOMEM;
+	sink = batch_sink(k->batch);
+	k->ledger = ledger_new(&sink);
+	return k->ledger ? 0 : -ENOMEM;
+}
+
+static int start_session(struct keeper *k, const struct hello *hello)
+{
+	struct store_session before;
+	struct record ready = {.type = RECORD_READY};
+	int r = open_books(k, hello, &before);
+
+	if (r < 0)
+		return r;
+	if (before.known)
+		batch_absence(k->batch, before.last_seen_wall, absence_reason(&before));
+	k->until = (struct now){.boot = before.last_seen_boot, .wall = before.last_seen_wall};
+	if (before.known && before.same_boot)
+		ledger_watched_until(k->ledger, before.last_seen_boot);
+	r = store_adopt(k->store, take_adopted, k);
+	if (r < 0) {
+		log_error("cannot take over what an earlier session left open: %s", strerror(-r));
+		return r;
+	}
+	k->until = hello->at;
+	k->committed_boot = hello->at.boot;
+	return channel_put(k->capture, &ready);
+}
+
+static int start_status(int error)
+{
+	if (error == -EAGAIN)
+		return KEEPER_EXIT_LOCKED;
+	if (error == -EPROTO)
+		return KEEPER_EXIT_SCHEMA;
+	return EXIT_FAILURE;
+}
+
+static void on_swept(struct keeper *k, const struct sweep *sweep)
+{
+	if ((sweep->protocols & k->coverage.protocols) != k->coverage.protocols)
+		return;
+	k->until = (struct now){.boot = sweep->end, .wall = ledger_wall(k->ledger, sweep->end)};
+	if (k->following && batch_stats(k->batch).changes > 0) {
+		commit(k, false);
+		tell_control(k, 0, true);
+	}
+}
+
+static void on_bye(struct keeper *k)
+{
+	commit(k, true);
+	if (k->store_error == 0 && store_stop(k->store, k->until) < 0)
+		log_error("cannot mark the session as ended in order");
+	k->stopped = true;
+	stop(k, k->store_error == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static void fold(struct keeper *k, const struct record *r)
+{
+	int e = ledger_apply(k->ledger, r);
+
+	if (e < 0) {
+		log_error("the sighting stream contradicts itself (record type %d): %s",
+			(int)r->type, strerror(-e));
+		stop(k, KEEPER_EXIT_STREAM);
+		return;
+	}
+	if (r->type == RECORD_COVERAGE)
+		k->coverage = r->coverage;
+	else if (r->type == RECORD_SWEEP)
+		on_swept(k, &r->sweep);
+}
+
+static void record_bytes(const struct keeper *k, const void *bytes, size_t size)
+{
+	if (k->options->record_fd >= 0 &&
+		write(k->options->record_fd, bytes, size) != (ssize_t)size)
+		log_warning("the recording is incomplete: %s", strerror(errno));
+}
+
+static void on_record(void *context, const struct record *r, const void *bytes, size_t size)
+{
+	struct keeper *k = context;
+	int e;
+
+	if (k->stopped || event_base_got_break(k->base))
+		return;
+	record_bytes(k, bytes, size);
+	if (r->type == RECORD_HELLO && !k->store) {
+		e = start_session(k, &r->hello);
+		if (e < 0) {
+			stop(k, start_status(e));
+			return;
+		}
+	}
+	if (!k->store) {
+		stop(k, KEEPER_EXIT_STREAM);
+		return;
+	}
+	if (r->type == RECORD_SETTINGS) {
+		store_settings(k->store, &r->settings);
+	} else if (r->type == RECORD_BARRIER) {
+		k->capture_cost = r->barrier.capture;
+		answer(k, r->barrier.id);
+	} else if (r->type == RECORD_BYE) {
+		on_bye(k);
+	} else {
+		fold(k, r);
+	}
+}
+
+/* Capture is gone without a goodbye: keep what it said. */
+static void on_capture_end(void *context, int error)
+{
+	struct keeper *k = context;
+
+	if (error < 0)
+		log_error("the sighting stream broke: %s", strerror(-error));
+	if (k->store)
+		commit(k, true);
+	stop(k, EXIT_FAILURE);
+}
+
+static void ask_capture(struct keeper *k, uint64_t id)
+{
+	struct record r = {.type = RECORD_SYNC, .sync = id};
+	struct question *q = calloc(1, sizeof(*q));
+
+	if (!q || channel_put(k->capture, &r) < 0) {
+		free(q);
+		log_error("no memory for a question");
+		return;
+	}
+	q->id = id;
+	q->deadline = clock_now().boot + LIMIT_SYNC_USEC / 2;
+	TAILQ_INSERT_TAIL(&k->questions, q, link);
+}
+
+static void on_control_record(void *context, const struct record *r, const void *bytes, size_t size)
+{
+	struct keeper *k = context;
+
+	(void)bytes;
+	(void)size;
+	if (!k->store)
+		return;
+	if (r->type == RECORD_SYNC) {
+		ask_capture(k, r->sync);
+	} else if (r->type == RECORD_FOLLOW) {
+		k->following = r->follow;
+		if (r->follow)
+			commit(k, false);
+	} else {
+		log_error("control sent a record that is not its to send (type %d)", (int)r->type);
+	}
+}
+
+static void forget_questions(struct keeper *k)
+{
+	struct question *q;
+
+	while ((q = TAILQ_FIRST(&k->questions))) {
+		TAILQ_REMOVE(&k->questions, q, link);
+		free(q);
+	}
+}
+
+static void on_control_end(void *context, int error)
+{
+	struct keeper *k = context;
+
+	if (error < 0)
+		log_warning("the link to control broke: %s", strerror(-error));
+	k->control = channel_free(k->control);
+	k->following = false;
+	forget_questions(k);
+}
+
+/* A (re)started control process: its link comes from the supervisor. */
+static void on_supervisor(evutil_socket_t fd, short what, void *context)
+{
+	struct keeper *k = context;
+	_cleanup_(close_p) int link = -1;
+	int r = handover_receive(fd, &link);
+
+	(void)what;
+	if (r == 0) { /* the supervisor is gone; the stream's end says the rest */
+		event_del(k->supervisor);
+		return;
+	}
+	if (r != HANDOVER_CONTROL || link < 0) {
+		log_warning("a handover that makes no sense");
+		return;
+	}
+	k->control = channel_free(k->control);
+	forget_questions(k);
+	if (channel_new(k->base, TAKE_FD(link),
+		    &(struct channel_handler){
+			    .context = k, .record = on_control_record, .end = on_control_end},
+		    &k->control) < 0)
+		log_error("no memory for the link to control");
+}
+
+static int keeper_start(struct keeper *k)
+{
+	const struct timeval tick = {.tv_sec = TICK_USEC / USEC_PER_SEC};
+	int r;
+
+	k->base = event_base_new();
+	if (!k->base)
+		return -ENOMEM;
+	r = channel_new(k->base, k->options->capture_fd,
+		&(struct channel_handler){.context = k, .record = on_record, .end = on_capture_end},
+		&k->capture);
+	if (r < 0)
+		return r;
+	k->tick = event_new(k->base, -1, EV_PERSIST, on_tick, k);
+	k->supervisor = event_new(
+		k->base, k->options->supervisor_fd, EV_READ | EV_PERSIST, on_supervisor, k);
+	if (!k->tick || !k->supervisor || event_add(k->tick, &tick) < 0 ||
+		event_add(k->supervisor, NULL) < 0)
+		return -ENOMEM;
+	if (k->options->record_fd >= 0)
+		record_bytes(k, STREAM_MAGIC, STREAM_MAGIC_BYTES);
+	return 0;
+}
+
+static void keeper_done(struct keeper *k)
+{
+	forget_questions(k);
+	k->control = channel_free(k->control);
+	k->capture = channel_free(k->capture);
+	k->ledger = ledger_free(k->ledger);
+	k->batch = batch_free(k->batch);
+	k->store = store_free(k->store);
+	if (k->supervisor)
+		event_free(k->supervisor);
+	if (k->tick)
+		event_free(k->tick);
+	if (k->base)
+		event_base_free(k->base);
+	close(k->options->supervisor_fd);
+}
+
+int keeper_run(const struct keeper_options *options)
+{
+	struct keeper k = {.options = options, .status = EXIT_FAILURE};
+	int r;
+
+	TAILQ_INIT(&k.questions);
+	r = keeper_start(&k);
+	if (r < 0)
+		log_error("cannot start: %s", strerror(-r));
+	else
+		event_base_dispatch(k.base);
+	keeper_done(&k);
+	return k.status;
+}

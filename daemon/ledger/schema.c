@@ -1,1 +1,264 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * Makes the schema, migrates it, and recognises what is not ours.
+ *
+ * Versions. user_version goes up by one with every change of a table, an index or a view, however small, and a step
+ * is added below; a step is never edited once it was released. Each step is one transaction that also sets
+ * user_version, so that a killed migration goes on where it stopped. The views are dropped before each step (they
+ * would stand in the way of ALTER TABLE) and made by the last. A program refuses a version that it does not know:
+ * it could not know what it breaks.
+ *
+ * Recognising must not touch. SQLite alters files merely by opening them: it makes or rebuilds the -shm, and on
+ * closing it checkpoints. So the 100 bytes of header that decide are read as plain bytes. They are on page 1, and the
+ * newest page 1 may be in the WAL: a newer program that was killed right after its migration leaves its user_version
+ * there and nowhere else. Therefore the WAL is read as SQLite's recovery would (salts, running checksum, commit
+ * frames; https://www.sqlite.org/fileformat2.html section 4), and the last committed page 1 wins.
+ *
+ * The views are pure SQL, for any sqlite3 shell since 3.38 without a function of ours. `port=` reaches every arm, and
+ * claims_hour and claims_day touch only segments whose released_to is in the window (the CROSS JOIN in ROWS_OF_SEG
+ * keeps `segment` the outer loop): tests hold both against EXPLAIN QUERY PLAN.
+ */
+
+#include "daemon/ledger/store_private.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "daemon/schema.h"
+#include "schema_sql.h"
+
+#define HEADER_BYTES     100
+#define WAL_HEADER_BYTES 32
+#define FRAME_BYTES      24
+
+const struct schema_step schema_steps[] = {
+	{1, schema_sql},
+};
+const size_t schema_step_count = ELEMENTSOF(schema_steps);
+
+/* The text of an address, as inet_ntop(3) gives it, in plain SQL. `h` is an expression of upper-case hex. */
+#define HEX_DIGIT(h, at)  "instr('123456789ABCDEF',substr(" h "," #at ",1))"
+#define OCTET(h, at, at2) HEX_DIGIT(h, at) "*16+" HEX_DIGIT(h, at2)
+#define QUAD(h, a, b, c, d, e, f, g, i)                                                            \
+	"(" OCTET(h, a, b) ")||'.'||(" OCTET(h, c, d) ")||'.'||(" OCTET(h, e, f) ")||'.'||("       \
+	OCTET(h, g, i) ")"
+#define GROUP(h, at) "ifnull(nullif(ltrim(lower(substr(" h "," #at ",4)),'0'),''),'0')"
+#define GROUPS(h)                                                                                  \
+	"':'||" GROUP(h, 1) "||':'||" GROUP(h, 5) "||':'||" GROUP(h, 9) "||':'||" GROUP(h, 13)     \
+	"||':'||" GROUP(h, 17) "||':'||" GROUP(h, 21) "||':'||" GROUP(h, 25) "||':'||"             \
+	GROUP(h, 29) "||':'"
+/* `t` is ":g:g:g:g:g:g:g:g:". The first of the longest runs of zero groups, if it is of two at least, becomes "::".
+ * `run` is ":0:0:", `skip` its length plus one. */
+#define SHORTENED(run, skip)                                                                       \
+	" WHEN instr(t," run ") THEN ltrim(substr(t,1,instr(t," run ")-1),':')||'::'"              \
+	"||rtrim(substr(t,instr(t," run ")+" #skip "-1),':')"
+/* Six zero groups in front and a seventh that is not: inet_ntop() takes it for an embedded IPv4 address. */
+#define IPV6(h)                                                                                    \
+	"(SELECT CASE"                                                                             \
+	" WHEN instr(t,':0:0:0:0:0:0:')=1 AND instr(t,':0:0:0:0:0:0:0:')=0 THEN '::'||"            \
+	QUAD(h, 25, 26, 27, 28, 29, 30, 31, 32)                                                    \
+	SHORTENED("':0:0:0:0:0:0:0:0:'", 18) SHORTENED("':0:0:0:0:0:0:0:'", 16)                    \
+	SHORTENED("':0:0:0:0:0:0:'", 14) SHORTENED("':0:0:0:0:0:'", 12)                            \
+	SHORTENED("':0:0:0:0:'", 10) SHORTENED("':0:0:0:'", 8) SHORTENED("':0:0:'", 6)             \
+	" ELSE trim(t,':') END FROM (SELECT " GROUPS(h) " AS t))"
+#define ADDRESS_TEXT(blob)                                                                         \
+	"CASE length(" blob ") WHEN 4 THEN " QUAD("hex(" blob ")", 1, 2, 3, 4, 5, 6, 7, 8)         \
+	" WHEN 16 THEN " IPV6("hex(" blob ")") " END"
+
+#define COLUMN(name, sql) ", " sql " AS " name
+static const char columns[] = CLAIM_COLUMNS(COLUMN, ADDRESS_TEXT);
+
+/* A view keeps open claims and those released in the last so many seconds; 0: all. */
+static const struct {
+	const char *name;
+	unsigned seconds;
+} views[] = {{"claims", 0}, {"claims_hour", 3600}, {"claims_day", 86400}};
+
+#define RELEASED "c.opened_usec+c.dur+ifnull(c.linger,0)*1000"
+
+static char *view_sql(const char *name, unsigned seconds)
+{
+	char since[64] = "", seg[192] = "", rest[160] = "";
+
+	if (seconds > 0) {
+		snprintf(since, sizeof(since), "CAST(strftime('%%s','now') AS INT)*1000000-%u000000",
+			seconds);
+		snprintf(seg, sizeof(seg),
+			" WHERE s.released_to>=%s AND s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000>=%s",
+			since, since);
+		snprintf(rest, sizeof(rest), " WHERE " RELEASED ">=%s", since);
+	}
+	return sqlite3_mprintf("CREATE VIEW %s AS SELECT %s FROM (" ROWS_OF_SEG "%s UNION ALL " ROWS_OF_LONG
+			       "%s UNION ALL " ROWS_OF_HOT "%s UNION ALL " ROWS_OF_OPEN ") r" CLAIM_JOINS,
+		name, columns + strlen(", "), seg, rest, rest);
+}
+
+static int make_views(struct store *s)
+{
+	for (size_t i = 0; i < ELEMENTSOF(views); i++) {
+		char *sql = view_sql(views[i].name, views[i].seconds);
+		int r = sql ? sql_exec(s, sql) : -ENOMEM;
+
+		sqlite3_free(sql);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int take_step(struct store *s, const struct schema_step *step, bool last)
+{
+	char version[96];
+	int r = sql_exec(s, "BEGIN EXCLUSIVE; DROP VIEW IF EXISTS claims;"
+			    " DROP VIEW IF EXISTS claims_hour; DROP VIEW IF EXISTS claims_day");
+
+	if (r == 0)
+		r = sql_exec(s, step->sql);
+	if (r == 0 && last)
+		r = make_views(s);
+	snprintf(version, sizeof(version), "PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT",
+		SCHEMA_APPLICATION_ID, step->version);
+	if (r == 0)
+		r = sql_exec(s, version);
+	if (r < 0 && !sqlite3_get_autocommit(s->db))
+		(void)sql_exec(s, "ROLLBACK"); /* the first error is the one to tell */
+	return r;
+}
+
+static int read_version(struct store *s, int *ret)
+{
+	sqlite3_stmt *statement = NULL;
+	int code = sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &statement, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(statement);
+	if (code == SQLITE_ROW)
+		*ret = sqlite3_column_int(statement, 0);
+	sqlite3_finalize(statement);
+	return sql_error(s, code);
+}
+
+int schema_migrate(struct store *s, const struct schema_step steps[], size_t count)
+{
+	int version = 0, r = read_version(s, &version);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		if (steps[i].version <= version)
+			continue;
+		r = take_step(s, &steps[i], i + 1 == count);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static uint32_t big_endian(const uint8_t *bytes)
+{
+	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+static uint32_t little_endian(const uint8_t *bytes)
+{
+	return (uint32_t)bytes[3] << 24 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[1] << 8 | bytes[0];
+}
+
+struct checksum {
+	uint32_t a, b;
+};
+
+/* The WAL's running checksum; `size` is a multiple of 8. */
+static struct checksum checksum(struct checksum c, const uint8_t *data, size_t size, bool big)
+{
+	for (size_t i = 0; i < size; i += 8) {
+		c.a += (big ? big_endian(data + i) : little_endian(data + i)) + c.b;
+		c.b += (big ? big_endian(data + i + 4) : little_endian(data + i + 4)) + c.a;
+	}
+	return c;
+}
+
+static bool checksum_is(struct checksum c, const uint8_t *stored)
+{
+	return c.a == big_endian(stored) && c.b == big_endian(stored + 4);
+}
+
+/* Replaces `header` by that of the last committed page 1 in the WAL, if there is one. */
+static int read_wal(int fd, uint8_t header[static HEADER_BYTES])
+{
+	_cleanup_(free_p) uint8_t *frame = NULL;
+	uint8_t wal[WAL_HEADER_BYTES], pending[HEADER_BYTES];
+	bool big, changed = false;
+	struct checksum sum = {0, 0};
+	uint32_t page_size;
+	off_t at = WAL_HEADER_BYTES;
+
+	if (pread(fd, wal, sizeof(wal), 0) != (ssize_t)sizeof(wal) ||
+		(big_endian(wal) & ~1u) != 0x377f0682)
+		return 0;
+	big = big_endian(wal) & 1;
+	page_size = big_endian(wal + 8);
+	sum = checksum(sum, wal, 24, big);
+	if (!checksum_is(sum, wal + 24) || page_size < 512 || page_size > 65536 ||
+		(page_size & (page_size - 1)) != 0)
+		return 0;
+	frame = malloc(FRAME_BYTES + page_size);
+	if (!frame)
+		return -ENOMEM;
+	for (size_t size = FRAME_BYTES + page_size; pread(fd, frame, size, at) == (ssize_t)size;
+		at += (off_t)size) {
+		sum = checksum(sum, frame, 8, big);
+		sum = checksum(sum, frame + FRAME_BYTES, page_size, big);
+		if (memcmp(frame + 8, wal + 16, 8) != 0 || !checksum_is(sum, frame + 16))
+			break; /* of the generation before, or torn: here recovery ends */
+		if (big_endian(frame) == 1) {
+			memcpy(pending, frame + FRAME_BYTES, HEADER_BYTES);
+			changed = true;
+		}
+		if (big_endian(frame + 4) != 0 && changed) /* a commit */
+			memcpy(header, pending, HEADER_BYTES);
+	}
+	return 0;
+}
+
+/* -1: there is no such file. */
+static int open_for_reading(int dir_fd, const char *name, int *ret_fd)
+{
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0 && errno != ENOENT)
+		return errno == ELOOP ? -EUCLEAN : -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+int schema_check(int dir_fd)
+{
+	static const char magic[16] = "SQLite format 3";
+	_cleanup_(close_p) int fd = -1, wal_fd = -1;
+	uint8_t header[HEADER_BYTES];
+	uint32_t application, version;
+	ssize_t size;
+	int r = open_for_reading(dir_fd, SCHEMA_FILE, &fd);
+
+	if (r < 0 || fd < 0)
+		return r;
+	size = pread(fd, header, sizeof(header), 0);
+	if (size <= 0)
+		return size < 0 ? -errno : 0;
+	if (size < (ssize_t)sizeof(header) || memcmp(header, magic, sizeof(magic)) != 0)
+		return -EUCLEAN;
+	r = open_for_reading(dir_fd, SCHEMA_FILE "-wal", &wal_fd);
+	if (r == 0 && wal_fd >= 0)
+		r = read_wal(wal_fd, header);
+	if (r < 0)
+		return r;
+	application = big_endian(header + 68);
+	version = big_endian(header + 60);
+	/* No application, no version and a schema that never changed: made by us, and killed before the first step. */
+	if (application == 0 && version == 0 && big_endian(header + 40) == 0)
+		return 0;
+	return application == SCHEMA_APPLICATION_ID && version <= SCHEMA_VERSION ? 0 : -EPROTO;
+}

@@ -1,1 +1,480 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * The connection: lock, opening, transactions, sessions and their end.
+ *
+ * Everything is inside a transaction, and an error of any statement rolls it back at once: SQLite does so by itself
+ * for some errors (a full disk) and not for others (a constraint), and after its own rollback each further statement
+ * would silently be a transaction of its own. So "after an error nothing of it is in the database" holds by
+ * construction, and what a transaction changed in memory (struct store_state, the maps) goes back with it.
+ *
+ * Durability. The database is in WAL mode: with synchronous=NORMAL a commit is seen by every other process at once
+ * and survives our own death, with FULL it also survives a power cut, for an fsync. SQLite takes the setting only
+ * outside of a transaction, hence store_begin_question() beside store_begin(). An fsync makes all earlier frames of
+ * the WAL durable too, but only a commit that writes something does one; therefore each commit counts up a counter.
+ *
+ * auto-checkpoint is off because it hides the errors of fsync (measured: 251 of them behind 300 good commits); ours
+ * are in maintain.c. PERSIST_WAL keeps -wal and -shm after a clean stop: without them a reader that may not write
+ * to the directory cannot open the database at all.
+ */
+
+#include "daemon/ledger/store_private.h"
+
+#include <fcntl.h>
+
+#include "daemon/schema.h"
+
+/* What holds until store_settings() says otherwise. */
+#define DEFAULT_MAX_AGE_USEC (30 * USEC_PER_DAY)
+#define DEFAULT_MAX_BYTES    (UINT64_C(2) << 30)
+
+#define PAGE_BYTES 4096
+/* Past max_bytes the database may still grow by an eighth, and by 16 MiB: retention is paced. Then comes -ENOSPC,
+ * under which deleting goes on working, as it would not on a disk that is full. */
+#define SPARE_BYTES(max) MAX((max) / 8, UINT64_C(16) << 20)
+
+static const char pragmas[] =
+	/* of a new database; without effect on one that has tables */
+	"PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;"
+	"PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=16777216; PRAGMA wal_autocheckpoint=0;"
+	"PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
+	/* Deleted claims are not overwritten with zeros: it costs a fifth of all writing. Who may read the file may
+	 * read what retention dropped until its pages are used again; portledgerd(8) says so. */
+	"PRAGMA secure_delete=OFF;"
+	/* The file may have been made by someone else. */
+	"PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA foreign_keys=OFF;";
+
+static int on_wal_commit(void *context, sqlite3 *db, const char *name, int frames)
+{
+	struct store *s = context;
+
+	(void)db;
+	(void)name;
+	if ((uint64_t)frames < s->wal_frames) /* the WAL began anew */
+		s->checkpoint_at = 0;
+	s->wal_frames = (uint64_t)frames;
+	s->wal_dirty = true;
+	return SQLITE_OK;
+}
+
+static int open_connection(struct store *s, int dir_fd)
+{
+	const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_PRIVATECACHE |
+			  SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOMUTEX;
+	_cleanup_(free_p) char *path = NULL;
+	_cleanup_(close_p) int fd = -1;
+	bool made;
+	int keep = 1, r = files_database_path(dir_fd, &path);
+
+	/* Made here for its mode; SQLite gives -wal and -shm the same. Closed before SQLite has it: closing it later
+	 * would drop SQLite's own POSIX locks. */
+	if (r == 0)
+		r = files_open(dir_fd, SCHEMA_FILE, &fd, &made);
+	if (r < 0)
+		return r;
+	if (made && fsync(dir_fd) < 0 && errno != EINVAL)
+		return -errno;
+	close_p(&fd);
+	fd = -1;
+	r = sql_error(s, sqlite3_open_v2(path, &s->db, flags, NULL));
+	if (r < 0)
+		return r;
+	sqlite3_busy_timeout(s->db, 2000);
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+	r = sql_exec(s, pragmas);
+	if (r < 0)
+		return r;
+	s->full = true;
+	sqlite3_wal_hook(s->db, on_wal_commit, s);
+	return 0;
+}
+
+static int set_synchronous(struct store *s, bool full)
+{
+	int r;
+
+	if (s->full == full)
+		return 0;
+	r = sql_exec(s, full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+	if (r == 0)
+		s->full = full;
+	return r;
+}
+
+static int begin(struct store *s, bool full)
+{
+	int r;
+
+	if (s->in_transaction)
+		return 0;
+	r = set_synchronous(s, full);
+	if (r == 0)
+		r = sql_run(s, STATEMENT_BEGIN);
+	if (r < 0)
+		return r;
+	s->in_transaction = true;
+	s->transaction++;
+	return 0;
+}
+
+int store_begin(struct store *s)
+{
+	return begin(s, true);
+}
+
+int store_begin_question(struct store *s)
+{
+	return begin(s, false);
+}
+
+void store_rollback(struct store *s)
+{
+	if (!s->in_transaction)
+		return;
+	if (!sqlite3_get_autocommit(s->db))
+		(void)sql_run(s, STATEMENT_ROLLBACK); /* what it cannot undo, the next opening undoes */
+	s->in_transaction = false;
+	s->state = s->committed;
+	intern_rollback(s);
+}
+
+int store_fail(struct store *s, int error)
+{
+	store_rollback(s);
+	return error;
+}
+
+int store_commit_step(struct store *s)
+{
+	int r = sql_run(s, STATEMENT_COMMIT);
+
+	if (r < 0)
+		return store_fail(s, r);
+	s->in_transaction = false;
+	s->committed = s->state;
+	return 0;
+}
+
+int store_counter_set(struct store *s, const char *name, uint64_t value)
+{
+	struct binder b = sql_bind(s, STATEMENT_COUNTER_SET);
+
+	bind_text(&b, name);
+	bind_unsigned(&b, value);
+	return sql_run(s, STATEMENT_COUNTER_SET);
+}
+
+static int get_counter(struct store *s, const char *name, uint64_t otherwise, uint64_t *ret)
+{
+	struct binder b = sql_bind(s, STATEMENT_COUNTER_GET);
+	int64_t value;
+	int r;
+
+	bind_text(&b, name);
+	r = sql_value(s, STATEMENT_COUNTER_GET, (int64_t)otherwise, &value);
+	if (r == 0)
+		*ret = (uint64_t)value;
+	return r;
+}
+
+/* The counters, and no less than what is there: a number is never given twice. */
+static int read_counters(struct store *s)
+{
+	uint64_t next_hot, expired, next_claim;
+	int64_t highest, first = 0, last = 0;
+	int r = get_counter(s, COUNTER_COMMITS, 0, &s->commits);
+
+	if (r == 0)
+		r = get_counter(s, COUNTER_NEXT_CLAIM, 1, &next_claim);
+	if (r == 0)
+		r = get_counter(s, COUNTER_NEXT_HOT, 1, &next_hot);
+	if (r == 0)
+		r = get_counter(s, COUNTER_EXPIRED_UNTIL, 0, &expired);
+	if (r == 0)
+		r = sql_value(s, STATEMENT_HIGHEST_CLAIM, 0, &highest);
+	if (r == 0)
+		r = sql_step(s, STATEMENT_HOT_BOUNDS);
+	if (r < 0)
+		return r;
+	first = sqlite3_column_int64(s->statements[STATEMENT_HOT_BOUNDS], 0);
+	last = sqlite3_column_int64(s->statements[STATEMENT_HOT_BOUNDS], 1);
+	sql_reset(s, STATEMENT_HOT_BOUNDS);
+	s->next_claim = MAX(next_claim, (uint64_t)highest + 1);
+	s->state.next_hot = MAX(next_hot, (uint64_t)last + 1);
+	s->state.first_hot = first > 0 ? (uint64_t)first : s->state.next_hot;
+	s->state.expired_until = expired;
+	return 0;
+}
+
+static int set_seen(struct store *s, int64_t session, struct now seen)
+{
+	struct binder b = sql_bind(s, STATEMENT_SESSION_SEEN);
+
+	bind_int(&b, session);
+	bind_time(&b, seen.wall);
+	bind_time(&b, seen.boot);
+	return sql_run(s, STATEMENT_SESSION_SEEN);
+}
+
+/* The session of the heartbeat lived to then, though it had nothing to commit. */
+static int apply_heartbeat(struct store *s, const struct heartbeat *beat)
+{
+	sqlite3_stmt *row = s->statements[STATEMENT_SESSION_NEWEST];
+	struct binder b;
+	usec_t wall;
+	bool later;
+	int r = sql_step(s, STATEMENT_SESSION_NEWEST);
+
+	if (r <= 0)
+		return r;
+	later = sqlite3_column_int64(row, 0) == beat->session &&
+		sqlite3_column_bytes(row, 1) == BOOT_ID_BYTES &&
+		memcmp(sqlite3_column_blob(row, 1), beat->boot_id, BOOT_ID_BYTES) == 0 &&
+		(usec_t)sqlite3_column_int64(row, 3) < beat->seen.boot;
+	wall = (usec_t)sqlite3_column_int64(row, 2);
+	sql_reset(s, STATEMENT_SESSION_NEWEST);
+	if (!later)
+		return 0;
+	b = sql_bind(s, STATEMENT_COVERAGE_RESUME);
+	bind_int(&b, beat->session);
+	bind_time(&b, wall);
+	bind_time(&b, beat->seen.wall);
+	r = sql_run(s, STATEMENT_COVERAGE_RESUME);
+	return r < 0 ? r : set_seen(s, beat->session, beat->seen);
+}
+
+static int read_before(struct store *s, struct store_session *ret)
+{
+	sqlite3_stmt *row = s->statements[STATEMENT_SESSION_BEFORE];
+	struct binder b = sql_bind(s, STATEMENT_SESSION_BEFORE);
+	int r;
+
+	bind_blob(&b, s->boot_id, sizeof(s->boot_id));
+	r = sql_step(s, STATEMENT_SESSION_BEFORE);
+	if (r < 0)
+		return r;
+	*ret = (struct store_session){.known = r > 0};
+	if (r == 0)
+		return 0;
+	ret->same_boot = sqlite3_column_int(row, 0) != 0;
+	ret->clean = sqlite3_column_int(row, 1) != 0;
+	ret->last_seen_wall = (usec_t)sqlite3_column_int64(row, 2);
+	ret->last_seen_boot = (usec_t)sqlite3_column_int64(row, 3);
+	sql_reset(s, STATEMENT_SESSION_BEFORE);
+	return 0;
+}
+
+static int add_session(struct store *s, struct now now, const char *version)
+{
+	struct binder b = sql_bind(s, STATEMENT_SESSION_ADD);
+	int r;
+
+	bind_blob(&b, s->boot_id, sizeof(s->boot_id));
+	bind_time(&b, now.wall);
+	bind_time(&b, now.boot);
+	bind_text(&b, version);
+	r = sql_run(s, STATEMENT_SESSION_ADD);
+	if (r < 0)
+		return r;
+	s->session = sqlite3_last_insert_rowid(s->db);
+	s->epoch = (uint64_t)s->session << 32; /* another session's ids are not believed */
+	s->state.seen = now;
+	return 0;
+}
+
+static int start_session(
+	struct store *s, struct now now, const char *version, struct store_session *ret_before)
+{
+	struct heartbeat beat;
+	bool beats = heartbeat_read(s->heartbeat_fd, &beat) > 0;
+	int r = store_begin(s);
+
+	if (r == 0 && beats)
+		r = apply_heartbeat(s, &beat);
+	if (r == 0)
+		r = read_before(s, ret_before);
+	if (r == 0)
+		r = read_counters(s);
+	if (r == 0)
+		r = add_session(s, now, version);
+	if (r == 0)
+		r = store_counter_set(s, COUNTER_COMMITS, ++s->commits);
+	if (r < 0)
+		return r;
+	r = store_commit_step(s);
+	if (r < 0)
+		return r;
+	s->durable = true;
+	beat = (struct heartbeat){.session = s->session, .seen = now};
+	memcpy(beat.boot_id, s->boot_id, sizeof(beat.boot_id));
+	return heartbeat_write(s->heartbeat_fd, &beat);
+}
+
+static struct store *store_new(const uint8_t boot_id[BOOT_ID_BYTES], struct now now)
+{
+	struct store *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->lock_fd = s->heartbeat_fd = -1;
+	memcpy(s->boot_id, boot_id, sizeof(s->boot_id));
+	s->state.long_port = -1;
+	s->checkpoint_next = s->tail_next = now.boot;
+	return s;
+}
+
+int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
+	const char *version, struct store **ret, struct store_session *ret_before,
+	int32_t *ret_holder_pid)
+{
+	_cleanup_(store_free_p) struct store *s = store_new(boot_id, now);
+	const struct settings defaults = {
+		.max_age_usec = DEFAULT_MAX_AGE_USEC, .max_bytes = DEFAULT_MAX_BYTES};
+	struct store_session before = {0};
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	r = files_lock(dir_fd, &s->lock_fd, ret_holder_pid);
+	if (r == 0)
+		r = schema_check(dir_fd);
+	if (r == 0)
+		r = open_connection(s, dir_fd);
+	if (r == 0)
+		r = schema_migrate(s, schema_steps, schema_step_count);
+	if (r == 0)
+		r = sql_prepare(s);
+	if (r == 0)
+		r = files_open(dir_fd, HEARTBEAT_FILE, &s->heartbeat_fd, NULL);
+	if (r == 0)
+		r = start_session(s, now, version, &before);
+	if (r < 0)
+		return r;
+	store_settings(s, &defaults);
+	*ret = TAKE_PTR(s);
+	*ret_before = before;
+	return 0;
+}
+
+struct store *store_free(struct store *s)
+{
+	if (!s)
+		return NULL;
+	sql_done(s);
+	(void)sqlite3_close(s->db); /* rolls back what is open */
+	intern_done(&s->apps);
+	intern_done(&s->processes);
+	intern_done(&s->locals);
+	intern_done(&s->netns);
+	close_p(&s->heartbeat_fd);
+	close_p(&s->lock_fd); /* last: from here on another daemon may open the database */
+	free(s);
+	return NULL;
+}
+
+void store_settings(struct store *s, const struct settings *settings)
+{
+	uint64_t pages = (settings->max_bytes + SPARE_BYTES(settings->max_bytes)) / PAGE_BYTES;
+	char sql[64];
+
+	s->settings = *settings;
+	sqlite3_snprintf(sizeof(sql), sql, "PRAGMA max_page_count=%llu",
+		(unsigned long long)MIN(pages, UINT64_C(0xfffffffe)));
+	/* Without it the database only meets the end of the disk later than its own. */
+	(void)sql_exec(s, sql);
+}
+
+/* The session's and the stretch's end move to `until`, if it is later than where they are. */
+static int extend(struct store *s, struct now until)
+{
+	struct binder b;
+	int r;
+
+	if (until.boot <= s->state.seen.boot)
+		return 0;
+	r = set_seen(s, s->session, until);
+	if (r < 0)
+		return r;
+	s->state.seen = until;
+	if (s->state.coverage == 0)
+		return 0;
+	b = sql_bind(s, STATEMENT_COVERAGE_EXTEND);
+	bind_int(&b, s->state.coverage);
+	bind_time(&b, until.wall);
+	return sql_run(s, STATEMENT_COVERAGE_EXTEND);
+}
+
+static int write_counters(struct store *s)
+{
+	int r = store_counter_set(s, COUNTER_COMMITS, s->commits + 1);
+
+	if (r == 0)
+		r = store_counter_set(s, COUNTER_NEXT_CLAIM, s->next_claim);
+	if (r == 0 && s->state.next_hot != s->committed.next_hot)
+		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
+	return r;
+}
+
+int store_commit(struct store *s, struct now until, bool durable)
+{
+	int r = begin(s, durable);
+
+	if (r < 0)
+		return r;
+	assert(s->full || !durable); /* store_begin_question() is for a question's commit */
+	r = extend(s, until);
+	if (r == 0)
+		r = write_counters(s);
+	if (r < 0)
+		return store_fail(s, r);
+	r = store_commit_step(s);
+	if (r < 0)
+		return r;
+	s->commits++;
+	s->session_commits++;
+	s->durable = s->full;
+	/* A question does not wait for housekeeping; and what fails here is not this commit's failure. */
+	if (durable && !s->maintain_failed)
+		s->maintain_failed = maintain_step(s, until) < 0;
+	return 0;
+}
+
+int store_heartbeat(struct store *s, struct now until)
+{
+	struct heartbeat beat = {.session = s->session, .seen = until};
+
+	if (s->in_transaction || !s->durable)
+		return 0;
+	memcpy(beat.boot_id, s->boot_id, sizeof(beat.boot_id));
+	return heartbeat_write(s->heartbeat_fd, &beat);
+}
+
+int store_stop(struct store *s, struct now until)
+{
+	struct binder b;
+	int r = begin(s, true);
+
+	if (r < 0)
+		return r;
+	b = sql_bind(s, STATEMENT_SESSION_CLEAN);
+	bind_int(&b, s->session);
+	r = sql_run(s, STATEMENT_SESSION_CLEAN);
+	if (r < 0)
+		return store_fail(s, r);
+	r = store_commit(s, until, true);
+	if (r < 0)
+		return r;
+	return sql_error(s,
+		sqlite3_wal_checkpoint_v2(s->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+}
+
+struct store_stats store_stats(const struct store *s)
+{
+	return (struct store_stats){
+		.commits = s->session_commits,
+		.recorded = s->committed.recorded,
+		.sealed_segments = s->committed.sealed,
+		.wal_bytes = maintain_wal_bytes(s),
+	};
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "client/ask.h"
+
+#include <grp.h>
+#include <libgen.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+
+#include "client/receipt.h"
+#include "client/shape.h"
+#include "common/escape.h"
+
+#define INTERFACE "org.portledger.ledger."
+
+/* Entries of /etc/group may list many members. */
+#define ENTRY_BYTES 65536
+
+void complain(const char *format, ...)
+{
+	_cleanup_(free_p) char *text = NULL, *safe = NULL;
+	va_list arguments;
+	int r;
+
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (r < 0)
+		text = NULL;
+	safe = text ? escape_terminal(text) : NULL;
+	fprintf(stderr, "portledger: %s\n", safe ? safe : "out of memory");
+}
+
+enum status complain_memory(void)
+{
+	complain("out of memory");
+	return STATUS_ERROR;
+}
+
+void complain_no_daemon(const struct options *o)
+{
+	complain("no daemon answers at %s", o->socket_path);
+	if (o->socket_given)
+		complain("start it with: portledgerd --socket %s --state DIR", o->socket_path);
+	else
+		complain("start it with: systemctl start portledgerd (or portledgerd, as root)");
+}
+
+/* The group of the socket, or of the directory where that hides the socket; -1: not even that can be seen. */
+static int64_t group_of(const char *path)
+{
+	_cleanup_(free_p) char *copy = strdup(path);
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		return st.st_mode & S_IWGRP ? (int64_t)st.st_gid : 0;
+	if (copy && stat(dirname(copy), &st) == 0)
+		return (int64_t)st.st_gid;
+	return -1;
+}
+
+static bool is_member(const struct group *group, const char *user)
+{
+	for (char **member = group->gr_mem; *member; member++)
+		if (streq(*member, user))
+			return true;
+	return false;
+}
+
+static void complain_denied(const char *path)
+{
+	int64_t gid = group_of(path);
+	const struct passwd *me = getpwuid(geteuid());
+	const char *user = me ? me->pw_name : "USER";
+	struct group entry, *group = NULL;
+	_cleanup_(free_p) char *buffer = malloc(ENTRY_BYTES);
+
+	complain("permission denied: %s", path);
+	if (gid <= 0) {
+		complain("it is open to its owner and to root only; there is no group to join");
+		return;
+	}
+	if (!buffer || getgrgid_r((gid_t)gid, &entry, buffer, ENTRY_BYTES, &group) != 0 || !group)
+		complain("it is open to the group %lld: usermod -aG %lld %s", (long long)gid,
+			(long long)gid, user);
+	else if (is_member(group, user))
+		complain("you are in the group %s, but not in this session: log in again",
+			group->gr_name);
+	else
+		complain("it is open to the group %s: usermod -aG %s %s, then log in again",
+			group->gr_name, group->gr_name, user);
+}
+
+/* Anybody may listen at a path of his own. Who is asked is worth a word, for what he says will be believed. */
+static void check_peer(const struct connection *c, const char *path)
+{
+	const struct passwd *expected;
+
+	if (c->peer == 0 || c->peer == geteuid())
+		return;
+	expected = getpwnam("portledger");
+	if (expected && expected->pw_uid == c->peer)
+		return;
+	complain("warning: who answers at %s is uid %u, neither root nor portledger nor you", path,
+		(unsigned)c->peer);
+}
+
+enum status ask_open(const struct options *o, bool quiet, struct connection *ret)
+{
+	int r = connection_open(o->socket_path, ret);
+
+	switch (-r) {
+	case 0:
+		check_peer(ret, o->socket_path);
+		return STATUS_FOUND;
+	case ENOENT:
+	case ENOTDIR:
+	case ECONNREFUSED:
+		if (!quiet)
+			complain_no_daemon(o);
+		return STATUS_NO_DAEMON;
+	case EACCES:
+	case EPERM:
+		complain_denied(o->socket_path);
+		return STATUS_DENIED;
+	default:
+		complain("%s: %s", o->socket_path, strerror(-r));
+		return STATUS_ERROR;
+	}
+}
+
+static enum status complain_failure(int r)
+{
+	switch (-r) {
+	case ETIMEDOUT:
+		complain("the daemon does not answer");
+		break;
+	case ECONNRESET:
+	case EPIPE:
+		complain("the daemon closed the connection without an answer");
+		break;
+	case EBADMSG:
+		complain("the daemon's answer is not Varlink");
+		break;
+	case EMSGSIZE:
+		complain("the daemon's answer is longer than %u bytes", LIMIT_REPLY_BYTES);
+		break;
+	default:
+		complain("%s", strerror(-r));
+	}
+	return STATUS_ERROR;
+}
+
+/* What the daemon's own errors mean for who asked. */
+static const struct {
+	const char *name;
+	enum status status;
+	const char *member; /* of its parameters, that the text is about; NULL: none */
+	const char *text;
+} error_table[] = {
+	{"org.varlink.service.PermissionDenied", STATUS_DENIED, NULL, "the daemon denies it"},
+	{"org.varlink.service.InvalidParameter", STATUS_USAGE, "parameter",
+		"the daemon does not take this value of"},
+	{"org.varlink.service.MethodNotFound", STATUS_ERROR, "method",
+		"the daemon is of another version: it lacks"},
+	{"org.varlink.service.InterfaceNotFound", STATUS_ERROR, "interface",
+		"who listens there is no portledgerd: it lacks"},
+	{INTERFACE "InvalidRange", STATUS_USAGE, "parameter",
+		"no port, or a stretch that ends before it begins:"},
+	{INTERFACE "StoreUnavailable", STATUS_ERROR, "reason", "the database cannot be read:"},
+	{INTERFACE "QueryTooLong", STATUS_ERROR, NULL,
+		"the answer takes too long; ask for a shorter window or fewer ports"},
+	{INTERFACE "TooManyClients", STATUS_ERROR, NULL,
+		"the daemon has as many clients as it may have; try again"},
+};
+
+static enum status complain_error(const struct varlink_reply *reply)
+{
+	for (size_t i = 0; i < ELEMENTSOF(error_table); i++) {
+		const char *about;
+
+		if (!streq(reply->error, error_table[i].name))
+			continue;
+		about = error_table[i].member ? row_text(reply->parameters, error_table[i].member)
+					      : NULL;
+		complain("%s%s%s", error_table[i].text, about ? " " : "", about ? about : "");
+		return error_table[i].status;
+	}
+	complain("the daemon says %s", reply->error);
+	return STATUS_ERROR;
+}
+
+enum status ask_call(struct connection *c, const char *method, json_t *parameters, const char *flag)
+{
+	_cleanup_(json_decrefp) json_t *owned = parameters;
+	char name[64];
+	int r;
+
+	if (!parameters)
+		return complain_memory();
+	snprintf(name, sizeof(name), INTERFACE "%s", method);
+	r = connection_call(c, name, parameters, flag);
+	/* a daemon that has too many clients says so and closes before it reads */
+	if (r == -EPIPE || r == -ECONNRESET)
+		return STATUS_FOUND;
+	return r < 0 ? complain_failure(r) : STATUS_FOUND;
+}
+
+enum status ask_reply(
+	struct connection *c, const struct shape *shape, json_t **ret, bool *ret_continues)
+{
+	_cleanup_(varlink_reply_done) struct varlink_reply reply = {0};
+	const char *wrong = NULL;
+	int r;
+
+	r = connection_reply(c, &reply);
+	if (r < 0)
+		return complain_failure(r);
+	if (reply.error)
+		return complain_error(&reply);
+	if (shape_check(shape, reply.parameters, &wrong) < 0) {
+		complain("the daemon's answer is not of this interface: %s", wrong);
+		return STATUS_ERROR;
+	}
+	*ret = TAKE_PTR(reply.parameters);
+	*ret_continues = reply.continues;
+	return STATUS_FOUND;
+}
+
+enum status ask(struct connection *c, const char *method, json_t *parameters,
+	const struct shape *shape, json_t **ret)
+{
+	enum status status = ask_call(c, method, parameters, NULL);
+	bool continues;
+
+	return status != STATUS_FOUND ? status : ask_reply(c, shape, ret, &continues);
+}
+
+enum status ask_writer(
+	const struct view *v, const struct kind *k, bool unbounded, struct writer **ret)
+{
+	const char *unknown = writer_unknown_column(v, k);
+
+	if (unknown) {
+		complain("there is no column %s; the manual lists them", unknown);
+		return STATUS_USAGE;
+	}
+	return writer_new(v, k, unbounded, ret) < 0 ? complain_memory() : STATUS_FOUND;
+}
+
+enum status write_rows(struct writer *w, const json_t *rows)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row) if (writer_row(w, row) < 0) return complain_memory();
+	return STATUS_FOUND;
+}
+
+enum status answer_status(const struct options *o, size_t count, const json_t *receipts)
+{
+	const json_t *receipt;
+	size_t i;
+
+	if (o->strict)
+		json_array_foreach(receipts, i,
+			receipt) if (!receipt_complete(receipt)) return STATUS_INCOMPLETE;
+	return count > 0 ? STATUS_FOUND : STATUS_NOTHING;
+}
+
+void say_nothing(const struct view *v, const json_t *receipts)
+{
+	const json_t *receipt;
+	bool watched = false;
+	size_t i;
+
+	if (v->options->output != OUTPUT_TABLE || v->options->no_legend)
+		return;
+	json_array_foreach(receipts, i, receipt) watched = watched || receipt_watched(receipt);
+	fputs(watched ? "No claim matched in what was watched.\n"
+		      : "Nothing can be said: nobody was watching then.\n",
+		v->out);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Questions to the daemon as the verbs put them: what fails is said on standard error and becomes an exit code. */
+
+#include "client/client.h"
+#include "client/connection.h"
+#include "client/render.h"
+
+/* One line to standard error, escaped. */
+void complain(const char *format, ...) _printf_(1, 2);
+
+/* For -ENOMEM of a writer: says so. */
+enum status complain_memory(void);
+
+/* STATUS_FOUND: connected. `quiet`: STATUS_NO_DAEMON is the caller's to say. */
+enum status ask_open(const struct options *o, bool quiet, struct connection *ret);
+
+/* How to get a daemon, for whoever could not ask one. */
+void complain_no_daemon(const struct options *o);
+
+/* Calls a method of org.portledger.ledger ("Who") and reads its only reply, checked. Steals `parameters` (NULL: no
+ * memory). STATUS_FOUND: *ret is the reply's parameters, the caller's. */
+enum status ask(struct connection *c, const char *method, json_t *parameters,
+	const struct shape *shape, json_t **ret);
+
+/* The same in two steps, for replies that go on. */
+enum status ask_call(
+	struct connection *c, const char *method, json_t *parameters, const char *flag);
+enum status ask_reply(
+	struct connection *c, const struct shape *shape, json_t **ret, bool *ret_continues);
+
+/* Checks --columns and -F, then makes the writer. STATUS_FOUND: *ret is set. */
+enum status ask_writer(
+	const struct view *v, const struct kind *k, bool unbounded, struct writer **ret);
+
+/* Writes all rows of a list. */
+enum status write_rows(struct writer *w, const json_t *rows);
+
+/* The exit code of an answer: `count` rows, and what its receipts say under --strict. `receipts` may be NULL. */
+enum status answer_status(const struct options *o, size_t count, const json_t *receipts);
+
+/* For people: why there are no rows. "Nothing" and "not watching" never look alike. */
+void say_nothing(const struct view *v, const json_t *receipts);

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What people see of a row. A time that a sweep learnt is shown as a bound, never as if it were known; a claim whose
+ * process is not known says what is known in its place. Dates: the leftmost time of a row has one unless it is of
+ * today; a time to its right has one unless it is of the same day.
+ */
+
+#include "client/cells.h"
+
+#include <stdarg.h>
+
+#include "client/format.h"
+#include "common/buf.h"
+
+static char *_printf_(1, 2) print(const char *format, ...)
+{
+	va_list arguments;
+	char *text = NULL;
+	int r;
+
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	return r < 0 ? NULL : text;
+}
+
+char *cell_member(const json_t *row, const char *member)
+{
+	const json_t *value = json_object_get(row, member);
+
+	if (json_is_integer(value))
+		return print("%lld", (long long)json_integer_value(value));
+	return strdup(json_is_string(value) ? json_string_value(value) : "-");
+}
+
+static char *time_of(const json_t *row, const char *name, usec_t day)
+{
+	usec_t at = row_time(row, name);
+	char text[FORMAT_TIME_MAX];
+
+	return strdup(at == USEC_UNSET ? "-" : format_time(at, day, text));
+}
+
+/* The distance to the earlier bound; 0: exact. */
+static usec_t slack(const json_t *claim, const char *name, const char *after)
+{
+	usec_t at = row_time(claim, name), earliest = row_time(claim, after);
+
+	return at == USEC_UNSET || earliest == USEC_UNSET ? 0 : usec_sub(at, earliest);
+}
+
+usec_t cell_bound(const json_t *claim)
+{
+	usec_t opened = slack(claim, "opened_usec", "opened_after_usec");
+	usec_t closed = slack(claim, "closed_usec", "closed_after_usec");
+
+	return MAX(opened <= CELL_BOUND_MAX ? opened : 0, closed <= CELL_BOUND_MAX ? closed : 0);
+}
+
+bool cell_is_before(const json_t *claim)
+{
+	return slack(claim, "opened_usec", "opened_after_usec") > CELL_BOUND_MAX ||
+	       slack(claim, "closed_usec", "closed_after_usec") > CELL_BOUND_MAX;
+}
+
+static char *bounded(
+	const json_t *claim, const char *name, const char *after, usec_t day, const struct view *v)
+{
+	usec_t bound = slack(claim, name, after);
+	char text[FORMAT_TIME_MAX];
+	const char *sign = "";
+
+	if (bound > CELL_BOUND_MAX)
+		sign = "before ";
+	else if (bound > 0)
+		sign = v->utf8 ? "≤" : "<=";
+	return print("%s%s", sign, format_time(row_time(claim, name), day, text));
+}
+
+static char *cell_opened(const json_t *claim, const struct view *v)
+{
+	if (row_time(claim, "opened_usec") == USEC_UNSET)
+		return strdup("-");
+	return bounded(claim, "opened_usec", "opened_after_usec", v->now, v);
+}
+
+static char *cell_closed(const json_t *claim, const struct view *v)
+{
+	if (row_time(claim, "closed_usec") == USEC_UNSET)
+		return strdup("open");
+	if (row_time(claim, "released_usec") == USEC_UNSET)
+		return strdup("time-wait");
+	return bounded(
+		claim, "closed_usec", "closed_after_usec", row_time(claim, "opened_usec"), v);
+}
+
+/* Of open claims only what is not plain: the connection went, and the port waits. */
+static char *cell_waiting(const json_t *claim, _unused_ const struct view *v)
+{
+	return strdup(row_time(claim, "closed_usec") == USEC_UNSET ? "" : "time-wait");
+}
+
+char *cell_port(const json_t *claim, _unused_ const struct view *v)
+{
+	return print("%lld/%s", (long long)row_int(claim, "port", 0), row_text(claim, "protocol"));
+}
+
+/* "curl[48211]", or as much of a process as is known. */
+static int put_process(struct buf *b, const json_t *process)
+{
+	const char *name = row_text(process, "comm"), *exe = row_text(process, "exe"), *slash;
+	int64_t pid = row_int(process, "pid", 0);
+
+	slash = exe ? strrchr(exe, '/') : NULL;
+	if (!name)
+		name = slash ? slash + 1 : exe ? exe : "?";
+	return pid > 0 ? buf_append_format(b, "%s[%lld]", name, (long long)pid)
+		       : buf_append_string(b, name);
+}
+
+static int put_unknown(struct buf *b, const json_t *claim)
+{
+	const json_t *uid = json_object_get(claim, "uid");
+	const char *unit = row_text(claim, "unit");
+	int r;
+
+	if (row_text(claim, "attribution") && streq(row_text(claim, "attribution"), "kernel"))
+		return buf_append_string(b, "the kernel");
+	r = buf_append_string(b, "unknown");
+	if (r == 0 && (json_is_integer(uid) || unit))
+		r = buf_append_string(b, " (");
+	if (r == 0 && json_is_integer(uid))
+		r = buf_append_format(b, "uid %lld", (long long)json_integer_value(uid));
+	if (r == 0 && unit)
+		r = buf_append_format(b, "%sunit %s", json_is_integer(uid) ? ", " : "", unit);
+	if (r == 0 && (json_is_integer(uid) || unit))
+		r = buf_append_string(b, ")");
+	return r;
+}
+
+/* The opener, its file's fate, and up to two further holders. */
+static int put_holders(struct buf *b, const json_t *claim)
+{
+	const json_t *holders = json_object_get(claim, "holders"), *holder;
+	const char *note = row_text(claim, "exe_note");
+	size_t i;
+	int r;
+
+	r = row_int(claim, "pid", 0) > 0 ? put_process(b, claim) : put_unknown(b, claim);
+	if (r == 0 && note)
+		r = buf_append_format(b, " (%s)", note);
+	json_array_foreach(holders, i, holder)
+	{
+		if (r < 0)
+			return r;
+		if (i == 2)
+			return buf_append_format(b, " +%zu more", json_array_size(holders) - i);
+		r = buf_append_string(b, " +");
+		if (r == 0)
+			r = put_process(b, holder);
+	}
+	return r;
+}
+
+char *cell_process(const json_t *claim, _unused_ const struct view *v)
+{
+	_cleanup_(buf_done) struct buf b = {0};
+
+	if (put_holders(&b, claim) < 0)
+		return NULL;
+	return strndup((const char *)buf_bytes(&b), buf_size(&b));
+}
+
+static enum tone tone_process(const json_t *claim)
+{
+	return row_int(claim, "pid", 0) > 0 ? TONE_PLAIN : TONE_WARNING;
+}
+
+static char *cell_user(const json_t *row, _unused_ const struct view *v)
+{
+	int64_t uid = row_int(row, "uid", -1);
+
+	if (row_text(row, "user"))
+		return strdup(row_text(row, "user"));
+	return uid >= 0 ? print("%lld", (long long)uid) : strdup("-");
+}
+
+char *cell_remote(const json_t *claim, _unused_ const struct view *v)
+{
+	const char *address = row_text(claim, "remote_address");
+	const char *family = row_text(claim, "family");
+	int64_t port = row_int(claim, "remote_port", 0);
+
+	if (!address)
+		return strdup("-");
+	if (family && streq(family, "ipv6"))
+		return print("[%s]:%lld", address, (long long)port);
+	return print("%s:%lld", address, (long long)port);
+}
+
+/* Only of another namespace than ours: on most machines there is one. */
+static char *cell_netns(const json_t *claim, const struct view *v)
+{
+	int64_t inode = row_int(claim, "netns", 0);
+	const char *name = row_text(claim, "netns_name");
+
+	if (inode == 0 || (uint64_t)inode == v->netns)
+		return strdup("");
+	return name ? strdup(name) : print("%lld", (long long)inode);
+}
+
+#define CLAIM_CELLS_OF_OPENER                                                                      \
+	{"PORT/PROTO", .text = cell_port, .right = true}, {"ROLE", .member = "role", .drop = 4},   \
+		{"PROCESS", .text = cell_process, .tone = tone_process, .cut = true},              \
+		{"USER", .text = cell_user, .drop = 5},                                            \
+		{"UNIT", .member = "unit", .cut = true, .drop = 3},                                \
+		{"LOCAL", .member = "local_address", .drop = 6},                                   \
+		{"REMOTE", .text = cell_remote, .cut = true},                                      \
+	{                                                                                          \
+		"NETNS", .text = cell_netns, .drop = 2                                             \
+	}
+
+static const struct cell claim_cells[] = {{"OPENED", .text = cell_opened, .right = true},
+	{"CLOSED", .text = cell_closed, .right = true}, CLAIM_CELLS_OF_OPENER};
+const struct kind kind_claims = {"claims", &shape_claim, claim_cells, ELEMENTSOF(claim_cells)};
+
+static const struct cell open_cells[] = {{"OPENED", .text = cell_opened, .right = true},
+	{"STATE", .text = cell_waiting}, CLAIM_CELLS_OF_OPENER};
+const struct kind kind_open_claims = {"claims", &shape_claim, open_cells, ELEMENTSOF(open_cells)};
+
+/* Followed claims are lines for people, not a table: its width would have to be known beforehand. */
+const struct kind kind_events = {"events", &shape_event, NULL, 0};
+
+static char *cell_program(const json_t *row, _unused_ const struct view *v)
+{
+	const char *name = row_text(row, "exe") ? row_text(row, "exe") : row_text(row, "comm");
+
+	return strdup(name ? name : "(no process)");
+}
+
+static enum tone tone_program(const json_t *row)
+{
+	return row_text(row, "exe") || row_text(row, "comm") ? TONE_PLAIN : TONE_WARNING;
+}
+
+static char *cell_first(const json_t *row, const struct view *v)
+{
+	return time_of(row, "first_usec", v->now);
+}
+
+static char *cell_last(const json_t *row, const struct view *v)
+{
+	return time_of(row, "last_usec", row_time(row, "first_usec"));
+}
+
+static char *cell_new(const json_t *row, _unused_ const struct view *v)
+{
+	return strdup(row_true(row, "new") ? "new" : "");
+}
+
+static enum tone tone_new(const json_t *row)
+{
+	return row_true(row, "new") ? TONE_WARNING : TONE_PLAIN;
+}
+
+static const struct cell program_cells[] = {
+	{"PROGRAM", .text = cell_program, .tone = tone_program, .cut = true},
+	{"UNIT", .member = "unit", .cut = true, .drop = 4}, {"USER", .text = cell_user, .drop = 3},
+	{"CLAIMS", .member = "claims", .right = true}, {"PORTS", .member = "ports", .right = true},
+	{"REMOTES", .member = "remotes", .right = true},
+	{"FIRST", .text = cell_first, .right = true, .drop = 6},
+	{"LAST", .text = cell_last, .right = true, .drop = 5},
+	{"NOTE", .text = cell_new, .tone = tone_new}};
+const struct kind kind_programs = {
+	"programs", &shape_program, program_cells, ELEMENTSOF(program_cells)};
+
+static const struct cell check_cells[] = {
+	{"LEVEL", .member = "level"}, {"CHECK", .member = "text"}};
+const struct kind kind_checks = {"checks", &shape_check_row, check_cells, ELEMENTSOF(check_cells)};
+
+static const struct cell setting_cells[] = {{"SECTION", .member = "section"},
+	{"KEY", .member = "key"}, {"VALUE", .member = "value"}, {"FROM", .member = "from"}};
+const struct kind kind_settings = {
+	"settings", &shape_setting, setting_cells, ELEMENTSOF(setting_cells)};

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Kinds of rows: which members a row has for programs, and which cells it has for people. */
+
+#include "client/shape.h"
+#include "client/view.h"
+
+struct cell {
+	const char *heading;
+	const char *member; /* shown as it is, "-" where unknown; NULL: `text` makes the cell */
+	/* Fresh text, not yet escaped; "" where there is nothing to say, and a column that says nothing in
+	 * every row is left out. NULL: no memory. */
+	char *(*text)(const json_t *row, const struct view *v);
+	enum tone (*tone)(const json_t *row); /* NULL: plain */
+	bool right;                           /* aligned */
+	bool cut;                             /* may be cut where the terminal is too narrow */
+	unsigned drop; /* left out where the terminal is too narrow, the highest first; 0: never */
+};
+
+struct kind {
+	const char *plural; /* member of the pretty JSON document that holds the rows */
+	const struct shape *shape;
+	const struct cell *cells;
+	size_t cell_count;
+};
+
+extern const struct kind kind_claims, kind_open_claims, kind_events, kind_programs, kind_checks,
+	kind_settings;
+
+/* A text or an integer as it is, "-" for null. Fresh, not yet escaped; NULL: no memory. */
+char *cell_member(const json_t *row, const char *member);
+
+/* Of one claim, for people. Fresh text, not yet escaped; NULL: no memory. */
+char *cell_process(const json_t *claim, const struct view *v);
+char *cell_remote(const json_t *claim, const struct view *v);
+char *cell_port(const json_t *claim, const struct view *v);
+
+/* A further bound than this is told as "before": the claim was there when we began to watch. */
+#define CELL_BOUND_MAX USEC_PER_MINUTE
+
+/* By how much the opening or closing of a claim is not known (the larger); 0 where both are exact or the bound is past
+ * CELL_BOUND_MAX. */
+usec_t cell_bound(const json_t *claim);
+
+/* Is a time of the claim told as "before"? */
+bool cell_is_before(const json_t *claim);

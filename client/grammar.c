@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "client/grammar.h"
+
+const struct grammar_option grammar_options[OPTION_COUNT] = {
+	[OPTION_SOCKET] = {"socket", 0, "PATH", GROUP_DAEMON, "ask the daemon there"},
+	[OPTION_AT] = {"at", 0, "TIME", GROUP_AT,
+		"the moment; to the minute means the whole minute"},
+	[OPTION_SINCE] = {"since", 'S', "TIME", GROUP_WINDOW,
+		"from here on, or a stretch like \"last night\""},
+	[OPTION_UNTIL] = {"until", 'U', "TIME", GROUP_WINDOW, "before this"},
+	[OPTION_OVERNIGHT] = {"overnight", 0, NULL, GROUP_OVERNIGHT,
+		"the last 18:00 to 09:00 (the default)"},
+	[OPTION_LIMIT] = {"limit", 'n', "N", GROUP_LIMIT, "only the newest N"},
+	[OPTION_APP] = {"app", 0, "NAME", GROUP_FILTER, "name or path of the program"},
+	[OPTION_UNIT] = {"unit", 0, "NAME", GROUP_FILTER, "systemd unit"},
+	[OPTION_USER] = {"user", 0, "NAME|UID", GROUP_FILTER,
+		"user of the process, or owner of the socket"},
+	[OPTION_PID] = {"pid", 0, "PID", GROUP_FILTER, "process"},
+	[OPTION_PROTO] = {"proto", 0, "NAME", GROUP_FILTER | GROUP_PROTOCOL,
+		"tcp, udp, udplite or mptcp"},
+	[OPTION_ADDR] = {"addr", 0, "ADDRESS", GROUP_FILTER, "local address"},
+	[OPTION_PEER] = {"peer", 0, "ADDRESS[:PORT]", GROUP_FILTER,
+		"the other end; [ADDRESS]:PORT for IPv6"},
+	[OPTION_NETNS] = {"netns", 0, "NAME|INODE", GROUP_FILTER, "network namespace"},
+	[OPTION_ROLE] = {"role", 0, "NAME", GROUP_FILTER,
+		"connected, listening, bound or accepted"},
+	[OPTION_RANGE] = {"range", 0, "RANGE", GROUP_FILTER, "iana, kernel or LOW-HIGH"},
+	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
+		"read this file in place of the installed ones"},
+	[OPTION_JSON] = {"json", 0, "MODE", GROUP_COMMON,
+		"pretty: one document; short: an object a line; off"},
+	[OPTION_JSON_AUTO] = {NULL, 'j', NULL, GROUP_COMMON,
+		"--json=pretty on a terminal, --json=short elsewhere"},
+	[OPTION_CSV] = {"csv", 0, NULL, GROUP_COMMON,
+		"comma-separated values (RFC 4180) with a header"},
+	[OPTION_FIELD] = {"field", 'F', "COLUMN", GROUP_COMMON,
+		"the distinct values of a column, one a line"},
+	[OPTION_COLUMNS] = {"columns", 0, "LIST", GROUP_COMMON,
+		"these columns, in this order, by their JSON names"},
+	[OPTION_NO_LEGEND] = {"no-legend", 0, NULL, GROUP_COMMON,
+		"no headings and no notes; the receipt stays"},
+	[OPTION_NO_PAGER] = {"no-pager", 0, NULL, GROUP_COMMON, "never start a pager"},
+	[OPTION_COLOR] = {"color", 0, "WHEN", GROUP_COMMON, "auto, always or never"},
+	[OPTION_UTC] = {"utc", 0, NULL, GROUP_COMMON, "read and show times in UTC"},
+	[OPTION_STRICT] = {"strict", 0, NULL, GROUP_STRICT,
+		"exit 6 where the answer may be incomplete"},
+	[OPTION_HELP] = {"help", 'h', NULL, GROUP_COMMON, "this help"},
+	[OPTION_VERSION] = {"version", 0, NULL, GROUP_COMMON, "the version"},
+};
+
+#define GROUPS_PAST (GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER)
+
+const struct grammar_verb grammar_verbs[VERB_COUNT] = {
+	[VERB_STATUS] = {"status", "", GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT, 0, 0,
+		"is it recording, how, how full are the ranges"},
+	[VERB_EXPLAIN] = {"explain", "PORT[/PROTO]",
+		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL, 1, 1,
+		"what is this port: class, who has it, who had it"},
+	[VERB_WHO] = {"who", "PORT[/PROTO]", GROUPS_PAST | GROUP_AT | GROUP_WINDOW, 1, 1,
+		"everyone who had it then (--at)"},
+	[VERB_NOW] = {"now", "[PORT...]", GROUPS_PAST | GROUP_LIMIT, 0, LIMIT_FILTER_PORTS,
+		"claims that are open now"},
+	[VERB_HISTORY] = {"history", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
+		LIMIT_FILTER_PORTS, "claims in a window, newest last"},
+	[VERB_FOLLOW] = {"follow", "[PORT...]", GROUP_COMMON | GROUP_DAEMON | GROUP_FILTER, 0,
+		LIMIT_FILTER_PORTS, "claims as they come and go"},
+	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT, 0, 0,
+		"which programs claimed ports, per program"},
+	[VERB_DOCTOR] = {"doctor", "", GROUP_COMMON | GROUP_DAEMON, 0, 0,
+		"what is missing, and the command that mends it"},
+	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_CONFIG, 0, 0,
+		"the settings, and where each comes from"},
+	[VERB_HELP] = {"help", "[VERB]", GROUP_COMMON, 0, 0, "this help"},
+	[VERB_VERSION] = {"version", "", GROUP_COMMON, 0, 0, "the version"},
+};
+
+int grammar_find_verb(const char *name, enum verb *ret)
+{
+	for (int i = 0; i < VERB_COUNT; i++)
+		if (streq(grammar_verbs[i].name, name)) {
+			*ret = (enum verb)i;
+			return 0;
+		}
+	return -ENOENT;
+}
+
+static void help_options(FILE *out, unsigned groups)
+{
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		const struct grammar_option *row = &grammar_options[i];
+		char left[48];
+		int length = 0;
+
+		if (!(row->groups & groups))
+			continue;
+		length = row->letter ? snprintf(left, sizeof(left), "-%c", row->letter)
+				     : snprintf(left, sizeof(left), "   ");
+		if (row->name)
+			snprintf(left + length, sizeof(left) - (size_t)length, "%s--%s%s%s",
+				row->letter ? " " : "", row->name, row->argument ? "=" : "",
+				row->argument ? row->argument : "");
+		fprintf(out, "  %-26s %s\n", left, row->help);
+	}
+}
+
+void options_help(FILE *out, enum verb verb)
+{
+	if (verb != VERB_COUNT) {
+		const struct grammar_verb *row = &grammar_verbs[verb];
+
+		fprintf(out, "portledger %s%s%s [OPTION...]: %s.\n\n", row->name,
+			*row->arguments ? " " : "", row->arguments, row->help);
+		help_options(out, row->groups);
+		return;
+	}
+	fputs("portledger [VERB] [OPTION...]: which process had which port, and when.\n\n", out);
+	fputs("  portledger PORT[/PROTO]    as explain\n", out);
+	for (size_t i = 0; i < VERB_COUNT; i++) {
+		char left[48];
+
+		snprintf(left, sizeof(left), "%s %s", grammar_verbs[i].name,
+			grammar_verbs[i].arguments);
+		fprintf(out, "  %-26s %s\n", left, grammar_verbs[i].help);
+	}
+	fputs("\n", out);
+	help_options(out, ~0u);
+	fputs("\nTimes: 03:12, \"yesterday 22:00\", \"2026-11-22 03:12:07\", -8h, @EPOCH, \"last night\".\n"
+	      "Exit: 0 found, 1 nothing matched, 2 usage, 3 no daemon, 4 permission denied, 5 error,\n"
+	      "      6 incomplete (--strict). The manual is portledger(1).\n",
+		out);
+}

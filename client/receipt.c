@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Coverage is positive: a stretch says that we watched, and what no stretch covers was not watched. A hole often has a
+ * gap that says why (the daemon was down, the history expired), so that the line names the hole once, with its reason;
+ * a gap inside a stretch stands for itself.
+ */
+
+#include "client/receipt.h"
+
+#include "client/format.h"
+#include "client/shape.h"
+
+/* Holes, gaps and ways of watching that a line names; the rest is counted, and whole in the JSON. */
+#define NAMED_MAX 3
+
+struct span {
+	usec_t from, until;
+};
+
+struct spans {
+	struct span *span; /* owned */
+	size_t count;
+};
+
+static void spans_done(struct spans *s)
+{
+	free(s->span);
+}
+
+static const json_t *list(const json_t *coverage, const char *name)
+{
+	return json_object_get(coverage, name);
+}
+
+bool receipt_watched(const json_t *coverage)
+{
+	return json_array_size(list(coverage, "stretches")) > 0;
+}
+
+bool receipt_complete(const json_t *coverage)
+{
+	return row_true(coverage, "complete");
+}
+
+int receipt_window(struct buf *b, usec_t from, usec_t until)
+{
+	char begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX];
+
+	format_moment(from, USEC_UNSET, begin);
+	if (until <= from + 1)
+		return buf_append_string(b, begin);
+	format_moment(until, from, end);
+	/* an end with a date of its own would run into the begin's time */
+	return buf_append_format(b, "%s%s%s", begin, strchr(end, ' ') ? " to " : "-", end);
+}
+
+static int compare_spans(const void *a, const void *b)
+{
+	const struct span *left = a, *right = b;
+
+	return left->from < right->from ? -1 : left->from > right->from;
+}
+
+/* What of the window no stretch covers, in the order of time. */
+static int find_holes(const json_t *coverage, struct spans *ret)
+{
+	const json_t *stretches = list(coverage, "stretches"), *stretch;
+	size_t count = json_array_size(stretches), i, holes = 0;
+	usec_t from = row_time(coverage, "from_usec"), until = row_time(coverage, "until_usec");
+	_cleanup_(free_p) struct span *watched = calloc(count + 1, sizeof(*watched));
+	struct span *hole = calloc(count + 1, sizeof(*hole));
+
+	if (!watched || !hole) {
+		free(hole);
+		return -ENOMEM;
+	}
+	json_array_foreach(stretches, i, stretch) watched[i] =
+		(struct span){row_time(stretch, "from_usec"), row_time(stretch, "until_usec")};
+	qsort(watched, count, sizeof(*watched), compare_spans);
+	for (i = 0; i < count && from < until; i++) {
+		if (watched[i].from > from)
+			hole[holes++] = (struct span){from, MIN(watched[i].from, until)};
+		from = MAX(from, watched[i].until);
+	}
+	if (from < until)
+		hole[holes++] = (struct span){from, until};
+	*ret = (struct spans){hole, holes};
+	return 0;
+}
+
+static bool gap_overlaps(const json_t *gap, const struct span *s)
+{
+	return row_time(gap, "from_usec") < s->until && row_time(gap, "until_usec") > s->from;
+}
+
+/* The reason of the first gap that touches the hole, or NULL. */
+static const char *hole_reason(const json_t *coverage, const struct span *hole)
+{
+	const json_t *gap;
+	size_t i;
+
+	json_array_foreach(list(coverage, "gaps"), i,
+		gap) if (gap_overlaps(gap, hole)) return row_text(gap, "reason");
+	return NULL;
+}
+
+/* A span inside the window is told by its times; the date only where it is another than the window's first. */
+static int put_span(struct buf *b, const json_t *coverage, usec_t from, usec_t until)
+{
+	usec_t day = row_time(coverage, "from_usec");
+	char begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX];
+
+	format_moment(from, day, begin);
+	format_moment(until, from, end);
+	return buf_append_format(b, "%s%s%s", begin, strchr(end, ' ') ? " to " : "-", end);
+}
+
+static int put_holes(struct buf *b, const json_t *coverage, const struct spans *holes)
+{
+	for (size_t i = 0; i < holes->count; i++) {
+		const char *reason = hole_reason(coverage, &holes->span[i]);
+		int r;
+
+		if (i == NAMED_MAX)
+			return buf_append_format(b, " and %zu more times", holes->count - i);
+		r = buf_append_string(b, i == 0 ? "; not watched " : ", ");
+		if (r < 0)
+			return r;
+		r = put_span(b, coverage, holes->span[i].from, holes->span[i].until);
+		if (r == 0 && reason)
+			r = buf_append_format(b, " (%s)", reason);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static bool gap_is_told(const json_t *gap, const struct spans *holes)
+{
+	for (size_t i = 0; i < holes->count; i++)
+		if (gap_overlaps(gap, &holes->span[i]))
+			return true;
+	return false;
+}
+
+static int put_gaps(struct buf *b, const json_t *coverage, const struct spans *holes)
+{
+	const json_t *gap;
+	size_t i, told = 0;
+	int r = 0;
+
+	json_array_foreach(list(coverage, "gaps"), i, gap)
+	{
+		int64_t lost = row_int(gap, "lost", 0);
+
+		if (gap_is_told(gap, holes) || told++ >= NAMED_MAX)
+			continue;
+		r = buf_append_string(b, told == 1 ? "; gap " : ", gap ");
+		if (r == 0)
+			r = put_span(b, coverage, row_time(gap, "from_usec"),
+				row_time(gap, "until_usec"));
+		if (r == 0)
+			r = buf_append_format(b, " (%s", row_text(gap, "reason"));
+		if (r == 0 && lost > 0)
+			r = buf_append_format(b, ", %lld lost", (long long)lost);
+		if (r == 0)
+			r = buf_append_string(b, ")");
+		if (r < 0)
+			return r;
+	}
+	return told > NAMED_MAX ? buf_append_format(b, " and %zu more gaps", told - NAMED_MAX) : 0;
+}
+
+static bool same_way(const json_t *a, const json_t *b)
+{
+	return streq(row_text(a, "source"), row_text(b, "source")) &&
+	       row_int(a, "interval_usec", 0) == row_int(b, "interval_usec", 0);
+}
+
+/* Under events nothing short is missed, and the sweeps behind them are only an audit. */
+static bool way_polls(const json_t *stretch)
+{
+	return !streq(row_text(stretch, "source"), "events");
+}
+
+static int put_way(struct buf *b, const json_t *stretch)
+{
+	const char *source = row_text(stretch, "source");
+	char interval[FORMAT_MAX];
+
+	if (!way_polls(stretch))
+		return buf_append_string(b, source);
+	return buf_append_format(b, "%s every %s", streq(source, "procnet") ? "/proc/net" : source,
+		format_span((usec_t)row_int(stretch, "interval_usec", 0), interval));
+}
+
+/* "sweep every 1 s, sweep every 2 s": each way once, in the order of time. */
+static int put_ways(struct buf *b, const json_t *stretches)
+{
+	const json_t *named[NAMED_MAX], *stretch;
+	size_t i, count = 0;
+	int r;
+
+	json_array_foreach(stretches, i, stretch)
+	{
+		bool known = false;
+
+		for (size_t n = 0; n < count; n++)
+			known = known || same_way(named[n], stretch);
+		if (known)
+			continue;
+		if (count == NAMED_MAX)
+			return buf_append_string(b, " and in other ways");
+		named[count++] = stretch;
+		r = buf_append_string(b, count == 1 ? " watched by " : ", ");
+		if (r == 0)
+			r = put_way(b, stretch);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int put_loss(struct buf *b, const json_t *coverage)
+{
+	int64_t lost = row_int(coverage, "lost", 0);
+	const json_t *stretch;
+	bool polls = false;
+	char count[FORMAT_MAX];
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(list(coverage, "stretches"), i, stretch) polls =
+		polls || way_polls(stretch);
+	if (receipt_complete(coverage))
+		return buf_append_string(b, "; complete");
+	if (lost > 0)
+		r = buf_append_format(b, "; %s lost", format_count((uint64_t)lost, count));
+	if (r == 0 && polls)
+		r = buf_append_string(b, "; shorter claims may be missing");
+	return r;
+}
+
+int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
+{
+	usec_t from = row_time(coverage, "from_usec"), until = row_time(coverage, "until_usec");
+	_cleanup_(spans_done) struct spans holes = {0};
+	const char *reason;
+	int r;
+
+	r = find_holes(coverage, &holes);
+	if (r < 0)
+		return r;
+	if (!receipt_watched(coverage)) {
+		r = buf_append_string(b, "Coverage: not watching at that time (");
+		if (r == 0)
+			r = receipt_window(b, from, until);
+		reason = holes.count > 0 ? hole_reason(coverage, &holes.span[0]) : NULL;
+		if (r == 0 && reason)
+			r = buf_append_format(b, ": %s", reason);
+		return r < 0 ? r : buf_append_string(b, ")");
+	}
+	r = buf_append_string(b, "Coverage: ");
+	if (r == 0)
+		r = receipt_window(b, from, until);
+	if (r == 0 && until >= v->now && until > from + 1)
+		r = buf_append_string(b, " (now)");
+	if (r == 0)
+		r = put_ways(b, list(coverage, "stretches"));
+	if (r == 0)
+		r = put_holes(b, coverage, &holes);
+	if (r == 0)
+		r = put_gaps(b, coverage, &holes);
+	return r < 0 ? r : put_loss(b, coverage);
+}
+
+static int extend(json_t *to, const json_t *from, const char *name)
+{
+	return json_array_extend(json_object_get(to, name), json_object_get(from, name)) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
+/* Adds the receipt of a later window. */
+static int merge_one(json_t *merged, const json_t *next)
+{
+	const json_t *lost = json_object_get(next, "lost");
+	bool known = json_is_integer(lost) && json_is_integer(json_object_get(merged, "lost"));
+	json_t *sum = known ? json_integer(row_int(merged, "lost", 0) + row_int(next, "lost", 0))
+			    : json_null();
+	bool complete = receipt_complete(merged) && receipt_complete(next);
+
+	if (json_object_set_new(merged, "lost", sum) < 0 ||
+		json_object_set_new(merged, "complete", json_boolean(complete)) < 0 ||
+		json_object_set_new(merged, "until_usec",
+			json_integer((json_int_t)row_time(next, "until_usec"))) < 0)
+		return -ENOMEM;
+	return extend(merged, next, "stretches") < 0 ? -ENOMEM : extend(merged, next, "gaps");
+}
+
+json_t *receipt_merge(const json_t *receipts)
+{
+	json_t *merged = shape_order(&shape_coverage, json_array_get(receipts, 0)), *windows;
+	const json_t *receipt;
+	size_t i;
+
+	if (!merged || json_array_size(receipts) == 1)
+		return merged;
+	windows = json_array();
+	json_array_foreach(receipts, i, receipt)
+	{
+		json_t *window = json_pack("{s:I,s:I}", "from_usec",
+			(json_int_t)row_time(receipt, "from_usec"), "until_usec",
+			(json_int_t)row_time(receipt, "until_usec"));
+
+		if (json_array_append_new(windows, window) < 0 ||
+			(i > 0 && merge_one(merged, receipt) < 0)) {
+			json_decref(windows);
+			json_decref(merged);
+			return NULL;
+		}
+	}
+	if (json_object_set_new(merged, "windows", windows) < 0) {
+		json_decref(merged);
+		return NULL;
+	}
+	return merged;
+}

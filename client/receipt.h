@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The receipt: what of the window was watched and what was not, in one line. "Nobody" and "not watching" must never
+ * look alike. All takes checked objects of shape_coverage. */
+
+#include <jansson.h>
+
+#include "client/view.h"
+#include "common/buf.h"
+
+/* Was any of the window watched? */
+bool receipt_watched(const json_t *coverage);
+
+bool receipt_complete(const json_t *coverage);
+
+/* Appends "Coverage: ..." without a line break, not yet escaped. 0 or -ENOMEM. */
+int receipt_text(const json_t *coverage, const struct view *v, struct buf *b) _must_check_;
+
+/* The receipt of windows asked one by one (an ambiguous local time), as one: ordered members, and `windows` where
+ * there are several, since what lies between them was not asked. NULL: no memory. */
+json_t *receipt_merge(const json_t *receipts);
+
+/* "2026-11-22 03:12:00-03:13:00". -ENOMEM. */
+int receipt_window(struct buf *b, usec_t from, usec_t until) _must_check_;

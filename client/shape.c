@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The tables repeat org.portledger.ledger.varlink on purpose: a daemon is another party, perhaps of another version,
+ * and what it sends is believed only as far as it is written here.
+ */
+
+#include "client/shape.h"
+
+/* 9999-12-31 23:59:59: what localtime_r() can still show in four digits of a year. */
+#define TIME_MAX 253402300799999999
+
+#define SHAPE(name, ...)                                                                           \
+	static const struct shape_member name##_members[] = {__VA_ARGS__};                         \
+	const struct shape name = {name##_members, ELEMENTSOF(name##_members)}
+#define INNER_SHAPE(name, ...)                                                                     \
+	static const struct shape_member name##_members[] = {__VA_ARGS__};                         \
+	static const struct shape name = {name##_members, ELEMENTSOF(name##_members)}
+
+INNER_SHAPE(shape_holder, {"pid", SHAPE_INT, true}, {"comm", SHAPE_TEXT, true},
+	{"exe", SHAPE_TEXT, true}, {"unit", SHAPE_TEXT, true}, {"from_usec", SHAPE_TIME},
+	{"until_usec", SHAPE_TIME, true});
+
+/* A list of arguments for SHAPE: an event is a claim with a word in front. */
+#define CLAIM_MEMBERS                                                                              \
+	{"port", SHAPE_PORT}, {"protocol", SHAPE_TEXT}, {"family", SHAPE_TEXT},                    \
+		{"netns", SHAPE_INT, true}, {"netns_name", SHAPE_TEXT, true},                      \
+		{"local_address", SHAPE_TEXT, true}, {"remote_address", SHAPE_TEXT, true},         \
+		{"remote_port", SHAPE_PORT, true}, {"role", SHAPE_TEXT},                           \
+		{"opened_usec", SHAPE_TIME}, {"opened_after_usec", SHAPE_TIME, true},              \
+		{"closed_usec", SHAPE_TIME, true}, {"closed_after_usec", SHAPE_TIME, true},        \
+		{"released_usec", SHAPE_TIME, true}, {"pid", SHAPE_INT, true},                     \
+		{"comm", SHAPE_TEXT, true}, {"exe", SHAPE_TEXT, true},                             \
+		{"exe_note", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true},                          \
+		{"user", SHAPE_TEXT, true}, {"unit", SHAPE_TEXT, true},                            \
+		{"cgroup", SHAPE_TEXT, true}, {"parent_pid", SHAPE_INT, true},                     \
+		{"parent_comm", SHAPE_TEXT, true}, {"attribution", SHAPE_TEXT},                    \
+		{"source", SHAPE_TEXT},                                                            \
+	{                                                                                          \
+		"holders", SHAPE_LIST, false, &shape_holder                                        \
+	}
+
+SHAPE(shape_claim, CLAIM_MEMBERS);
+SHAPE(shape_event, {"event", SHAPE_TEXT}, CLAIM_MEMBERS);
+
+INNER_SHAPE(shape_stretch, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
+	{"source", SHAPE_TEXT}, {"interval_usec", SHAPE_INT});
+INNER_SHAPE(shape_gap, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
+	{"reason", SHAPE_TEXT}, {"lost", SHAPE_INT, true});
+SHAPE(shape_coverage, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
+	{"stretches", SHAPE_LIST, false, &shape_stretch}, {"lost", SHAPE_INT, true},
+	{"gaps", SHAPE_LIST, false, &shape_gap}, {"complete", SHAPE_BOOL});
+
+SHAPE(shape_program, {"exe", SHAPE_TEXT, true}, {"comm", SHAPE_TEXT, true},
+	{"unit", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true}, {"user", SHAPE_TEXT, true},
+	{"claims", SHAPE_INT}, {"ports", SHAPE_INT}, {"remotes", SHAPE_INT},
+	{"failures", SHAPE_INT, true}, {"first_usec", SHAPE_TIME}, {"last_usec", SHAPE_TIME},
+	{"new", SHAPE_BOOL});
+
+SHAPE(shape_check_row, {"name", SHAPE_TEXT}, {"level", SHAPE_TEXT}, {"text", SHAPE_TEXT},
+	{"fix", SHAPE_TEXT, true});
+
+SHAPE(shape_setting, {"section", SHAPE_TEXT}, {"key", SHAPE_TEXT}, {"value", SHAPE_TEXT},
+	{"from", SHAPE_TEXT});
+
+INNER_SHAPE(shape_process, {"name", SHAPE_TEXT}, {"pid", SHAPE_INT}, {"cpu_usec", SHAPE_INT},
+	{"pss_bytes", SHAPE_INT, true});
+INNER_SHAPE(shape_range, {"low", SHAPE_PORT}, {"high", SHAPE_PORT});
+
+SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps", SHAPE_INT},
+	{"sweep_cpu_usec", SHAPE_INT}, {"open_claims", SHAPE_INT}, {"recorded", SHAPE_INT},
+	{"lost", SHAPE_INT, true}, {"gaps", SHAPE_INT}, {"unattributed", SHAPE_INT},
+	{"found_only_by_sweep", SHAPE_INT}, {"database_bytes", SHAPE_INT},
+	{"oldest_usec", SHAPE_TIME, true}, {"degraded", SHAPE_TEXTS},
+	{"processes", SHAPE_LIST, false, &shape_process}, {"version", SHAPE_TEXT},
+	{"watching", SHAPE_BOOL}, {"ranges", SHAPE_LIST, false, &shape_range},
+	{"ephemeral", SHAPE_OBJECT, false, &shape_range}, {"used", SHAPE_COUNTS});
+
+SHAPE(shape_explain, {"port", SHAPE_PORT}, {"dynamic", SHAPE_BOOL}, {"ephemeral", SHAPE_BOOL},
+	{"watched", SHAPE_BOOL}, {"ephemeral_range", SHAPE_OBJECT, false, &shape_range},
+	{"now", SHAPE_LIST, false, &shape_claim}, {"last", SHAPE_LIST, false, &shape_claim},
+	{"claims_day", SHAPE_INT}, {"claims_ever", SHAPE_INT}, {"first_usec", SHAPE_TIME, true},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+
+SHAPE(shape_who, {"claims", SHAPE_LIST, false, &shape_claim},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+SHAPE(shape_claims, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAPE_TEXT, true},
+	{"coverage", SHAPE_OBJECT, true, &shape_coverage});
+SHAPE(shape_audit, {"programs", SHAPE_LIST, false, &shape_program}, {"claims", SHAPE_INT},
+	{"ports", SHAPE_INT}, {"unattributed", SHAPE_INT},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+SHAPE(shape_follow, {"event", SHAPE_TEXT}, {"claims", SHAPE_LIST, false, &shape_claim},
+	{"lost", SHAPE_INT});
+SHAPE(shape_doctor, {"checks", SHAPE_LIST, false, &shape_check_row});
+
+static bool is_number(const json_t *value, json_int_t max)
+{
+	return json_is_integer(value) && json_integer_value(value) >= 0 &&
+	       json_integer_value(value) <= max;
+}
+
+static bool are_texts(const json_t *list)
+{
+	const json_t *value;
+	size_t i;
+
+	if (!json_is_array(list))
+		return false;
+	json_array_foreach(list, i, value) if (!json_is_string(value)) return false;
+	return true;
+}
+
+static bool are_counts(json_t *object)
+{
+	const char *key;
+	json_t *value;
+
+	if (!json_is_object(object))
+		return false;
+	json_object_foreach(object, key, value) if (!is_number(value, INT64_MAX)) return false;
+	return true;
+}
+
+static bool are_shaped(const struct shape *of, const json_t *list, const char **ret_wrong)
+{
+	const json_t *value;
+	size_t i;
+
+	if (!json_is_array(list))
+		return false;
+	json_array_foreach(list, i, value) if (shape_check(of, value, ret_wrong) < 0) return false;
+	return true;
+}
+
+static bool member_holds(const struct shape_member *m, json_t *value, const char **ret_wrong)
+{
+	if (!value || json_is_null(value))
+		return m->nullable;
+	switch (m->type) {
+	case SHAPE_INT:
+		return is_number(value, INT64_MAX);
+	case SHAPE_TIME:
+		return is_number(value, TIME_MAX);
+	case SHAPE_PORT:
+		return is_number(value, UINT16_MAX);
+	case SHAPE_BOOL:
+		return json_is_boolean(value);
+	case SHAPE_TEXT:
+		return json_is_string(value);
+	case SHAPE_TEXTS:
+		return are_texts(value);
+	case SHAPE_COUNTS:
+		return are_counts(value);
+	case SHAPE_OBJECT:
+		return shape_check(m->of, value, ret_wrong) == 0;
+	case SHAPE_LIST:
+		return are_shaped(m->of, value, ret_wrong);
+	}
+	return false;
+}
+
+int shape_check(const struct shape *s, const json_t *object, const char **ret_wrong)
+{
+	const char *inner = NULL;
+
+	if (!json_is_object(object)) {
+		*ret_wrong = "(no object)";
+		return -EBADMSG;
+	}
+	for (size_t i = 0; i < s->count; i++) {
+		const struct shape_member *m = &s->members[i];
+
+		if (!member_holds(m, json_object_get(object, m->name), &inner)) {
+			*ret_wrong = inner ? inner : m->name;
+			return -EBADMSG;
+		}
+	}
+	return 0;
+}
+
+static json_t *order_list(const struct shape *of, const json_t *list)
+{
+	json_t *ordered = json_array();
+	const json_t *value;
+	size_t i;
+
+	json_array_foreach(
+		list, i, value) if (json_array_append_new(ordered, shape_order(of, value)) < 0)
+	{
+		json_decref(ordered);
+		return NULL;
+	}
+	return ordered;
+}
+
+static json_t *order_member(const struct shape_member *m, json_t *value)
+{
+	if (!value || json_is_null(value))
+		return json_null();
+	if (m->type == SHAPE_OBJECT)
+		return shape_order(m->of, value);
+	if (m->type == SHAPE_LIST)
+		return order_list(m->of, value);
+	return json_incref(value);
+}
+
+json_t *shape_order(const struct shape *s, const json_t *object)
+{
+	json_t *ordered = json_object();
+
+	for (size_t i = 0; i < s->count; i++) {
+		const struct shape_member *m = &s->members[i];
+
+		if (json_object_set_new(ordered, m->name,
+			    order_member(m, json_object_get(object, m->name))) < 0) {
+			json_decref(ordered);
+			return NULL;
+		}
+	}
+	return ordered;
+}
+
+const struct shape_member *shape_find(const struct shape *s, const char *name)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (streq(s->members[i].name, name))
+			return &s->members[i];
+	return NULL;
+}
+
+const char *row_text(const json_t *row, const char *name)
+{
+	return json_string_value(json_object_get(row, name));
+}
+
+usec_t row_time(const json_t *row, const char *name)
+{
+	const json_t *value = json_object_get(row, name);
+
+	return json_is_integer(value) ? (usec_t)json_integer_value(value) : USEC_UNSET;
+}
+
+int64_t row_int(const json_t *row, const char *name, int64_t otherwise)
+{
+	const json_t *value = json_object_get(row, name);
+
+	return json_is_integer(value) ? json_integer_value(value) : otherwise;
+}
+
+bool row_true(const json_t *row, const char *name)
+{
+	return json_is_true(json_object_get(row, name));
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* For whom we write: where to, how wide, in which clothes. Made once; the same for the whole answer. */
+
+#include <stdio.h>
+
+#include "client/options.h"
+
+struct users;
+
+struct view {
+	const struct options *options; /* output, columns, legend */
+	FILE *out;
+	usec_t now; /* wall clock, when the question was asked */
+	bool utf8;  /* the locale can show "≤"; else all is ASCII */
+	bool color;
+	size_t width; /* of the terminal in columns; 0: none, so nothing is left out or cut */
+	struct users *users; /* names of users */
+	uint64_t netns;      /* inode of our own network namespace; 0: not known */
+};
+
+/* What a word of the answer means; colour is never its only sign. */
+enum tone {
+	TONE_PLAIN,
+	TONE_GOOD,
+	TONE_WARNING,
+	TONE_BAD,
+	TONE_FAINT,
+};
+
+/* The escape sequences around a text of this tone; "" where the view has no colours. */
+const char *view_tone(const struct view *v, enum tone tone);
+const char *view_plain(const struct view *v);
+
+/* Prints `text` escaped for a terminal: the one way for a name to get there outside of a table. */
+void view_text(const struct view *v, const char *text);
+
+/* `text` as a terminal of this view may have it: escaped, and without UTF-8 where the locale has none. Fresh memory
+ * or NULL (no memory). */
+char *view_escape(const struct view *v, const char *text);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Gives the sockets that want a holder one: between the table (sockets), procfs (processes) and refs (their numbers
+ * in the stream). */
+
+#include "daemon/capture/procfs.h"
+#include "daemon/capture/refs.h"
+#include "daemon/capture/table.h"
+
+struct attributor {
+	struct procfs *procfs;
+	struct refs *refs;
+	struct table *table;
+	/* Tells the stream of a process that it has not heard of. 0 or negative errno. */
+	int (*introduce)(void *context, uint32_t ref, struct process *p);
+	void *context;
+	usec_t budget_usec; /* CPU time for one walk over /proc */
+};
+
+/* Looks for holders of all sockets that want one; at once nothing when none does. 0, -ENOMEM or -EIO. */
+int attribute(struct attributor *a) _must_check_;

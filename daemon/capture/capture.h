@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The capture process's work: sweeps on a timer and on demand, attribution, and the sighting stream that tells of
+ * them. */
+
+#include "config/config.h"
+
+struct capture;
+struct event_base;
+
+struct capture_options {
+	struct event_base *base;
+	const struct config *config; /* must outlive the capture, or its next reload */
+	int proc_fd;                 /* /proc; the caller's */
+	void *context;
+	void (*ready)(void *context); /* the ledger took up its work; at every (re)start of it */
+};
+
+/* Opens its sources; sweeps begin when a ledger is linked and ready. 0, or negative errno with a line logged. */
+int capture_new(const struct capture_options *options, struct capture **ret) _must_check_;
+
+/* A ledger process waits for its stream at `fd` (taken). */
+int capture_link(struct capture *c, int fd) _must_check_;
+
+/* Other settings from now on: a new stretch of coverage. */
+void capture_reload(struct capture *c, const struct config *config);
+
+/* Sweeps once more, so that what ended is known to have ended, and ends the stream. */
+void capture_stop(struct capture *c);
+
+struct capture *capture_free(struct capture *c);

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What is known of a socket that no process holds: its owner and its cgroup, from the socket alone. */
+
+#include "common/claim.h"
+
+struct nobodies;
+
+/* NULL: no memory. `proc_fd` stays the caller's and must outlive the result. */
+struct nobodies *nobodies_new(int proc_fd);
+struct nobodies *nobodies_free(struct nobodies *n);
+DEFINE_CLEANUP(struct nobodies, nobodies_free)
+
+/* As procfs_nobody(). */
+int nobodies_find(struct nobodies *n, uint32_t uid, uint64_t cgroup_id, bool kernel,
+	struct process **ret) _must_check_;

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The receipt: the statement of coverage that ends every answer about the past. */
+
+#include "daemon/control/query.h"
+
+/*
+ * Appends a Coverage of the window as JSON text: the stretches in which we watched and the gaps in them, clipped to
+ * the window. Where no stretch is, nobody watched. What was pruned is a gap "expired".
+ * `complete` only if kernel events were watched throughout, without a gap; `lost` null where that number cannot be known. A window
+ * without length is the moment `from`. Errors as in query.h.
+ */
+int coverage_receipt(struct query *q, struct window window, struct buf *out) _must_check_;

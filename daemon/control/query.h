@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Questions to the database: read-only, each within one read transaction.
+ *
+ * Every function but query_new() needs to be between query_begin() and query_end(). Their errors are: -ENOENT (there
+ * is no database), -EACCES, -EPROTO (its schema is not this program's), -EUCLEAN (damaged, or no database),
+ * -EBUSY, -ETIMEDOUT (past the deadline), -ENOMEM, else -EIO.
+ */
+
+#include "common/buf.h"
+#include "common/sighting.h"
+
+struct query;
+
+/* The database is opened when it is first needed, and again when its file was replaced. -ENOMEM. */
+int query_new(const char *path, struct query **ret) _must_check_;
+struct query *query_free(struct query *q);
+DEFINE_CLEANUP(struct query, query_free)
+
+/* Starts a read transaction, in which no function may take longer than until `deadline_boot`. */
+int query_begin(struct query *q, usec_t deadline_boot) _must_check_;
+void query_end(struct query *q);
+
+/* Later than any claim, and small enough to be added to. */
+#define WALL_FOREVER (UINT64_C(1) << 62)
+
+/* [from, until), wall times. */
+struct window {
+	usec_t from, until;
+};
+
+/* Which claims: all that is given must match. Strings are borrowed, in stored form. */
+struct filter {
+	uint16_t ports[LIMIT_FILTER_PORTS]; /* host byte order */
+	unsigned port_count;                /* 0: any */
+	struct port_range range;            /* high 0: any */
+	int protocol, role;                 /* enum protocol, enum role; -1: any */
+	int64_t uid;                        /* of the opener; -1: any */
+	int64_t pid;                        /* of the opener or a further holder; -1: any */
+	int64_t peer_port;                  /* -1: any */
+	struct address address, peer;       /* FAMILY_NONE: any */
+	const char *app;                    /* comm, exe, or the last part of exe; NULL: any */
+	const char *unit;
+	const char *netns; /* name, or inode number in decimal */
+};
+#define FILTER_ANY                                                                                 \
+	{                                                                                          \
+		.protocol = -1, .role = -1, .uid = -1, .pid = -1, .peer_port = -1                  \
+	}
+
+/* The kinds of rows a question looks at (daemon/schema.h). */
+enum rows_of {
+	ROWS_SEG = 1 << 0,
+	ROWS_LONG = 1 << 1,
+	ROWS_HOT = 1 << 2,
+	ROWS_OPEN = 1 << 3,
+	ROWS_RELEASED = ROWS_SEG | ROWS_LONG | ROWS_HOT,
+	ROWS_ALL = ROWS_RELEASED | ROWS_OPEN,
+};
+
+/* Claims whose tenure may touch the window: from the earlier bound of the opening (but what was there before we
+ * watched counts from when we saw it) to the release. A bounded release at `from` still touches it. */
+struct question {
+	struct filter filter;
+	struct window window;
+	unsigned rows; /* mask of enum rows_of */
+};
+
+/* A raw claim row; the members as daemon/schema.h names them. */
+enum row_column {
+	ROW_CLAIM,
+	ROW_HOLDERS,
+	ROW_PORT,
+	ROW_OPENED_USEC,
+	ROW_OPENED_SLACK,
+	ROW_CLOSED_USEC,
+	ROW_CLOSED_SLACK,
+	ROW_RELEASED_USEC,
+	ROW_META,
+	ROW_RPORT,
+	ROW_PROCESS,
+	ROW_COLUMNS,
+};
+#define ROW_NULL INT64_MIN
+
+struct row {
+	int64_t column[ROW_COLUMNS]; /* ROW_NULL: null */
+	uint8_t raddr[16];           /* network byte order */
+	uint8_t raddr_size;          /* 0 (null), 4 or 16 */
+};
+
+struct rows {
+	struct row *row; /* owned */
+	size_t count;
+	size_t capacity;
+};
+void rows_done(struct rows *rows);
+
+/*
+ * Where in the order of claims to go on: at the first row whose key is not below this one, `skip` of them left
+ * out. The key is what a claim keeps when it is released and when it is sealed.
+ */
+struct place {
+	int64_t opened_usec, port, meta, rport;
+	uint8_t raddr[16];
+	uint8_t raddr_size;
+	uint64_t skip; /* rows with exactly this key that were given already */
+};
+extern const struct place PLACE_START;
+
+/* The place from which the newest `limit` (not 0) rows of the question follow. */
+int query_newest(struct query *q, const struct question *question, uint64_t limit,
+	struct place *ret) _must_check_;
+
+/*
+ * Appends at most `max` rows from `place` on, oldest opening first, and moves `place` behind them. Fewer than `max`:
+ * there are no more. Costs the segments of the hour that the rows are in, not the history.
+ */
+int query_rows(struct query *q, const struct question *question, size_t max, struct place *place,
+	struct rows *rows) _must_check_;
+
+/* Appends the row as the JSON text of a Claim. */
+int query_row_json(struct query *q, const struct row *row, struct buf *out) _must_check_;
+
+/* How many claims answer the question; *ret_first is when the first was opened, USEC_UNSET without any. */
+int query_count(struct query *q, const struct question *question, uint64_t *ret_count,
+	usec_t *ret_first) _must_check_;
+
+/* Appends `"programs":[...],"claims":..,"ports":..,"unattributed":..,"omitted":..`. -E2BIG: LIMIT_AUDIT_PAIRS. */
+int query_audit(struct query *q, const struct question *question, struct buf *out) _must_check_;
+
+/* How far a follower has read: what is open, by claim number; what was released, by the count of releases. */
+struct follow_place {
+	int64_t claim, released;
+};
+
+/* The newest numbers in the database. */
+int query_follow_place(struct query *q, struct follow_place *ret) _must_check_;
+
+/*
+ * Appends what was released after `*released` and matches, in order, at most `max` rows, and moves `*released`; adds
+ * to `*lost` how many went to a segment before they could be read. 1: there is more; 0: no. -ESTALE: this database
+ * counts lower, it was replaced.
+ */
+int query_released_after(struct query *q, const struct filter *filter, size_t max,
+	int64_t *released, uint64_t *lost, struct rows *rows) _must_check_;
+
+/* Appends what is open, has a number above `*claim` and matches, at most `max` rows, and moves `*claim`. 1: there
+ * is more; 0: no. */
+int query_open_after(struct query *q, const struct filter *filter, size_t max, int64_t *claim,
+	struct rows *rows) _must_check_;
+
+/* What the database says of how it came to be. */
+struct query_state {
+	bool session;     /* the daemon has run at all */
+	usec_t last_seen; /* wall; all up to here is stored */
+	bool covered;     /* `coverage` is the latest stretch */
+	struct coverage coverage;
+	usec_t oldest; /* wall; from here on there is history. USEC_UNSET: none */
+	uint64_t open_claims, unattributed; /* kernel sockets apart */
+};
+int query_state(struct query *q, struct query_state *ret) _must_check_;
+
+/* How many ports of the range open claims are on, by protocol. */
+int query_used(
+	struct query *q, struct port_range range, uint64_t ret[static PROTOCOL_COUNT]) _must_check_;
+
+/* Gaps that touch the window: how many, how long in all, and the reason of the latest (owned by the caller). */
+int query_gaps(struct query *q, struct window window, uint64_t *ret_count, usec_t *ret_total,
+	char **ret_reason) _must_check_;

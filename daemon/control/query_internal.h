@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the files of the query library share. */
+
+#include <sqlite3.h>
+
+#include "daemon/control/query.h"
+
+struct query {
+	char *path;             /* owned */
+	sqlite3 *db;            /* NULL: not open */
+	uint64_t device, inode; /* of the file that is open */
+	sqlite3_stmt *json;     /* a row as JSON; NULL: not prepared yet */
+	usec_t deadline_boot;
+};
+
+static inline void stmt_p(sqlite3_stmt **statement)
+{
+	(void)sqlite3_finalize(*statement);
+}
+
+/* A SQLite result code as 0 or negative errno. */
+int query_error(int code) _must_check_;
+
+int query_prepare(struct query *q, const char *sql, sqlite3_stmt **ret) _must_check_;
+
+/* 1: a row, 0: no more, or negative errno. */
+int query_step(sqlite3_stmt *statement) _must_check_;
+
+/* Binds a named parameter, where the statement has it. An error shows as one of the step. */
+void query_bind(sqlite3_stmt *statement, const char *name, int64_t value);
+void query_bind_text(sqlite3_stmt *statement, const char *name, const char *value);
+void query_bind_blob(sqlite3_stmt *statement, const char *name, const void *data, size_t size);
+
+/* A column as a number, ROW_NULL where it is null. */
+int64_t query_column(sqlite3_stmt *statement, int column);
+
+/* What a statement made by sql_question() gives. */
+enum sql_shape {
+	SQL_ROWS,   /* from :place on, ordered: a row's columns and its address; :max */
+	SQL_NEWEST, /* the same columns, newest first; :max, :skip */
+	SQL_COUNT,  /* from :place on: count, first opening */
+	SQL_AUDIT,  /* unordered: app, port, remote address, opened, end, unattributed */
+};
+
+/* The statement for a question, to be released with sqlite3_free(). NULL: no memory. Which columns a filter names
+ * decides the text; values are only ever bound. */
+char *sql_question(const struct question *question, enum sql_shape shape);
+
+/* The statement for the rows of one kind that `condition` selects, filtered. */
+char *sql_tail(
+	const struct filter *filter, enum rows_of kind, const char *condition, const char *order);
+
+/* Binds what the filter names. */
+void sql_bind_filter(sqlite3_stmt *statement, const struct filter *filter);
+
+/* Binds window, chunk of opening times [low, high), and place. */
+void sql_bind_question(sqlite3_stmt *statement, const struct question *question, usec_t low,
+	usec_t high, const struct place *place);
+
+/* Reads the columns of SQL_ROWS into a fresh row. -ENOMEM. */
+int rows_append(struct rows *rows, sqlite3_stmt *statement) _must_check_;

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The text of the statements, composed of constants; what a client says is only ever bound.
+ *
+ * Who had a port at a time is a stabbing query over intervals, and the store has no index over intervals: it has
+ * segments, in the order of release, sorted by (port, opening). What makes that enough:
+ *   - a claim in a segment lasted less than SCHEMA_LONG_USEC, slack and linger included; longer ones are in
+ *     claim_long, few per port;
+ *   - so a claim that touches [from, until) lies in a segment with released_to >= from and
+ *     opened_from - max_slack < until, and in it between opening times from - SCHEMA_LONG_USEC and
+ *     until + max_slack: one seek on (seg, port, rel).
+ * The bounds only save work; `touches` below decides alone. Claims in opening order are read in chunks [:low, :high)
+ * of opening times, so that only the segments of a chunk are sorted.
+ *
+ * The order of claims has to outlive sealing, which drops a claim's number: it is opening time, port, what of meta
+ * never changes (protocol, family, local address), remote end. Of rows that are equal in all this, a place counts
+ * how many were given (`process` and release keep those apart that differ).
+ */
+
+#include "daemon/control/query_internal.h"
+
+#include <stdio.h>
+
+#include "daemon/schema.h"
+
+#define STRINGIFY(x)   #x
+#define SQL_NUMBER(x)  STRINGIFY(x)
+#define SQL_BIT(shift) "(r.meta>>" SQL_NUMBER(shift) "&1)"
+#define META_MUTABLE   4088 /* role, attribution, source, preexisting, end_unseen */
+#define SQL_LONG_USEC  "3600000000"
+_Static_assert(SCHEMA_LONG_USEC == 3600000000LL, "SQL_LONG_USEC");
+_Static_assert(META_MUTABLE == ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT)), "META_MUTABLE");
+
+#define WITH_ROWS                                                                                  \
+	"WITH r(seg,claim,holders,port,opened_usec,opened_slack,closed_usec,closed_slack,"         \
+	"released_usec,meta,rport,raddr,process) AS ("
+
+#define ROW_COLUMN_LIST                                                                            \
+	"r.claim,r.holders,r.port,r.opened_usec,r.opened_slack,r.closed_usec,r.closed_slack,"      \
+	"r.released_usec,r.meta,r.rport,r.process,r.raddr"
+
+#define KEY                                                                                        \
+	"r.opened_usec,r.port,r.meta&~" SQL_NUMBER(                                                \
+		META_MUTABLE) ",ifnull(r.rport,-1),ifnull(r.raddr,x'')"
+#define ORDER_ASCENDING " ORDER BY " KEY ",r.process,r.released_usec"
+#define ORDER_DESCENDING                                                                           \
+	" ORDER BY r.opened_usec DESC,r.port DESC,r.meta&~" SQL_NUMBER(                            \
+		META_MUTABLE) " DESC,"                                                             \
+			      "ifnull(r.rport,-1) DESC,ifnull(r.raddr,x'') DESC,r.process DESC,r.released_usec DESC"
+#define FROM_PLACE                                                                                 \
+	" AND (" KEY ")>=(:place_opened,:place_port,:place_meta,:place_rport,:place_raddr)"
+
+static const char touches[] = " AND r.opened_usec-CASE WHEN " SQL_BIT(
+	META_PREEXISTING_SHIFT) " THEN 0 ELSE ifnull(r.opened_slack,0)*1000 END<:until"
+				" AND (r.released_usec IS NULL OR r.released_usec>:from"
+				" OR (r.released_usec=:from AND r.closed_slack IS NOT NULL))";
+
+/* Each kind of rows with the bounds of the chunk, and of the window where that can be looked up. */
+static const struct {
+	enum rows_of kind;
+	const char *sql;
+} arms[] = {
+	{ROWS_SEG,
+		ROWS_OF_SEG " WHERE s.released_to>=:from AND s.opened_from-s.max_slack_usec<:until"
+			    " AND s.opened_to>=:low AND s.opened_from<:high"
+			    " AND c.rel>=max(:low,:from-" SQL_LONG_USEC ")-s.base_usec"
+			    " AND c.rel<min(:high,:until+s.max_slack_usec)-s.base_usec"},
+	{ROWS_LONG, ROWS_OF_LONG " WHERE c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_HOT, ROWS_OF_HOT " WHERE c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_OPEN, ROWS_OF_OPEN " WHERE c.opened_usec>=:low AND c.opened_usec<:high"},
+};
+
+/* As CLAIM_JOINS, but `p` is whom an audit credits: a socket that systemd opened and passed on counts for the
+ * service that got it last. */
+static const char audit_joins[] =
+	" LEFT JOIN process p ON p.id=CASE WHEN r.holders"
+	" AND (SELECT o.pid FROM process o WHERE o.id=r.process)=1"
+	" THEN ifnull((SELECT h.process FROM holder h WHERE h.claim=r.claim AND h.from_usec<:until"
+	" ORDER BY h.until_usec DESC NULLS FIRST,h.n DESC LIMIT 1),r.process) ELSE r.process END";
+
+static void append_ports(sqlite3_str *sql, const struct filter *f)
+{
+	if (f->port_count == 1)
+		sqlite3_str_appendall(sql, " AND c.port=:port");
+	if (f->port_count > 1)
+		sqlite3_str_appendall(sql, " AND c.port IN (SELECT value FROM json_each(:ports))");
+	if (f->range.high)
+		sqlite3_str_appendall(sql, " AND c.port BETWEEN :range_low AND :range_high");
+}
+
+static bool names_process(const struct filter *f)
+{
+	return f->app || f->unit || f->uid >= 0 || f->pid >= 0;
+}
+
+static bool names_local(const struct filter *f)
+{
+	return f->address.family != FAMILY_NONE || f->netns;
+}
+
+static void append_filter(sqlite3_str *sql, const struct filter *f)
+{
+	const struct {
+		bool given;
+		const char *condition;
+	} conditions[] = {
+		{f->protocol >= 0, " AND r.meta&3=:protocol"},
+		{f->role >= 0, " AND r.meta>>3&3=:role"},
+		{f->uid >= 0, " AND a.uid=:uid"},
+		{f->pid >= 0,
+			" AND (p.pid=:pid OR (r.holders AND EXISTS(SELECT 1 FROM holder h"
+			" JOIN process hp ON hp.id=h.process WHERE h.claim=r.claim AND hp.pid=:pid)))"},
+		{f->app != NULL,
+			" AND (a.comm=:app OR a.exe=:app OR"
+			" (instr(:app,'/')=0 AND substr(a.exe,-length(:app)-1)='/'||:app))"},
+		{f->unit != NULL, " AND a.unit=:unit"},
+		{f->peer_port >= 0, " AND r.rport=:peer_port"},
+		{f->peer.family != FAMILY_NONE, " AND r.raddr=:peer"},
+		{f->address.family != FAMILY_NONE, " AND l.address=:address"},
+		{f->netns != NULL, " AND (n.name=:netns OR CAST(n.inode AS TEXT)=:netns)"},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(conditions); i++)
+		if (conditions[i].given)
+			sqlite3_str_appendall(sql, conditions[i].condition);
+}
+
+/* Only the tables that the filter names: a join costs more than the scan. */
+static void append_joins(sqlite3_str *sql, const struct filter *f, const char *process_join)
+{
+	if (process_join)
+		sqlite3_str_appendall(sql, process_join);
+	if (names_process(f))
+		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=p.app");
+	if (names_local(f))
+		sqlite3_str_appendall(sql,
+			" LEFT JOIN local l ON l.id=r.meta>>12 LEFT JOIN netns n ON n.id=l.netns");
+}
+
+static void append_arms(sqlite3_str *sql, const struct question *question)
+{
+	const char *between = WITH_ROWS;
+
+	for (size_t i = 0; i < ELEMENTSOF(arms); i++) {
+		if (!(question->rows & arms[i].kind))
+			continue;
+		sqlite3_str_appendall(sql, between);
+		sqlite3_str_appendall(sql, arms[i].sql);
+		append_ports(sql, &question->filter);
+		between = " UNION ALL ";
+	}
+	sqlite3_str_appendall(sql, ")");
+}
+
+char *sql_question(const struct question *question, enum sql_shape shape)
+{
+	static const struct {
+		const char *select, *end;
+	} shapes[] = {
+		[SQL_ROWS] = {" SELECT " ROW_COLUMN_LIST " FROM r",
+			FROM_PLACE ORDER_ASCENDING " LIMIT :max OFFSET :skip"},
+		[SQL_NEWEST] = {" SELECT " ROW_COLUMN_LIST " FROM r",
+			ORDER_DESCENDING " LIMIT :max OFFSET :skip"},
+		[SQL_COUNT] = {" SELECT count(*),min(r.opened_usec) FROM r", FROM_PLACE},
+		[SQL_AUDIT] = {" SELECT p.app,r.port,r.raddr,r.opened_usec,r.released_usec,"
+			       "p.pid IS NULL AND r.meta>>5&7<>6 FROM r",
+			""},
+	};
+	const struct filter *f = &question->filter;
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	append_arms(sql, question);
+	sqlite3_str_appendall(sql, shapes[shape].select);
+	append_joins(sql, f,
+		shape == SQL_AUDIT ? audit_joins
+		: names_process(f) ? " LEFT JOIN process p ON p.id=r.process"
+				   : NULL);
+	sqlite3_str_appendall(sql, " WHERE 1");
+	sqlite3_str_appendall(sql, touches);
+	append_filter(sql, f);
+	sqlite3_str_appendall(sql, shapes[shape].end);
+	return sqlite3_str_finish(sql);
+}
+
+char *sql_tail(const struct filter *f, enum rows_of kind, const char *condition, const char *order)
+{
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	sqlite3_str_appendall(sql, WITH_ROWS);
+	sqlite3_str_appendall(sql, kind == ROWS_OPEN ? ROWS_OF_OPEN : ROWS_OF_HOT);
+	sqlite3_str_appendall(sql, condition);
+	append_ports(sql, f);
+	sqlite3_str_appendall(sql, ") SELECT " ROW_COLUMN_LIST " FROM r");
+	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL);
+	sqlite3_str_appendall(sql, " WHERE 1");
+	append_filter(sql, f);
+	sqlite3_str_appendall(sql, order);
+	return sqlite3_str_finish(sql);
+}
+
+/* ":ports" as a JSON array, for json_each(). */
+static void bind_ports(sqlite3_stmt *statement, const struct filter *f)
+{
+	char text[LIMIT_FILTER_PORTS * sizeof("65535,") + sizeof("[]")];
+	size_t used = 0;
+
+	for (unsigned i = 0; i < f->port_count; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%c%u", i ? ',' : '[',
+			(unsigned)f->ports[i]);
+	(void)snprintf(text + used, sizeof(text) - used, "]");
+	query_bind_text(statement, ":ports", text);
+}
+
+void sql_bind_filter(sqlite3_stmt *statement, const struct filter *f)
+{
+	char address[ADDRESS_TEXT_MAX];
+
+	if (f->port_count == 1)
+		query_bind(statement, ":port", f->ports[0]);
+	if (f->port_count > 1)
+		bind_ports(statement, f);
+	query_bind(statement, ":range_low", f->range.low);
+	query_bind(statement, ":range_high", f->range.high);
+	query_bind(statement, ":protocol", f->protocol);
+	query_bind(statement, ":role", f->role);
+	query_bind(statement, ":uid", f->uid);
+	query_bind(statement, ":pid", f->pid);
+	query_bind(statement, ":peer_port", f->peer_port);
+	query_bind_text(statement, ":app", f->app);
+	query_bind_text(statement, ":unit", f->unit);
+	query_bind_text(statement, ":netns", f->netns);
+	query_bind_text(statement, ":address", address_format(&f->address, address));
+	query_bind_blob(statement, ":peer", f->peer.bytes, address_size(&f->peer));
+}
+
+void sql_bind_question(sqlite3_stmt *statement, const struct question *question, usec_t low,
+	usec_t high, const struct place *place)
+{
+	sql_bind_filter(statement, &question->filter);
+	query_bind(statement, ":from", (int64_t)question->window.from);
+	query_bind(statement, ":until", (int64_t)question->window.until);
+	query_bind(statement, ":low", (int64_t)low);
+	query_bind(statement, ":high", (int64_t)high);
+	query_bind(statement, ":place_opened", place->opened_usec);
+	query_bind(statement, ":place_port", place->port);
+	query_bind(statement, ":place_meta", place->meta);
+	query_bind(statement, ":place_rport", place->rport);
+	query_bind_blob(statement, ":place_raddr", place->raddr, place->raddr_size);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What the ledger learnt and the store does not have yet, in order. It is the ledger's sink. A commit that fails
+ * loses nothing: the batch is kept and written again. Only when the disk refuses for so long that
+ * LIMIT_PENDING_CLAIMS closed claims wait are further ones lost, counted, and told as a gap.
+ */
+
+#include "daemon/ledger/ledger.h"
+#include "daemon/ledger/store.h"
+
+struct batch;
+
+/* NULL: no memory. The store numbers the claims; it must outlive the batch. */
+struct batch *batch_new(struct store *s);
+struct batch *batch_free(struct batch *b);
+DEFINE_CLEANUP(struct batch, batch_free)
+
+/* The sink to give to ledger_new(). */
+struct ledger_sink batch_sink(struct batch *b);
+
+/* The absence before this session: becomes a gap that ends where coverage begins. */
+void batch_absence(struct batch *b, usec_t from_wall, const char *reason);
+
+/* Writes all of it, in order, and commits (see store_commit). On failure the store is rolled back and the batch is
+ * as before. */
+int batch_commit(struct batch *b, struct now until, bool durable) _must_check_;
+
+/* Nothing waits. */
+bool batch_is_empty(const struct batch *b);
+
+struct batch_stats {
+	uint64_t changes; /* opened, changed and released claims since the last commit */
+	uint64_t waiting; /* closed claims not yet written */
+	uint64_t lost;    /* closed claims that could not be kept, ever */
+};
+struct batch_stats batch_stats(const struct batch *b);

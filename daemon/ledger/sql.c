@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Every statement of the store in one table, prepared once and owned by the store; and the one place that turns
+ * SQLite's result codes into errno.
+ *
+ * Binding cannot fail here: parameters are counted by the table's own text, and nothing is copied (all that is bound
+ * outlives the step), so that a failure would be a bug of ours and is asserted.
+ */
+
+#include "daemon/ledger/store_private.h"
+
+#include "daemon/schema.h"
+
+/* When a claim of claim_hot or claim_long was released; its length, by which it is a long one or not. */
+#define RELEASED "(opened_usec+dur+ifnull(linger,0)*1000)"
+#define LENGTH                                                                                     \
+	"(dur+ifnull(linger,0)*1000+CASE WHEN meta>>10&1 THEN 0 ELSE ifnull(opened_slack,0)*1000 " \
+	"END)"
+#define IS_LONG LENGTH ">=3600000000"
+_Static_assert(SCHEMA_LONG_USEC == 3600000000LL, "IS_LONG says it in SQL");
+_Static_assert(META_PREEXISTING_SHIFT == 10 && META_END_UNSEEN_SHIFT == 11 && META_LOCAL_SHIFT == 12,
+	"the shifts below");
+
+/* How long after its opening an open claim of another boot is known to have lived: to the end of the last session
+ * of that boot that saw anything after the claim's own. */
+#define ALIVE                                                                                      \
+	"max(0,ifnull((SELECT max(n.last_seen_boot_usec) FROM session n WHERE n.boot_id=s.boot_id" \
+	" AND (n.id=s.id OR n.last_seen_boot_usec>n.started_boot_usec)),0)-o.opened_boot_usec)"
+
+#define SAME_BOOT "(SELECT id FROM session WHERE boot_id=?1)"
+
+static const char *const texts[STATEMENT_COUNT] = {
+	[STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
+	[STATEMENT_COMMIT] = "COMMIT",
+	[STATEMENT_ROLLBACK] = "ROLLBACK",
+	[STATEMENT_PAGES] = "PRAGMA page_count",
+	[STATEMENT_FREE_PAGES] = "PRAGMA freelist_count",
+	[STATEMENT_COUNTER_GET] = "SELECT value FROM counter WHERE name=?1",
+	[STATEMENT_COUNTER_SET] = "INSERT INTO counter(name,value) VALUES(?1,?2)"
+				  " ON CONFLICT(name) DO UPDATE SET value=excluded.value",
+	[STATEMENT_HIGHEST_CLAIM] =
+		"SELECT max(ifnull((SELECT max(claim) FROM claim_open),0),"
+		"ifnull((SELECT max(claim) FROM claim_hot),0),ifnull((SELECT max(claim) FROM holder),0))",
+	[STATEMENT_HOT_BOUNDS] = "SELECT min(id),max(id) FROM claim_hot",
+
+	[STATEMENT_SESSION_NEWEST] =
+		"SELECT id,boot_id,last_seen_usec,last_seen_boot_usec FROM session ORDER BY id DESC LIMIT 1",
+	/* One that ended before its first sweep saw nothing, and so says nothing about what was before it. */
+	[STATEMENT_SESSION_BEFORE] =
+		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec FROM session"
+		" WHERE last_seen_boot_usec>started_boot_usec ORDER BY id DESC LIMIT 1",
+	[STATEMENT_SESSION_ADD] =
+		"INSERT INTO session(boot_id,started_usec,started_boot_usec,last_seen_usec,"
+		"last_seen_boot_usec,version) VALUES(?1,?2,?3,?2,?3,?4)",
+	[STATEMENT_SESSION_SEEN] =
+		"UPDATE session SET last_seen_usec=?2,last_seen_boot_usec=?3 WHERE id=?1",
+	[STATEMENT_SESSION_CLEAN] = "UPDATE session SET clean_stop=1 WHERE id=?1",
+	[STATEMENT_COVERAGE_ADD] =
+		"INSERT INTO coverage(session,from_usec,until_usec,source,interval_usec,ranges,"
+		"ephemeral_low,ephemeral_high,protocols,bound_only,accepted,foreign_processes,netns_all)"
+		" VALUES(?1,?2,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
+	[STATEMENT_COVERAGE_EXTEND] =
+		"UPDATE coverage SET until_usec=?2 WHERE id=?1 AND until_usec<?2",
+	/* The stretch that was the present one when session ?1 last committed, at ?2, went on to ?3. */
+	[STATEMENT_COVERAGE_RESUME] =
+		"UPDATE coverage SET until_usec=?3 WHERE until_usec=?2 AND until_usec<?3"
+		" AND id=(SELECT max(id) FROM coverage WHERE session=?1)",
+	[STATEMENT_GAP_ADD] = "INSERT INTO gap(from_usec,until_usec,reason,lost) VALUES(?1,?2,?3,?4)",
+	[STATEMENT_CLOCK_STEP_ADD] = "INSERT INTO clock_step(at_usec,by_usec) VALUES(?1,?2)",
+
+	[STATEMENT_NETNS_FIND] = "SELECT id FROM netns WHERE cookie=?2 AND session IN " SAME_BOOT,
+	[STATEMENT_NETNS_ADD] = "INSERT INTO netns(session,cookie,inode,name) VALUES(?1,?2,?3,?4)",
+	[STATEMENT_NETNS_SET] = "UPDATE netns SET inode=?2,name=?3 WHERE id=?1",
+	[STATEMENT_LOCAL_FIND] = "SELECT id FROM local WHERE netns=?1 AND address=?2",
+	[STATEMENT_LOCAL_ADD] = "INSERT INTO local(netns,address) VALUES(?1,?2)",
+	[STATEMENT_APP_FIND] =
+		"SELECT id FROM app WHERE ifnull(exe,'')=ifnull(?1,'') AND ifnull(comm,'')=ifnull(?2,'')"
+		" AND exe_note=?3 AND ifnull(uid,-1)=ifnull(?4,-1) AND ifnull(unit,'')=ifnull(?5,'')"
+		" AND ifnull(cgroup,'')=ifnull(?6,'')",
+	[STATEMENT_APP_ADD] = "INSERT INTO app(exe,comm,exe_note,uid,unit,cgroup,first_seen_usec)"
+			      " VALUES(?1,?2,?3,?4,?5,?6,?7)",
+	[STATEMENT_PROCESS_ADD] =
+		"INSERT INTO process(app,session,pid,start_boot_usec,pidfd_inode,parent_pid,parent_comm,"
+		"last_seen_usec) VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
+	[STATEMENT_HOLDER_PUT] =
+		"INSERT OR REPLACE INTO holder(claim,n,process,from_usec,until_usec) VALUES(?1,?2,?3,?4,?5)",
+	[STATEMENT_OPEN_SET] =
+		"UPDATE claim_open SET session=?2,cookie=?3,port=?4,opened_usec=?5,opened_boot_usec=?6,"
+		"opened_slack=?7,closed_usec=?8,closed_slack=?9,meta=?10,rport=?11,raddr=?12,process=?13"
+		" WHERE claim=?1",
+	[STATEMENT_OPEN_ADD] =
+		"INSERT INTO claim_open(claim,session,cookie,port,opened_usec,opened_boot_usec,opened_slack,"
+		"closed_usec,closed_slack,meta,rport,raddr,process)"
+		" VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
+	[STATEMENT_OPEN_DROP] = "DELETE FROM claim_open WHERE claim=?1",
+	[STATEMENT_HOT_ADD] =
+		"INSERT INTO claim_hot(id,claim,holders,port,opened_usec,dur,opened_slack,closed_slack,"
+		"linger,meta,rport,raddr,process) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
+
+	/* One whose full socket was seen to go keeps that end; the others end, unseen, where they last were. */
+	[STATEMENT_ADOPT_CLOSE] =
+		"INSERT INTO claim_hot(id,claim,holders,port,opened_usec,dur,opened_slack,closed_slack,"
+		"linger,meta,rport,raddr,process) SELECT ?2-1+row_number() OVER (ORDER BY claim),claim,"
+		"EXISTS(SELECT 1 FROM holder h WHERE h.claim=a.claim),port,opened_usec,"
+		"ifnull(closed_usec-opened_usec,alive),opened_slack,"
+		"CASE WHEN closed_usec IS NULL THEN 0 ELSE closed_slack END,"
+		"nullif((max(0,alive-(closed_usec-opened_usec))+999)/1000,0),"
+		"meta|(closed_usec IS NULL)<<11,rport,raddr,process"
+		" FROM (SELECT o.*," ALIVE " AS alive FROM claim_open o LEFT JOIN session s ON s.id=o.session"
+		" WHERE s.boot_id IS NOT ?1) a",
+	[STATEMENT_ADOPT_DROP] = "DELETE FROM claim_open WHERE session NOT IN " SAME_BOOT,
+	[STATEMENT_ADOPT_LIST] =
+		"SELECT o.claim,o.cookie,o.port,o.opened_usec,o.opened_boot_usec,o.opened_slack,"
+		"o.closed_usec,o.closed_slack,o.meta,o.rport,o.raddr,o.process,l.address,n.cookie"
+		" FROM claim_open o LEFT JOIN local l ON l.id=o.meta>>12 LEFT JOIN netns n ON n.id=l.netns"
+		" ORDER BY o.opened_boot_usec,o.claim",
+	[STATEMENT_ADOPT_HOLDERS] =
+		"SELECT process,from_usec,until_usec FROM holder WHERE claim=?1 ORDER BY n",
+	[STATEMENT_ADOPT_PROCESS] =
+		"SELECT p.app,p.pid,p.start_boot_usec,p.pidfd_inode,p.parent_pid,p.parent_comm,a.exe,"
+		"a.exe_note,a.comm,a.uid,a.unit,a.cgroup FROM process p JOIN app a ON a.id=p.app"
+		" WHERE p.id=?1",
+
+	/* Of claim_hot the rows with an id below ?1. */
+	[STATEMENT_HOT_OLDEST] = "SELECT " RELEASED " FROM claim_hot WHERE id=?1",
+	[STATEMENT_SEAL_BOUNDS] =
+		"SELECT count(*),min(opened_usec),max(opened_usec),min(" RELEASED "),max(" RELEASED "),"
+		"max(CASE WHEN meta>>10&1 THEN 0 ELSE ifnull(opened_slack,0)*1000 END)"
+		" FROM claim_hot WHERE id<?1 AND NOT " IS_LONG,
+	[STATEMENT_SEAL_SEGMENT] =
+		"INSERT INTO segment(base_usec,opened_from,opened_to,released_from,released_to,"
+		"max_slack_usec,n) VALUES(?1,?1,?2,?3,?4,?5,?6)",
+	/* The claim's number is there only where it is needed: it is random to the order and costs 4 bytes. */
+	[STATEMENT_SEAL_ROWS] =
+		"INSERT INTO claim_seg(seg,port,rel,claim,dur,opened_slack,closed_slack,linger,meta,rport,"
+		"process,raddr) SELECT ?2,port,opened_usec-?3,"
+		"CASE WHEN holders OR opened_usec=lag(opened_usec) OVER (PARTITION BY port"
+		" ORDER BY opened_usec,claim) THEN claim ELSE 0 END,"
+		"dur,opened_slack,closed_slack,linger,meta,rport,process,raddr"
+		" FROM claim_hot WHERE id<?1 AND NOT " IS_LONG " ORDER BY port,opened_usec,claim",
+	[STATEMENT_SEAL_LONG] =
+		"INSERT INTO claim_long(port,opened_usec,claim,dur,opened_slack,closed_slack,linger,meta,"
+		"rport,process,raddr) SELECT port,opened_usec,claim,dur,opened_slack,closed_slack,linger,"
+		"meta,rport,process,raddr FROM claim_hot WHERE id<?1 AND " IS_LONG,
+	[STATEMENT_SEAL_SEEN] =
+		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT process,max(" RELEASED ") AS seen"
+		" FROM claim_hot WHERE id<?1 AND process IS NOT NULL GROUP BY process) r"
+		" WHERE process.id=r.process AND last_seen_usec<r.seen",
+	[STATEMENT_SEAL_SEEN_HOLDERS] =
+		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT h.process,max(" RELEASED ") AS seen"
+		" FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.id<?1 AND c.holders"
+		" GROUP BY h.process) r WHERE process.id=r.process AND last_seen_usec<r.seen",
+	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
+
+	[STATEMENT_SEGMENT_EXPIRED] =
+		"SELECT id,released_to FROM segment WHERE released_to<?1 ORDER BY id LIMIT 1",
+	[STATEMENT_SEGMENT_OLDEST] = "SELECT id,released_to FROM segment ORDER BY id LIMIT 1",
+	[STATEMENT_SEGMENT_DROP_HOLDERS] =
+		"DELETE FROM holder WHERE claim IN (SELECT claim FROM claim_seg WHERE seg=?1 AND claim<>0)",
+	[STATEMENT_SEGMENT_DROP_ROWS] = "DELETE FROM claim_seg WHERE seg=?1",
+	[STATEMENT_SEGMENT_DROP] = "DELETE FROM segment WHERE id=?1",
+	/* Of the ports [?1, ?2) what was released before ?3. */
+	[STATEMENT_LONG_DROP_HOLDERS] =
+		"DELETE FROM holder WHERE claim IN (SELECT claim FROM claim_long WHERE port>=?1 AND port<?2"
+		" AND " RELEASED "<?3)",
+	[STATEMENT_LONG_DROP] =
+		"DELETE FROM claim_long WHERE port>=?1 AND port<?2 AND " RELEASED "<?3",
+	[STATEMENT_COVERAGE_DROP] = "DELETE FROM coverage WHERE until_usec<?1 AND id<>?2",
+	[STATEMENT_GAP_DROP] = "DELETE FROM gap WHERE until_usec<?1",
+	[STATEMENT_CLOCK_STEP_DROP] = "DELETE FROM clock_step WHERE at_usec<?1",
+	[STATEMENT_SESSION_DROP] =
+		"DELETE FROM session WHERE last_seen_usec<?2 AND boot_id<>?1"
+		" AND id NOT IN (SELECT session FROM claim_open)",
+	[STATEMENT_PROCESS_HIGHEST] = "SELECT max(id) FROM process",
+	/* last_seen covers what is sealed; the rest is named here, or made too lately to be older than ?3. */
+	[STATEMENT_PROCESS_DROP] =
+		"DELETE FROM process WHERE id>=?1 AND id<?2 AND last_seen_usec<?3 AND id NOT IN ("
+		"SELECT process FROM claim_hot WHERE process IS NOT NULL"
+		" UNION SELECT process FROM claim_open WHERE process IS NOT NULL"
+		" UNION SELECT h.process FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.holders"
+		" UNION SELECT h.process FROM claim_open c CROSS JOIN holder h ON h.claim=c.claim) RETURNING id",
+	[STATEMENT_APP_DROP] = "DELETE FROM app WHERE id IN (SELECT id FROM app WHERE id NOT IN"
+			       " (SELECT app FROM process) ORDER BY id LIMIT ?1) RETURNING id",
+	[STATEMENT_LOCAL_DROP] =
+		"DELETE FROM local WHERE id IN (SELECT id FROM local WHERE id NOT IN"
+		" (SELECT meta>>12 FROM claim_seg UNION SELECT meta>>12 FROM claim_long UNION"
+		" SELECT meta>>12 FROM claim_hot UNION SELECT meta>>12 FROM claim_open)"
+		" ORDER BY id LIMIT ?1) RETURNING id",
+	[STATEMENT_NETNS_DROP] =
+		"DELETE FROM netns WHERE id IN (SELECT id FROM netns WHERE id NOT IN"
+		" (SELECT netns FROM local) AND name IS NULL AND inode=0 ORDER BY id LIMIT ?1) RETURNING id",
+};
+
+int sql_error(struct store *s, int code)
+{
+	switch (code & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_ROW:
+	case SQLITE_DONE:
+		return 0;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return -EBUSY;
+	case SQLITE_READONLY:
+		return -EROFS;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		return -EUCLEAN;
+	default:
+		break; /* of SQLite's codes, not of ours */
+	}
+	if (code == SQLITE_IOERR_NOMEM)
+		return -ENOMEM;
+	switch (s->db ? sqlite3_system_errno(s->db) : 0) {
+	case ENOSPC:
+	case EDQUOT:
+		return -ENOSPC;
+	case EROFS:
+		return -EROFS;
+	default:
+		return -EIO;
+	}
+}
+
+int sql_exec(struct store *s, const char *sql)
+{
+	return sql_error(s, sqlite3_exec(s->db, sql, NULL, NULL, NULL));
+}
+
+int sql_prepare(struct store *s)
+{
+	for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+		int code = sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT,
+			&s->statements[i], NULL);
+
+		if (code != SQLITE_OK)
+			return sql_error(s, code);
+	}
+	return 0;
+}
+
+void sql_done(struct store *s)
+{
+	for (size_t i = 0; i < ELEMENTSOF(s->statements); i++) {
+		sqlite3_finalize(s->statements[i]);
+		s->statements[i] = NULL;
+	}
+}
+
+struct binder sql_bind(struct store *s, enum statement which)
+{
+	return (struct binder){.statement = s->statements[which], .next = 1};
+}
+
+void bind_int(struct binder *b, int64_t value)
+{
+	int code = sqlite3_bind_int64(b->statement, b->next++, value);
+
+	assert(code == SQLITE_OK);
+}
+
+void bind_unsigned(struct binder *b, uint64_t value)
+{
+	bind_int(b, (int64_t)value);
+}
+
+void bind_null(struct binder *b)
+{
+	int code = sqlite3_bind_null(b->statement, b->next++);
+
+	assert(code == SQLITE_OK);
+}
+
+void bind_time(struct binder *b, usec_t value)
+{
+	if (value == USEC_UNSET)
+		bind_null(b);
+	else
+		bind_unsigned(b, value);
+}
+
+void bind_text(struct binder *b, const char *text)
+{
+	int code = sqlite3_bind_text(b->statement, b->next++, text, -1, SQLITE_STATIC);
+
+	assert(code == SQLITE_OK);
+}
+
+void bind_blob(struct binder *b, const void *data, size_t size)
+{
+	int code = sqlite3_bind_blob(b->statement, b->next++, data, (int)size, SQLITE_STATIC);
+
+	assert(code == SQLITE_OK);
+}
+
+int sql_step(struct store *s, enum statement which)
+{
+	int code = sqlite3_step(s->statements[which]);
+
+	if (code == SQLITE_ROW)
+		return 1;
+	sql_reset(s, which);
+	return sql_error(s, code);
+}
+
+int sql_run(struct store *s, enum statement which)
+{
+	int r = sql_step(s, which);
+
+	assert(r <= 0);
+	return r;
+}
+
+int sql_value(struct store *s, enum statement which, int64_t otherwise, int64_t *ret)
+{
+	int r = sql_step(s, which);
+
+	if (r < 0)
+		return r;
+	*ret = otherwise;
+	if (r > 0 && sqlite3_column_type(s->statements[which], 0) != SQLITE_NULL)
+		*ret = sqlite3_column_int64(s->statements[which], 0);
+	if (r > 0)
+		sql_reset(s, which);
+	return 0;
+}
+
+void sql_reset(struct store *s, enum statement which)
+{
+	(void)sqlite3_reset(s->statements[which]); /* says again what the step said */
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the files of the store share, and their tests; nobody else. */
+
+#include <sqlite3.h>
+
+#include "daemon/ledger/store.h"
+
+/* The files in the state directory, beside the database (SCHEMA_FILE). */
+#define LOCK_FILE      "lock"
+#define HEARTBEAT_FILE "heartbeat"
+
+/* Every statement of the store; its text is in the one table of sql.c. */
+enum statement {
+	STATEMENT_BEGIN,
+	STATEMENT_COMMIT,
+	STATEMENT_ROLLBACK,
+	STATEMENT_PAGES,
+	STATEMENT_FREE_PAGES,
+	STATEMENT_COUNTER_GET,
+	STATEMENT_COUNTER_SET,
+	STATEMENT_HIGHEST_CLAIM,
+	STATEMENT_HOT_BOUNDS,
+	STATEMENT_SESSION_NEWEST,
+	STATEMENT_SESSION_BEFORE,
+	STATEMENT_SESSION_ADD,
+	STATEMENT_SESSION_SEEN,
+	STATEMENT_SESSION_CLEAN,
+	STATEMENT_COVERAGE_ADD,
+	STATEMENT_COVERAGE_EXTEND,
+	STATEMENT_COVERAGE_RESUME,
+	STATEMENT_GAP_ADD,
+	STATEMENT_CLOCK_STEP_ADD,
+	STATEMENT_NETNS_FIND,
+	STATEMENT_NETNS_ADD,
+	STATEMENT_NETNS_SET,
+	STATEMENT_LOCAL_FIND,
+	STATEMENT_LOCAL_ADD,
+	STATEMENT_APP_FIND,
+	STATEMENT_APP_ADD,
+	STATEMENT_PROCESS_ADD,
+	STATEMENT_HOLDER_PUT,
+	STATEMENT_OPEN_SET,
+	STATEMENT_OPEN_ADD,
+	STATEMENT_OPEN_DROP,
+	STATEMENT_HOT_ADD,
+	STATEMENT_ADOPT_CLOSE,
+	STATEMENT_ADOPT_DROP,
+	STATEMENT_ADOPT_LIST,
+	STATEMENT_ADOPT_HOLDERS,
+	STATEMENT_ADOPT_PROCESS,
+	STATEMENT_HOT_OLDEST,
+	STATEMENT_SEAL_BOUNDS,
+	STATEMENT_SEAL_SEGMENT,
+	STATEMENT_SEAL_ROWS,
+	STATEMENT_SEAL_LONG,
+	STATEMENT_SEAL_SEEN,
+	STATEMENT_SEAL_SEEN_HOLDERS,
+	STATEMENT_SEAL_DROP,
+	STATEMENT_SEGMENT_EXPIRED,
+	STATEMENT_SEGMENT_OLDEST,
+	STATEMENT_SEGMENT_DROP_HOLDERS,
+	STATEMENT_SEGMENT_DROP_ROWS,
+	STATEMENT_SEGMENT_DROP,
+	STATEMENT_LONG_DROP_HOLDERS,
+	STATEMENT_LONG_DROP,
+	STATEMENT_COVERAGE_DROP,
+	STATEMENT_GAP_DROP,
+	STATEMENT_CLOCK_STEP_DROP,
+	STATEMENT_SESSION_DROP,
+	STATEMENT_PROCESS_HIGHEST,
+	STATEMENT_PROCESS_DROP,
+	STATEMENT_APP_DROP,
+	STATEMENT_LOCAL_DROP,
+	STATEMENT_NETNS_DROP,
+	STATEMENT_COUNT,
+};
+
+/* Names in the table `counter`. */
+#define COUNTER_NEXT_CLAIM    "next_claim"
+#define COUNTER_NEXT_HOT      "next_hot"
+#define COUNTER_COMMITS       "commits"
+#define COUNTER_EXPIRED_UNTIL "expired_until_usec"
+
+/* A bounded map from a key (bytes) to the id of a row. See intern.c. */
+struct intern {
+	struct intern_entry *by_key, *by_id; /* uthash heads */
+	size_t bytes;                        /* of all entries; at most LIMIT_INTERN_BYTES */
+};
+
+/* What a transaction may change in memory, and a rollback puts back. */
+struct store_state {
+	uint64_t first_hot, next_hot; /* claim_hot holds the ids [first_hot, next_hot) */
+	int64_t coverage;             /* row of the present stretch; 0: none yet */
+	struct now seen;              /* the session's last_seen */
+	uint64_t recorded, sealed;    /* for store_stats */
+	usec_t expired_until;         /* the counter of this name */
+	int64_t long_port;            /* next port of the running round over claim_long; -1: none runs */
+	int64_t process_next;         /* next id of the endless round over `process` */
+	bool process_due;             /* a part of that round is due */
+};
+
+struct store {
+	sqlite3 *db;
+	sqlite3_stmt *statements[STATEMENT_COUNT];
+	int lock_fd, heartbeat_fd;
+	uint8_t boot_id[BOOT_ID_BYTES];
+	int64_t session;
+	struct settings settings;
+
+	bool in_transaction;
+	bool full;    /* PRAGMA synchronous is FULL, else NORMAL */
+	bool durable; /* all that is committed is on the disk */
+	/* counts up with each transaction, so that what was interned in a failed one is known */
+	uint64_t transaction;
+	uint64_t epoch; /* of process->store_id: ids of another epoch may be stale */
+	struct store_state state, committed;
+	uint64_t next_claim; /* never goes back: numbers are handed out before they are stored */
+	uint64_t commits;    /* ever, of this database */
+	uint64_t session_commits;
+
+	struct intern apps, processes, locals, netns;
+
+	uint64_t wal_frames;    /* in the WAL, after the last commit */
+	uint64_t checkpoint_at; /* frames in the WAL at which the next checkpoint is due */
+	usec_t checkpoint_next; /* boottime by which it is due in any case */
+	bool wal_dirty;         /* something was committed since the last complete checkpoint */
+	usec_t tail_next;       /* boottime at which the next round over what has no segment is due */
+	bool maintain_failed;   /* the last step failed: only store_maintain() tries again */
+};
+
+/* sql.c: statements and result codes. */
+
+/* 0 for SQLITE_OK, ROW and DONE, else the negative errno of store.h. */
+int sql_error(struct store *s, int code);
+/* Runs statements that are not in the table. */
+int sql_exec(struct store *s, const char *sql) _must_check_;
+/* Prepares the table of statements; finalises it. */
+int sql_prepare(struct store *s) _must_check_;
+void sql_done(struct store *s);
+
+/* Values are bound in order, from the first parameter on. A bound text or blob must outlive the step. */
+struct binder {
+	sqlite3_stmt *statement;
+	int next;
+};
+struct binder sql_bind(struct store *s, enum statement which);
+void bind_int(struct binder *b, int64_t value);
+void bind_unsigned(struct binder *b, uint64_t value); /* as the same 64 bits */
+void bind_time(struct binder *b, usec_t value);       /* USEC_UNSET: NULL */
+void bind_null(struct binder *b);
+void bind_text(struct binder *b, const char *text); /* NULL: NULL */
+void bind_blob(struct binder *b, const void *data, size_t size);
+
+/* Runs a statement to its end and resets it. Rows are an error of ours. */
+int sql_run(struct store *s, enum statement which) _must_check_;
+/* 1: there is a row, until the caller resets; 0: no more rows (it was reset); or an error (it was reset). */
+int sql_step(struct store *s, enum statement which) _must_check_;
+/* The first column of the first row, `otherwise` where there is none (or it is NULL). */
+int sql_value(struct store *s, enum statement which, int64_t otherwise, int64_t *ret) _must_check_;
+void sql_reset(struct store *s, enum statement which);
+
+/* files.c: what lies beside the database, and the directory. */
+
+/* Takes DIR/lock for as long as *ret_fd is open. Errors as store_open(). */
+int files_lock(int dir_fd, int *ret_fd, int32_t *ret_holder_pid) _must_check_;
+/* Opens a file for reading and writing, makes it (0640) where it is not there. *ret_made may be NULL.
+ * -EUCLEAN: it is no regular file. */
+int files_open(int dir_fd, const char *name, int *ret_fd, bool *ret_made) _must_check_;
+/* The path of the database, as SQLite needs it. The caller frees it. */
+int files_database_path(int dir_fd, char **ret) _must_check_;
+
+/* What DIR/heartbeat says: that session was alive and had stored everything up to `seen`. */
+struct heartbeat {
+	uint8_t boot_id[BOOT_ID_BYTES];
+	int64_t session;
+	struct now seen;
+};
+/* 1: *ret is set; 0: there is none that can be read. */
+int heartbeat_read(int fd, struct heartbeat *ret) _must_check_;
+int heartbeat_write(int fd, const struct heartbeat *h) _must_check_;
+
+/* schema.c */
+
+/* A step from the version before to `version`. */
+struct schema_step {
+	int version;
+	const char *sql;
+};
+/* The application and version of the database as SQLite would see it, without touching it. 0: ours, or blank and
+ * so ours to make; -EPROTO; -EUCLEAN; another error of read(2). */
+int schema_check(int dir_fd) _must_check_;
+/* Takes the database through the steps that it has not seen (ascending versions), each in one transaction. */
+int schema_migrate(struct store *s, const struct schema_step steps[], size_t count) _must_check_;
+extern const struct schema_step schema_steps[];
+extern const size_t schema_step_count;
+
+/* intern.c: ids of the rows that claims refer to. 0 or a negative errno; the row is made where it is missing. */
+
+/* `when`: wall time of the claim that needs it. `p` may be NULL (*ret 0). */
+int intern_process(struct store *s, struct process *p, usec_t when, int64_t *ret) _must_check_;
+int intern_local(struct store *s, uint64_t netns_cookie, const struct address *a,
+	int64_t *ret) _must_check_;
+int intern_netns(struct store *s, uint64_t cookie, const struct netns *told,
+	int64_t *ret) _must_check_;
+/* A process that was read from the database; remembers its row. Cannot fail: it is only a cache. */
+void intern_know_process(struct store *s, struct process *p, int64_t app, int64_t id);
+/* Forgets what the present transaction made. */
+void intern_rollback(struct store *s);
+/* Forgets a row that was deleted. */
+void intern_forget(struct intern *i, int64_t id);
+void intern_done(struct intern *i);
+
+/* store.c: transactions. */
+
+/* After an error: nothing of the transaction stays. Returns `error`. */
+int store_fail(struct store *s, int error);
+/* Ends a transaction of the store's own housekeeping. */
+int store_commit_step(struct store *s) _must_check_;
+int store_counter_set(struct store *s, const char *name, uint64_t value) _must_check_;
+
+/* One bounded step of each kind. 1: something was done (there may be more); 0: nothing is due. */
+int seal_step(struct store *s, struct now now) _must_check_;
+int retention_step(struct store *s, struct now now) _must_check_;
+int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
+uint64_t maintain_wal_bytes(const struct store *s);
+
+/* A claim of at least this age in claim_hot is sealed, however few there are. */
+#define SEAL_AGE_USEC USEC_PER_DAY

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "daemon/listen.h"
+
+#include <grp.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define GROUP_NAME "portledger"
+#define BACKLOG    128
+
+static int make_parent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_(free_p) char *parent = NULL;
+
+	if (!slash || slash == path)
+		return 0;
+	parent = strndup(path, (size_t)(slash - path));
+	if (!parent)
+		return -ENOMEM;
+	return mkdir(parent, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* Makes way: 0 when nothing is there now. */
+static int remove_stale(const char *path, const struct sockaddr_un *address)
+{
+	_cleanup_(close_p) int fd = -1;
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+		return -EADDRINUSE;
+	if (errno != ECONNREFUSED)
+		return -errno;
+	return unlink(path) < 0 ? -errno : 0;
+}
+
+/* Gives the socket to the group, if there is one and we may. */
+static mode_t choose_mode(const char *path)
+{
+	const struct group *group = getgrnam(GROUP_NAME);
+
+	return group && chown(path, (uid_t)-1, group->gr_gid) == 0 ? 0660 : 0600;
+}
+
+int listen_at(const char *path, int *ret_fd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	_cleanup_(close_p) int fd = -1;
+	mode_t before;
+	int r;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	r = make_parent(path);
+	if (r == 0)
+		r = remove_stale(path, &address);
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	before = umask(0177); /* nobody else may connect before the mode is right */
+	r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(before);
+	if (r == 0 && (chmod(path, choose_mode(path)) < 0 || listen(fd, BACKLOG) < 0))
+		r = -errno;
+	if (r < 0)
+		return r;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A process that makes claims when it is told to. Reads one Python expression a line, evaluates it with the functions
+below, prints {"result": ...} or {"error": ...}. Sockets are kept by name. Ends with its standard input."""
+import ctypes
+import json
+import os
+import socket
+import sys
+import threading
+
+IPPROTO_UDPLITE = 136
+IPPROTO_MPTCP = 262
+PR_SET_NAME = 15
+CLONE_FILES = 0x400
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}.get(os.uname().machine)
+libc = ctypes.CDLL(None, use_errno=True)
+kept = {}
+
+FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
+LOOPBACK = {"4": "127.0.0.1", "6": "::1"}
+KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "udplite": (socket.SOCK_DGRAM, IPPROTO_UDPLITE),
+         "mptcp": (socket.SOCK_STREAM, IPPROTO_MPTCP)}
+
+
+def pid():
+    return os.getpid()
+
+
+def make(name, kind, family="4"):
+    kept[name] = socket.socket(FAMILIES[family], *KINDS[kind])
+    return kept[name].fileno()
+
+
+def port(name):
+    return kept[name].getsockname()[1]
+
+
+def bind(name, address, at=0):
+    kept[name].bind((address, at))
+    return port(name)
+
+
+def listen(name):
+    kept[name].listen(128)
+    return port(name)
+
+
+def listener(name, kind="tcp", family="4", address=None, at=0):
+    make(name, kind, family)
+    bind(name, LOOPBACK[family] if address is None else address, at)
+    return listen(name)
+
+
+def connect(name, address, at):
+    kept[name].connect((address, at))
+    return port(name)
+
+
+def client(name, at, kind="tcp", family="4", address=None):
+    make(name, kind, family)
+    return connect(name, LOOPBACK[family] if address is None else address, at)
+
+
+def accept(listener_name, name):
+    kept[name], peer = kept[listener_name].accept()
+    return peer[1]
+
+
+def bound(name, kind, family="4", at=0):
+    make(name, kind, family)
+    return bind(name, LOOPBACK[family], at)
+
+
+def send(name, address, at):
+    """An unconnected UDP send: the kernel binds the socket."""
+    kept[name].sendto(b"x", (address, at))
+    return port(name)
+
+
+def close(*names):
+    for name in names:
+        kept.pop(name).close()
+
+
+def close_all():
+    close(*list(kept))
+
+
+def fork():
+    """A child that holds every socket that we have, until its standard input (a pipe of ours) ends."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    os.close(read)
+    kept[f"child {child}"] = os.fdopen(write, "wb")
+    return child
+
+
+def reap(child):
+    close(f"child {child}")
+    os.waitpid(child, 0)
+
+
+def pass_to(name, path):
+    """Passes a socket to the actor that waits at `path` (take_from), by SCM_RIGHTS."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        socket.send_fds(s, [b"x"], [kept[name].fileno()])
+        s.recv(1)
+
+
+def take_from(path, name):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(path)
+        s.listen()
+        kept["rendezvous"] = s
+        connection, _ = s.accept()
+        with connection:
+            _, fds, _, _ = socket.recv_fds(connection, 1, 1)
+            kept[name] = socket.socket(fileno=fds[0])
+            connection.sendall(b"x")
+        del kept["rendezvous"]
+    return port(name)
+
+
+def set_name(raw_hex):
+    """comm of this thread (the main one: of the process), from any bytes."""
+    if libc.prctl(PR_SET_NAME, ctypes.c_char_p(bytes.fromhex(raw_hex)), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    with open("/proc/self/comm", "rb") as f:
+        return f.read()[:-1].hex()
+
+
+def thread_with_own_table(kind="tcp"):
+    """A listener that only a thread has: it left the process's table of descriptors first."""
+    ready, result = threading.Event(), {}
+
+    def run():
+        if libc.unshare(CLONE_FILES):
+            result["error"] = ctypes.get_errno()
+        else:
+            s = socket.socket(*((socket.AF_INET,) + KINDS[kind]))
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            result["port"] = s.getsockname()[1]
+            result["socket"] = s
+        ready.set()
+        threading.Event().wait()
+
+    threading.Thread(target=run, daemon=True).start()
+    ready.wait()
+    return result["port"]
+
+
+def leave_leader(name):
+    """Ends the main thread only: the process goes on as a thread whose leader is a zombie. Never answers; a thread
+    prints the result."""
+
+    def run():
+        while True:
+            with open("/proc/self/stat", "rb") as f:
+                if f.read().rpartition(b")")[2].split()[0] == b"Z":
+                    break
+        print(json.dumps({"result": port(name)}), flush=True)
+        serve()
+        os._exit(0)
+
+    threading.Thread(target=run).start()
+    libc.syscall(SYS_EXIT, 0)
+
+
+def serve():
+    for line in sys.stdin:
+        try:
+            answer = {"result": eval(line)}  # what the test says is what we are for
+        except Exception as error:  # the test wants to know, whatever it is
+            answer = {"error": repr(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""What the system tests share: a network namespace of their own, a daemon in it, its client, and processes that make
+claims. Nothing sleeps and hopes: questions are exact, and every wait has an end."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
+DAEMON = BUILD / "daemon/portledgerd"
+CLIENT = BUILD / "client/portledger"
+SUPPORT = BUILD / "tests/support"
+PATIENCE = 20.0  # seconds; the end of every wait
+
+
+def wait_for(condition, what):
+    """Looks until `condition()` is true; what a process does in its own time has no other sign."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.01)
+    raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
+
+
+class Namespace:
+    """A network namespace with its loopback up, kept alive by a process."""
+
+    def __init__(self):
+        self.keeper = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.keeper.stdout.readline() == b"up\n"
+
+    def enter(self, *command):
+        return ["nsenter", "-t", str(self.keeper.pid), "-n", *map(str, command)]
+
+    def inode(self):
+        return os.stat(f"/proc/{self.keeper.pid}/ns/net").st_ino
+
+    def close(self):
+        self.keeper.stdin.close()
+        self.keeper.wait(PATIENCE)
+
+
+class Daemon:
+    """portledgerd in a namespace, with its state in a directory of its own."""
+
+    def __init__(self, namespace, directory, interval="1h", options=(), config=""):
+        self.namespace = namespace
+        self.directory = pathlib.Path(directory)
+        self.state = self.directory / "state"
+        self.socket = str(self.directory / "control")
+        self.config = self.directory / "portledger.conf"
+        self.options = list(map(str, options))
+        self.config.write_text(f"[Capture]\nInterval={interval}\n{config}")
+        self.process = None
+        self.log = self.directory / "daemon.log"
+
+    @property
+    def database(self):
+        return self.state / "portledger.db"
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.namespace.enter(DAEMON, "--config", self.config, "--state", self.state, "--socket", self.socket,
+                                     *self.options),
+                stderr=log, start_new_session=True)
+        wait_for(lambda: self.process.poll() is not None or self.answers(), "the daemon to answer")
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def answers(self):
+        try:
+            return "commit" in self.call("org.portledger.ledger.Sync")
+        except OSError:
+            return False
+
+    def children(self):
+        path = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        with open(path, encoding="ascii") as f:
+            return [int(pid) for pid in f.read().split()]
+
+    def child(self, name):
+        """The pid of the process of ours whose comm is `name`."""
+        for pid in self.children():
+            with open(f"/proc/{pid}/comm", encoding="ascii") as f:
+                if f.read().strip() == name:
+                    return pid
+        raise AssertionError(f"no child {name}")
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(PATIENCE) == 0, self.log.read_text()
+
+    def kill(self):
+        """kill -9 of all three at once."""
+        children = self.children()
+        for pid in [self.process.pid, *children]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        wait_for(lambda: not any(alive(pid) for pid in children), "the children to be gone")
+
+    def call(self, method, parameters=None, flag=None):
+        """One Varlink call by plain Python. With flag 'more': the list of all replies."""
+        call = {"method": method, "parameters": parameters or {}}
+        if flag:
+            call[flag] = True
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(PATIENCE)
+            s.connect(self.socket)
+            s.sendall(json.dumps(call).encode() + b"\0")
+            replies, data = [], b""
+            while True:
+                while b"\0" not in data:
+                    chunk = s.recv(65536)
+                    if not chunk:
+                        raise ConnectionError(f"closed after {replies} {data}")
+                    data += chunk
+                frame, data = data.split(b"\0", 1)
+                reply = json.loads(frame)
+                replies.append(reply)
+                if not reply.get("continues"):
+                    break
+        if flag == "more":
+            return replies
+        assert "error" not in reply, reply
+        return reply["parameters"]
+
+    def client(self, *arguments, env=None, **options):
+        return subprocess.run([CLIENT, "--socket", self.socket, *map(str, arguments)], capture_output=True,
+                              text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
+                              env={**os.environ, "TZ": "UTC", **(env or {})}, check=False, **options)
+
+    def rows(self, *arguments):
+        """The claims that a command of the client answers, as JSON, and its receipt."""
+        result = self.client(*arguments, "--json=short")
+        assert result.returncode in (0, 1), result.stderr
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        claims = [line for line in lines if "coverage" not in line]
+        receipts = [line["coverage"] for line in lines if "coverage" in line]
+        return claims, receipts[0] if receipts else None
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Actor:
+    """A process that makes claims when told: a line of Python in, a line of JSON out (tests/support/actor.py)."""
+
+    def __init__(self, namespace, prefix=()):
+        command = [sys.executable, "-u", str(ROOT / "tests/support/actor.py")]
+        self.process = subprocess.Popen(namespace.enter(*prefix, *command), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.pid = self.do("pid()")
+
+    def do(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, f"the actor died of: {line}"
+        answer = json.loads(answer)
+        assert "error" not in answer, f"{line}: {answer['error']}"
+        return answer["result"]
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@pytest.fixture
+def directory():
+    with tempfile.TemporaryDirectory(prefix="portledger-test.") as path:
+        yield pathlib.Path(path)
+
+
+@pytest.fixture
+def namespace():
+    n = Namespace()
+    yield n
+    n.close()
+
+
+@pytest.fixture
+def make_daemon(namespace, directory):
+    """Daemons that end with the test. By default they sweep only when asked, so that the test decides when."""
+    made = []
+
+    def make(**options):
+        d = Daemon(options.pop("namespace", namespace), options.pop("directory", directory), **options)
+        made.append(d)
+        return d
+
+    yield make
+    for d in made:
+        if d.process and d.process.poll() is None:
+            d.process.terminate()
+            try:
+                d.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                d.kill()
+
+
+@pytest.fixture
+def daemon(make_daemon):
+    return make_daemon().start()
+
+
+@pytest.fixture
+def make_actor(namespace):
+    made = []
+
+    def make(**options):
+        a = Actor(options.pop("namespace", namespace), **options)
+        made.append(a)
+        return a
+
+    yield make
+    for a in made:
+        a.close()
+
+
+@pytest.fixture
+def actor(make_actor):
+    return make_actor()
