@@ -12,7 +12,7 @@
 
 #include "client/jsonout.h"
 #include "client/receipt.h"
-#include "client/table.h"
+#include "client/grid.h"
 #include "client/users.h"
 #include "common/buf.h"
 #include "common/escape.h"
@@ -29,7 +29,7 @@ struct writer {
 	struct shape shape; /* what a row is printed with: the kind's, or the columns asked for */
 	struct shape_member members[OPTION_COLUMNS_MAX];
 	size_t count;
-	struct table *table;  /* OUTPUT_TABLE; owned */
+	struct grid *grid;    /* OUTPUT_TABLE; owned */
 	struct value *values; /* OUTPUT_FIELD: those printed; owned */
 };
 
@@ -70,28 +70,26 @@ int writer_receipts(const struct view *v, FILE *out, const json_t *receipts)
 	json_array_foreach(receipts, i, receipt)
 	{
 		_cleanup_(buf_done) struct buf b = {0};
-		_cleanup_(free_p) char *safe = NULL;
+		bool watched = receipt_watched(receipt);
 
 		if (receipt_text(receipt, v, &b) < 0 || buf_put_u8(&b, 0) < 0)
 			return -ENOMEM;
-		safe = view_escape(v, (const char *)buf_bytes(&b));
-		if (!safe)
-			return -ENOMEM;
-		fprintf(out, "%s%s%s\n", receipt_watched(receipt) ? "" : view_tone(v, TONE_WARNING),
-			safe, receipt_watched(receipt) ? "" : view_plain(v));
+		fputs(watched || out != v->out ? "" : view_tone(v, TONE_WARNING), out);
+		view_wrapped(v, out, (const char *)buf_bytes(&b), 0, 2);
+		fputs(watched || out != v->out ? "" : view_plain(v), out);
 	}
 	return 0;
 }
 
 static int table_writer_row(struct writer *w, const json_t *row)
 {
-	return table_add(w->table, row);
+	return grid_add(w->grid, row);
 }
 
 static int table_writer_finish(
 	struct writer *w, _unused_ const json_t *total, const json_t *receipts)
 {
-	int r = table_finish(w->table);
+	int r = grid_finish(w->grid);
 
 	return r < 0 ? r : writer_receipts(w->view, w->view->out, receipts);
 }
@@ -302,7 +300,7 @@ int writer_new(const struct view *v, const struct kind *k, bool unbounded, struc
 		w->shape = (struct shape){w->members, o->column_count};
 	}
 	if (o->output == OUTPUT_TABLE) {
-		r = table_new(v, k, &w->table);
+		r = grid_new(v, k, &w->grid);
 		if (r < 0)
 			return r;
 	}
@@ -320,7 +318,7 @@ struct writer *writer_free(struct writer *w)
 		HASH_DEL(w->values, value);
 		free(value);
 	}
-	table_free(w->table);
+	grid_free(w->grid);
 	free(w);
 	return NULL;
 }

@@ -2,6 +2,8 @@
 
 #include "client/view.h"
 
+#include <wchar.h>
+
 #include "common/buf.h"
 #include "common/escape.h"
 
@@ -58,4 +60,73 @@ void view_text(const struct view *v, const char *text)
 	_cleanup_(free_p) char *safe = view_escape(v, text);
 
 	fputs(safe ? safe : "?", v->out);
+}
+
+/* The next character: how many bytes, and in *ret how many terminal columns. */
+static size_t next_character(const char *text, size_t left, size_t *ret)
+{
+	mbstate_t state = {0};
+	wchar_t wide;
+	size_t used = mbrtowc(&wide, text, left, &state);
+	int columns;
+
+	if (used == 0 || used > left) {
+		*ret = 4; /* printed as \xHH */
+		return 1;
+	}
+	columns = wcwidth(wide);
+	*ret = columns > 0 ? (size_t)columns : 0;
+	return used;
+}
+
+size_t view_fit(const char *text, size_t columns)
+{
+	size_t left = strlen(text), fits = 0, width, used;
+
+	while (left > 0) {
+		used = next_character(text + fits, left, &width);
+		if (width > columns)
+			break;
+		columns -= width;
+		fits += used;
+		left -= used;
+	}
+	return fits;
+}
+
+size_t view_columns(const char *text)
+{
+	size_t left = strlen(text), columns = 0, width, used;
+
+	for (; left > 0; text += used, left -= used) {
+		used = next_character(text, left, &width);
+		columns += width;
+	}
+	return columns;
+}
+
+/* Cut off at the last space that fits; a word wider than the terminal goes as it is. */
+void view_wrapped(const struct view *v, FILE *out, const char *text, size_t column, size_t indent)
+{
+	_cleanup_(free_p) char *safe = view_escape(v, text);
+	char *save = NULL;
+	bool first = true;
+
+	if (!safe || v->width == 0) {
+		fprintf(out, "%s\n", safe ? safe : "?");
+		return;
+	}
+	for (char *word = strtok_r(safe, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+		size_t columns = view_columns(word);
+
+		if (!first && column + 1 + columns > v->width) {
+			fprintf(out, "\n%*s", (int)indent, "");
+			column = indent;
+			first = true;
+		}
+		fprintf(out, "%s%s", first ? "" : " ", word);
+		column += columns + (first ? 0 : 1);
+		first = false;
+	}
+	fputc('\n', out);
 }

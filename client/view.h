@@ -39,3 +39,14 @@ void view_text(const struct view *v, const char *text);
 /* `text` as a terminal of this view may have it: escaped, and without UTF-8 where the locale has none. Fresh memory
  * or NULL (no memory). */
 char *view_escape(const struct view *v, const char *text);
+
+/* How many terminal columns the text takes. A byte that is no character of the locale counts as what it is printed as:
+ * \xHH. */
+size_t view_columns(const char *text);
+
+/* How many bytes of the text, at a character's boundary, fit into so many terminal columns. */
+size_t view_fit(const char *text, size_t columns);
+
+/* Prints `text`, escaped, and a line break. On a terminal it is broken between words where it does not fit: the cursor is
+ * at `column`, further lines begin at `indent`. A pager would cut it else, and the end of a receipt matters. */
+void view_wrapped(const struct view *v, FILE *out, const char *text, size_t column, size_t indent);

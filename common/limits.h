@@ -48,6 +48,10 @@
 #define LIMIT_INTERN_BYTES                                                                         \
 	(1024u * 1024u) /* each of the maps of apps, processes, addresses and namespaces */
 
+/* Configuration (config/). The length of a line is inih's own limit. */
+#define LIMIT_CONFIG_BYTES (1024u * 1024u) /* one file */
+#define LIMIT_CONFIG_FILES 256u            /* the main file and its drop-ins */
+
 /* Supervision (daemon/supervise). */
 #define LIMIT_RESTARTS 5u /* of one child ... */
 #define LIMIT_RESTARTS_USEC                                                                        \

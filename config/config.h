@@ -66,7 +66,7 @@ void config_done(struct config *c);
 char *config_format(const struct config *c);
 
 /* "default" or "FILE:LINE"; owned by the caller. NULL: no memory. */
-char *config_origin(const struct config *c, enum setting_id id);
+char *config_origin_format(const struct config *c, enum setting_id id);
 
 /*
  * The ports to watch: ascending, disjoint, neighbours merged. `kernel` is what net.ipv4.ip_local_port_range says

@@ -12,7 +12,7 @@
 #include "common/escape.h"
 #include "daemon/capture/proc_parse.h"
 #include "daemon/capture/proc_read.h"
-#include "daemon/capture/procfs.h"
+#include "daemon/capture/unit.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -135,7 +135,8 @@ static int set_cgroup(const struct nobodies *n, uint64_t cgroup_id, struct proce
 	p->cgroup = escape_store(cgroup, strlen(cgroup), LIMIT_STRING_BYTES);
 	if (!p->cgroup)
 		return -ENOMEM;
-	unit = unit_of_cgroup(cgroup);
+	if (unit_from_cgroup(cgroup, &unit) < 0)
+		return -ENOMEM;
 	if (!unit)
 		return 0;
 	p->unit = escape_store(unit, strlen(unit), LIMIT_STRING_BYTES);

@@ -20,7 +20,7 @@
 
 #define DIRECTORY_BYTES 8192 /* of one getdents64: some 300 descriptors, 1.5 ms */
 #define LINK_BYTES      64 /* "socket:[...]" is shorter; of a longer link this is enough to tell */
-#define TABLES_MAX      16 /* that threads are compared with; what differs from these is listed */
+#define TABLES_MAX      4  /* that threads are compared with; what differs from these is listed */
 
 int numbers_add(struct numbers *n, uint64_t value)
 {
@@ -77,7 +77,6 @@ struct listing {
 	struct proc_position *position;
 	proc_socket_fn found;
 	void *context;
-	bool denied;
 	int32_t tables[TABLES_MAX]; /* threads whose tables differ from each other */
 	size_t table_count;
 };
@@ -103,7 +102,9 @@ static bool is_denied(int error)
 	return error == EACCES || error == EPERM;
 }
 
-static int list_links(struct listing *l, int fd, int32_t tid, const uint8_t *room, ssize_t size)
+/* A piece of a table. Where one link is denied all are: it does not try the others. */
+static int list_links(
+	const struct listing *l, int fd, int32_t tid, const uint8_t *room, ssize_t size)
 {
 	for (ssize_t at = 0; at < size;) {
 		const struct dirent64 *entry = (const void *)(room + at);
@@ -116,19 +117,19 @@ static int list_links(struct listing *l, int fd, int32_t tid, const uint8_t *roo
 		if (entry->d_name[0] == '.')
 			continue;
 		n = readlinkat(fd, entry->d_name, link, sizeof(link));
-		if (n < 0)
-			l->denied = l->denied || is_denied(errno);
+		if (n < 0 && is_denied(errno))
+			return PROC_LISTED_DENIED;
 		if (n < 0 || !proc_parse_socket(link, (size_t)n, &inode))
 			continue;
 		r = l->found(l->context, tid, inode);
-		if (r != 0)
+		if (r < 0)
 			return r;
 	}
-	return 0;
+	return PROC_LISTED_WHOLE;
 }
 
-/* The table of one thread, from `offset` on. As proc_list_sockets(), but denied is noted and goes on. */
-static int list_table(struct listing *l, int32_t tid, off_t offset)
+/* The table of one thread, from `offset` on. Returns as proc_list_sockets(). */
+static int list_table(const struct listing *l, int32_t tid, off_t offset)
 {
 	uint8_t room[DIRECTORY_BYTES] __attribute__((aligned(8)));
 	_cleanup_(close_p) int fd = -1;
@@ -140,8 +141,7 @@ static int list_table(struct listing *l, int32_t tid, off_t offset)
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 			return -errno;
-		l->denied = l->denied || is_denied(errno);
-		return PROC_LISTED_WHOLE;
+		return is_denied(errno) ? PROC_LISTED_DENIED : PROC_LISTED_WHOLE;
 	}
 	if (offset > 0)
 		(void)lseek(fd, offset, SEEK_SET);
@@ -149,14 +149,15 @@ static int list_table(struct listing *l, int32_t tid, off_t offset)
 		ssize_t size = getdents64(fd, room, sizeof(room));
 		int r;
 
-		if (size < 0)
-			l->denied = l->denied || is_denied(errno);
 		if (size <= 0)
-			return PROC_LISTED_WHOLE;
+			return size < 0 && is_denied(errno) ? PROC_LISTED_DENIED
+							    : PROC_LISTED_WHOLE;
 		r = list_links(l, fd, tid, room, size);
-		if (r != 0)
+		if (r != PROC_LISTED_WHOLE)
 			return r;
-		if (clock_cpu_usec() >= l->deadline) {
+		/* a piece that has room for another name is the last */
+		if ((size_t)size + sizeof(struct dirent64) > sizeof(room) &&
+			clock_cpu_usec() >= l->deadline) {
 			l->position->tid = tid;
 			l->position->offset = lseek(fd, 0, SEEK_CUR);
 			return PROC_LISTED_PART;
@@ -175,6 +176,7 @@ static bool has_one_thread(const struct listing *l)
 static int list_threads(struct listing *l, const struct numbers *tids)
 {
 	struct proc_position from = *l->position;
+	bool progress = false, denied = false;
 
 	*l->position = (struct proc_position){0};
 	for (size_t i = 0; i < tids->count; i++) {
@@ -189,12 +191,20 @@ static int list_threads(struct listing *l, const struct numbers *tids)
 		if (from.tid == tid)
 			offset = from.offset;
 		from.tid = 0;
+		if (progress && clock_cpu_usec() >= l->deadline) {
+			l->position->tid = tid;
+			return PROC_LISTED_PART;
+		}
+		progress = true;
 		r = list_table(l, tid, offset);
-		if (r != PROC_LISTED_WHOLE)
+		if (r < 0 || r == PROC_LISTED_PART)
 			return r;
+		denied = denied || r == PROC_LISTED_DENIED;
 	}
 	/* the thread to go on with is gone: the next call begins again */
-	return from.tid != 0 ? PROC_LISTED_PART : PROC_LISTED_WHOLE;
+	if (from.tid != 0)
+		return PROC_LISTED_PART;
+	return denied ? PROC_LISTED_DENIED : PROC_LISTED_WHOLE;
 }
 
 int proc_list_sockets(int dir_fd, int32_t pid, bool live, usec_t deadline, struct numbers *tids,
@@ -222,6 +232,5 @@ int proc_list_sockets(int dir_fd, int32_t pid, bool live, usec_t deadline, struc
 		if (r < 0)
 			return r;
 	}
-	r = list_threads(&l, tids);
-	return r == PROC_LISTED_WHOLE && l.denied ? (int)PROC_LISTED_DENIED : r;
+	return list_threads(&l, tids);
 }

@@ -33,14 +33,15 @@ enum proc_listed {
 	PROC_LISTED_DENIED = 2, /* a table may not be read */
 };
 
-/* `tid`: the thread in whose table it is (the leader where they share it). Non-zero stops the listing. */
+/* `tid`: the thread in whose table it is (the leader where they share it). Negative stops the listing. */
 typedef int (*proc_socket_fn)(void *context, int32_t tid, uint64_t inode);
 
 /*
  * Calls `found` for each descriptor of the process `pid`, whose directory is `dir_fd`, that is a socket. `live`: its
  * pid is one of our pid namespace, kcmp(2) may be asked. `tids` is working memory. `deadline` is one of
- * clock_cpu_usec(); it is looked at after each piece of some 300 descriptors, so each call makes progress.
- * enum proc_listed, -ENOMEM, -EMFILE, -ENFILE, or what `found` returned.
+ * clock_cpu_usec(); it is looked at after each table and each piece of some 300 descriptors, so each call makes
+ * progress.
+ * enum proc_listed, -ENOMEM, -EMFILE, -ENFILE, or the negative that `found` returned.
  */
 int proc_list_sockets(int dir_fd, int32_t pid, bool live, usec_t deadline, struct numbers *tids,
 	struct proc_position *position, proc_socket_fn found, void *context) _must_check_;

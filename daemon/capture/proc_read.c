@@ -14,7 +14,6 @@
 
 #include "common/escape.h"
 #include "daemon/capture/proc_parse.h"
-#include "daemon/capture/procfs.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -161,11 +160,30 @@ static const char *read_cgroup(int dir_fd, char *text, size_t size)
 	return path;
 }
 
-/* Cgroup and unit. libsystemd is asked by number, and what it says is remembered for the cgroup: so it counts only
- * if the process is still there, and still in this cgroup. 0 or -ENOMEM. */
+/* libsystemd is asked by number, and what it says is remembered for the cgroup: so it counts only if the process is
+ * still there, and still in this cgroup. 0 or -ENOMEM. */
+static int ask_unit(
+	const struct proc_reader *r, int dir_fd, int32_t pid, const char *cgroup, char **ret_unit)
+{
+	_cleanup_(free_p) char *unit = NULL;
+	char text[TEXT_BYTES];
+	int e;
+
+	if (!r->pidfds)
+		return unit_from_cgroup(cgroup, ret_unit);
+	e = unit_of_pid(pid, cgroup, &unit);
+	if (e < 0)
+		return e;
+	if (!streq_null(cgroup, read_cgroup(dir_fd, text, sizeof(text))))
+		return unit_from_cgroup(cgroup, ret_unit);
+	*ret_unit = TAKE_PTR(unit);
+	return 0;
+}
+
+/* Cgroup and unit. 0 or -ENOMEM. */
 static int read_unit(struct proc_reader *r, int dir_fd, struct process *p)
 {
-	char text[TEXT_BYTES], again[TEXT_BYTES];
+	char text[TEXT_BYTES];
 	_cleanup_(free_p) char *fresh = NULL;
 	const char *cgroup = read_cgroup(dir_fd, text, sizeof(text)), *unit;
 	int e;
@@ -176,18 +194,9 @@ static int read_unit(struct proc_reader *r, int dir_fd, struct process *p)
 	if (e < 0)
 		return e;
 	if (!units_get(r->units, cgroup, &unit)) {
-		if (r->pidfds) {
-			e = unit_of_pid(p->pid, cgroup, &fresh);
-			if (e < 0)
-				return e;
-			if (!streq_null(cgroup, read_cgroup(dir_fd, again, sizeof(again)))) {
-				free(fresh);
-				fresh = unit_of_cgroup(cgroup);
-			}
-		} else {
-			fresh = unit_of_cgroup(cgroup);
-		}
-		e = units_put(r->units, cgroup, fresh);
+		e = ask_unit(r, dir_fd, p->pid, cgroup, &fresh);
+		if (e >= 0)
+			e = units_put(r->units, cgroup, fresh);
 		if (e < 0)
 			return e;
 		unit = fresh;

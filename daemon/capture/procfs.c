@@ -466,6 +466,7 @@ static int look_at(struct walk *w, struct entry *e)
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 			return errno == ENOMEM ? -ENOMEM : -EIO;
 		e->seen = p->walk; /* it is gone */
+		e->round = p->round;
 		return 0;
 	}
 	if (!resumed)
@@ -501,10 +502,12 @@ static int compare_wanted(const void *a, const void *b)
 /* What earlier walks found of an inode, if they did not settle it, goes on to count. */
 static void go_on_with_pending(struct walk *w, size_t i)
 {
-	struct pending *pending = bsearch(&w->wanted[i], w->p->pending, w->p->pending_count,
-		sizeof(*pending), compare_wanted);
+	struct pending *pending = NULL;
 
 	w->since[i] = w->p->walk;
+	if (w->p->pending_count > 0)
+		pending = bsearch(&w->wanted[i], w->p->pending, w->p->pending_count,
+			sizeof(*pending), compare_wanted);
 	if (!pending)
 		return;
 	w->since[i] = pending->since;
@@ -572,9 +575,13 @@ static int settle(struct walk *w)
 	struct procfs *p = w->p;
 	uint64_t seen = p->walk;
 	size_t unsettled = 0;
+	bool reached = true;
 
-	for (size_t i = 0; i < p->entry_count; i++)
+	for (size_t i = 0; i < p->entry_count; i++) {
 		seen = MIN(seen, p->entries[i].seen);
+		reached = reached && p->entries[i].round == p->round;
+	}
+	p->round += reached;
 	for (size_t i = 0; i < w->count; i++) {
 		holders_put_parent_first(&w->wanted[i]);
 		w->wanted[i].settled = seen >= w->since[i];
@@ -632,8 +639,6 @@ int procfs_find(struct procfs *p, struct procfs_wanted *wanted, size_t count, us
 		r = put_in_order(&w);
 	if (r >= 0)
 		r = walk_processes(&w);
-	if (r == 0)
-		p->round++;
 	if (r >= 0)
 		r = settle(&w);
 	if (r < 0)

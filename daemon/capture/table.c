@@ -249,9 +249,9 @@ static usec_t bound_of(const struct table *t, const struct entry *e)
 {
 	usec_t whole = t->whole_begin[e->s.row.protocol];
 
-	if (e->seen_begin != USEC_UNSET && !e->missing)
-		return e->seen_begin;
-	return e->preexisting || whole == USEC_UNSET ? 0 : whole;
+	if (e->seen_begin == USEC_UNSET)
+		return e->preexisting ? 0 : whole;
+	return e->missing ? whole : e->seen_begin;
 }
 
 /* A tenure of the port begins: remembers from when. */
@@ -561,14 +561,14 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 	HASH_ITER (hh, t->sockets, e, next) {
 		bool here = e->alias ? e->seen : e->present;
 
+		if (e->alias && e->seen) {
+			e->missing = false;
+			e->seen_begin = t->begin;
+		}
 		/* it was told before its other half was found: that one speaks for both now */
 		if (e->alias && e->told) {
 			tell(&l, e, SIGHTING_ABSENT, end, e->seen_begin);
 			e->told = false;
-		}
-		if (e->alias && e->seen) {
-			e->missing = false;
-			e->seen_begin = t->begin;
 		}
 		e->seen = e->present = e->full = e->handled = false;
 		if (!here)

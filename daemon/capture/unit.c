@@ -132,7 +132,7 @@ static bool is_user_manager(const char *name, size_t size)
 	       has_suffix(name, size, ".service");
 }
 
-char *unit_of_cgroup(const char *cgroup)
+int unit_from_cgroup(const char *cgroup, char **ret_unit)
 {
 	const char *unit = NULL;
 	size_t unit_size = 0;
@@ -163,7 +163,15 @@ char *unit_of_cgroup(const char *cgroup)
 			break;
 		in_user_manager = true;
 	}
-	return unit ? strndup(unit, unit_size) : NULL;
+	*ret_unit = unit ? strndup(unit, unit_size) : NULL;
+	return unit && !*ret_unit ? -ENOMEM : 0;
+}
+
+char *unit_of_cgroup(const char *cgroup)
+{
+	char *unit;
+
+	return unit_from_cgroup(cgroup, &unit) < 0 ? NULL : unit;
 }
 
 int unit_of_pid(int32_t pid, const char *cgroup, char **ret_unit)
@@ -174,10 +182,8 @@ int unit_of_pid(int32_t pid, const char *cgroup, char **ret_unit)
 	r = sd_pid_get_unit(pid, &unit);
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0 || !unit) {
-		*ret_unit = unit_of_cgroup(cgroup);
-		return 0;
-	}
+	if (r < 0 || !unit)
+		return unit_from_cgroup(cgroup, ret_unit);
 	if (is_user_manager(unit, strlen(unit)) && sd_pid_get_user_unit(pid, &user_unit) >= 0)
 		*ret_unit = TAKE_PTR(user_unit);
 	else

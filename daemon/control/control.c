@@ -1,1 +1,140 @@
 /* SPDX-License-Identifier: MIT */
+
+/*
+ * Puts the parts together, and no more: the server has the clients, the methods have the calls, the link has the
+ * ledger, the queries have the database. Nothing that ends here is a gap: while control is away, nobody is answered,
+ * and nothing is missed.
+ */
+
+#include "daemon/control/control.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "common/log.h"
+#include "daemon/control/methods.h"
+#include "daemon/handover.h"
+#include "daemon/schema.h"
+
+struct control {
+	const struct control_options *options;
+	struct event_base *base;
+	struct event *terminate, *supervisor;
+	struct query *query;
+	struct link *link;
+	struct methods *methods;
+	struct server *server;
+};
+
+static void on_terminate(evutil_socket_t signal_number, short what, void *context)
+{
+	struct control *c = context;
+
+	(void)signal_number;
+	(void)what;
+	event_base_loopbreak(c->base);
+}
+
+/* A (re)started ledger process: its link comes from the supervisor. */
+static void on_supervisor(evutil_socket_t fd, short what, void *context)
+{
+	struct control *c = context;
+	_cleanup_(close_p) int ledger = -1;
+	int r = handover_receive(fd, &ledger);
+
+	(void)what;
+	if (r == 0) {
+		event_base_loopbreak(c->base);
+		return;
+	}
+	if (r == -EAGAIN || r == -EINTR)
+		return;
+	if (r != HANDOVER_LEDGER || ledger < 0) {
+		log_warning("a handover that makes no sense");
+		return;
+	}
+	link_connect(c->link, TAKE_FD(ledger));
+}
+
+static void on_committed(void *context)
+{
+	struct control *c = context;
+
+	methods_committed(c->methods);
+}
+
+static int open_query(struct control *c)
+{
+	_cleanup_(free_p) char *path = NULL;
+
+	if (asprintf(&path, "%s/%s", c->options->state_path, SCHEMA_FILE) < 0)
+		return -ENOMEM;
+	return query_new(path, &c->query);
+}
+
+static int watch_supervisor(struct control *c)
+{
+	c->terminate = evsignal_new(c->base, SIGTERM, on_terminate, c);
+	c->supervisor = event_new(
+		c->base, c->options->supervisor_fd, EV_READ | EV_PERSIST, on_supervisor, c);
+	if (!c->terminate || !c->supervisor || event_add(c->terminate, NULL) < 0 ||
+		event_add(c->supervisor, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static int control_start(struct control *c)
+{
+	struct server_handler handler;
+	int r;
+
+	c->base = event_base_new();
+	if (!c->base)
+		return -ENOMEM;
+	r = watch_supervisor(c);
+	if (r == 0)
+		r = open_query(c);
+	if (r == 0)
+		r = link_new(c->base,
+			&(struct link_handler){.context = c, .committed = on_committed}, &c->link);
+	if (r == 0)
+		r = methods_new(
+			&(struct methods_options){c->link, c->query, c->options->state_path},
+			&c->methods);
+	if (r < 0)
+		return r;
+	if (c->options->ledger_fd >= 0)
+		link_connect(c->link, c->options->ledger_fd);
+	handler = methods_handler(c->methods);
+	return server_new(c->base, c->options->listen_fd, &handler, &c->server);
+}
+
+static void control_done(struct control *c)
+{
+	c->server = server_free(c->server);
+	c->methods = methods_free(c->methods);
+	c->link = link_free(c->link);
+	c->query = query_free(c->query);
+	if (c->supervisor)
+		event_free(c->supervisor);
+	if (c->terminate)
+		event_free(c->terminate);
+	if (c->base)
+		event_base_free(c->base);
+	(void)close(c->options->supervisor_fd);
+	(void)close(c->options->listen_fd);
+}
+
+int control_run(const struct control_options *options)
+{
+	struct control c = {.options = options};
+	int r = control_start(&c);
+
+	if (r < 0)
+		log_error("cannot start: %s", strerror(-r));
+	else
+		event_base_dispatch(c.base);
+	control_done(&c);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

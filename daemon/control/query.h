@@ -110,6 +110,9 @@ struct place {
 };
 extern const struct place PLACE_START;
 
+/* Moves the place behind this row, which is the next of the answer. */
+void place_pass(struct place *place, const struct row *row);
+
 /* The place from which the newest `limit` (not 0) rows of the question follow. */
 int query_newest(struct query *q, const struct question *question, uint64_t limit,
 	struct place *ret) _must_check_;
@@ -147,10 +150,10 @@ int query_follow_place(struct query *q, struct follow_place *ret) _must_check_;
 int query_released_after(struct query *q, const struct filter *filter, size_t max,
 	int64_t *released, uint64_t *lost, struct rows *rows) _must_check_;
 
-/* Appends what is open, has a number above `*claim` and matches, at most `max` rows, and moves `*claim`. 1: there
- * is more; 0: no. */
-int query_open_after(struct query *q, const struct filter *filter, size_t max, int64_t *claim,
-	struct rows *rows) _must_check_;
+/* Appends what is open, has a number in (`*claim`, `last`] and matches, at most `max` rows, and moves `*claim`.
+ * 1: there is more; 0: no, `*claim` is `last`. */
+int query_open_after(struct query *q, const struct filter *filter, size_t max, int64_t last,
+	int64_t *claim, struct rows *rows) _must_check_;
 
 /* What the database says of how it came to be. */
 struct query_state {

@@ -70,8 +70,7 @@ static bool same_key(const struct place *a, const struct place *b)
 	       memcmp(a->raddr, b->raddr, sizeof(a->raddr)) == 0;
 }
 
-/* Moves the place behind a row that was given. */
-static void place_pass(struct place *place, const struct row *row)
+void place_pass(struct place *place, const struct row *row)
 {
 	struct place next = place_of(row);
 

@@ -106,22 +106,19 @@ int query_released_after(struct query *q, const struct filter *filter, size_t ma
 	return last < newest.released;
 }
 
-int query_open_after(
-	struct query *q, const struct filter *filter, size_t max, int64_t *claim, struct rows *rows)
+int query_open_after(struct query *q, const struct filter *filter, size_t max, int64_t last,
+	int64_t *claim, struct rows *rows)
 {
-	struct follow_place newest;
 	size_t wanted = rows->count + max;
-	int r = query_follow_place(q, &newest);
+	int r = read_tail(q, filter, ROWS_OPEN, *claim, last, max, rows);
 
-	if (r == 0)
-		r = read_tail(q, filter, ROWS_OPEN, *claim, newest.claim, max, rows);
 	if (r < 0)
 		return r;
 	if (rows->count == wanted) {
 		*claim = rows->row[rows->count - 1].column[ROW_CLAIM];
 		return 1;
 	}
-	*claim = MAX(*claim, newest.claim);
+	*claim = MAX(*claim, last);
 	return 0;
 }
 

@@ -80,7 +80,8 @@ static void client_free(struct client *c)
 
 static bool may_read(const struct client *c)
 {
-	return !c->ended && !c->busy && buf_size(&c->out) < LIMIT_OUTPUT_BYTES;
+	return !c->ended && !c->busy && buf_size(&c->in) < LIMIT_FRAME_BYTES &&
+	       buf_size(&c->out) < LIMIT_OUTPUT_BYTES;
 }
 
 /* Sends what the socket takes. */

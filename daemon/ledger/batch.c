@@ -299,7 +299,7 @@ static int write_all(struct batch *b, struct now until, bool durable)
 {
 	struct entry *e;
 	struct dirty *d, *next;
-	int r = store_begin(b->store);
+	int r = durable ? store_begin(b->store) : store_begin_question(b->store);
 
 	if (r < 0)
 		return r;

@@ -154,7 +154,8 @@ static size_t app_key(const struct process *p, uint8_t *key)
 	size += sizeof(p->uid);
 	key[size++] = p->exe_note;
 	for (size_t i = 0; i < ELEMENTSOF(strings); i++) {
-		uint16_t length = strings[i] ? (uint16_t)strnlen(strings[i], LIMIT_STRING_BYTES) : 0;
+		uint16_t length =
+			strings[i] ? (uint16_t)strnlen(strings[i], LIMIT_STRING_BYTES) : 0;
 
 		memcpy(key + size, &length, sizeof(length));
 		size += sizeof(length);
@@ -312,8 +313,7 @@ struct local_key {
 	struct address address;
 } __attribute__((packed));
 
-int intern_local(
-	struct store *s, uint64_t netns_cookie, const struct address *a, int64_t *ret)
+int intern_local(struct store *s, uint64_t netns_cookie, const struct address *a, int64_t *ret)
 {
 	struct local_key key = {.netns_cookie = netns_cookie, .address = *a};
 	char text[ADDRESS_TEXT_MAX];

@@ -254,13 +254,11 @@ static int open_claim(struct ledger *l, const struct seen *seen)
 	return 0;
 }
 
-/* When it was surely there: by its opening, or by the last whole sweep, which would have missed it. */
+/* When it was surely there or coming: by its opening, or by the last whole sweep, which would have missed it. (What
+ * is adopted and not shown again does not outlive a whole sweep.) */
 static usec_t known_alive(const struct ledger *l, const struct entry *e)
 {
-	usec_t since = ledger_claim_since(&e->claim);
-
-	return e->adopted || e->claim.opened_boot > l->whole_begin ? since
-								   : MAX(since, l->whole_begin);
+	return MAX(ledger_claim_since(&e->claim), l->whole_begin);
 }
 
 /* The socket is on another port now: one tenure ends, the next begins. */

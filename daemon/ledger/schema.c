@@ -42,13 +42,13 @@ const size_t schema_step_count = ELEMENTSOF(schema_steps);
 #define HEX_DIGIT(h, at)  "instr('123456789ABCDEF',substr(" h "," #at ",1))"
 #define OCTET(h, at, at2) HEX_DIGIT(h, at) "*16+" HEX_DIGIT(h, at2)
 #define QUAD(h, a, b, c, d, e, f, g, i)                                                            \
-	"(" OCTET(h, a, b) ")||'.'||(" OCTET(h, c, d) ")||'.'||(" OCTET(h, e, f) ")||'.'||("       \
-	OCTET(h, g, i) ")"
+	"(" OCTET(h, a, b) ")||'.'||(" OCTET(h, c, d) ")||'.'||(" OCTET(                           \
+		h, e, f) ")||'.'||(" OCTET(h, g, i) ")"
 #define GROUP(h, at) "ifnull(nullif(ltrim(lower(substr(" h "," #at ",4)),'0'),''),'0')"
 #define GROUPS(h)                                                                                  \
-	"':'||" GROUP(h, 1) "||':'||" GROUP(h, 5) "||':'||" GROUP(h, 9) "||':'||" GROUP(h, 13)     \
-	"||':'||" GROUP(h, 17) "||':'||" GROUP(h, 21) "||':'||" GROUP(h, 25) "||':'||"             \
-	GROUP(h, 29) "||':'"
+	"':'||" GROUP(h, 1) "||':'||" GROUP(h, 5) "||':'||" GROUP(h, 9) "||':'||" GROUP(           \
+		h, 13) "||':'||" GROUP(h, 17) "||':'||" GROUP(h, 21) "||':'||" GROUP(h,            \
+		25) "||':'||" GROUP(h, 29) "||':'"
 /* `t` is ":g:g:g:g:g:g:g:g:". The first of the longest runs of zero groups, if it is of two at least, becomes "::".
  * `run` is ":0:0:", `skip` its length plus one. */
 #define SHORTENED(run, skip)                                                                       \
@@ -57,15 +57,15 @@ const size_t schema_step_count = ELEMENTSOF(schema_steps);
 /* Six zero groups in front and a seventh that is not: inet_ntop() takes it for an embedded IPv4 address. */
 #define IPV6(h)                                                                                    \
 	"(SELECT CASE"                                                                             \
-	" WHEN instr(t,':0:0:0:0:0:0:')=1 AND instr(t,':0:0:0:0:0:0:0:')=0 THEN '::'||"            \
-	QUAD(h, 25, 26, 27, 28, 29, 30, 31, 32)                                                    \
-	SHORTENED("':0:0:0:0:0:0:0:0:'", 18) SHORTENED("':0:0:0:0:0:0:0:'", 16)                    \
-	SHORTENED("':0:0:0:0:0:0:'", 14) SHORTENED("':0:0:0:0:0:'", 12)                            \
-	SHORTENED("':0:0:0:0:'", 10) SHORTENED("':0:0:0:'", 8) SHORTENED("':0:0:'", 6)             \
-	" ELSE trim(t,':') END FROM (SELECT " GROUPS(h) " AS t))"
+	" WHEN instr(t,':0:0:0:0:0:0:')=1 AND instr(t,':0:0:0:0:0:0:0:')=0 THEN '::'||" QUAD(      \
+		h, 25, 26, 27, 28, 29, 30, 31, 32) SHORTENED("':0:0:0:0:0:0:0:0:'", 18)            \
+		SHORTENED("':0:0:0:0:0:0:0:'", 16) SHORTENED("':0:0:0:0:0:0:'", 14)                \
+			SHORTENED("':0:0:0:0:0:'", 12) SHORTENED("':0:0:0:0:'", 10) SHORTENED(     \
+				"':0:0:0:'", 8) SHORTENED("':0:0:'",                               \
+				6) " ELSE trim(t,':') END FROM (SELECT " GROUPS(h) " AS t))"
 #define ADDRESS_TEXT(blob)                                                                         \
-	"CASE length(" blob ") WHEN 4 THEN " QUAD("hex(" blob ")", 1, 2, 3, 4, 5, 6, 7, 8)         \
-	" WHEN 16 THEN " IPV6("hex(" blob ")") " END"
+	"CASE length(" blob ") WHEN 4 THEN " QUAD("hex(" blob ")", 1, 2, 3, 4, 5, 6, 7,            \
+		8) " WHEN 16 THEN " IPV6("hex(" blob ")") " END"
 
 #define COLUMN(name, sql) ", " sql " AS " name
 static const char columns[] = CLAIM_COLUMNS(COLUMN, ADDRESS_TEXT);
@@ -83,15 +83,16 @@ static char *view_sql(const char *name, unsigned seconds)
 	char since[64] = "", seg[192] = "", rest[160] = "";
 
 	if (seconds > 0) {
-		snprintf(since, sizeof(since), "CAST(strftime('%%s','now') AS INT)*1000000-%u000000",
-			seconds);
+		snprintf(since, sizeof(since),
+			"CAST(strftime('%%s','now') AS INT)*1000000-%u000000", seconds);
 		snprintf(seg, sizeof(seg),
 			" WHERE s.released_to>=%s AND s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000>=%s",
 			since, since);
 		snprintf(rest, sizeof(rest), " WHERE " RELEASED ">=%s", since);
 	}
-	return sqlite3_mprintf("CREATE VIEW %s AS SELECT %s FROM (" ROWS_OF_SEG "%s UNION ALL " ROWS_OF_LONG
-			       "%s UNION ALL " ROWS_OF_HOT "%s UNION ALL " ROWS_OF_OPEN ") r" CLAIM_JOINS,
+	return sqlite3_mprintf("CREATE VIEW %s AS SELECT %s FROM (" ROWS_OF_SEG
+			       "%s UNION ALL " ROWS_OF_LONG "%s UNION ALL " ROWS_OF_HOT
+			       "%s UNION ALL " ROWS_OF_OPEN ") r" CLAIM_JOINS,
 		name, columns + strlen(", "), seg, rest, rest);
 }
 
@@ -118,12 +119,13 @@ static int take_step(struct store *s, const struct schema_step *step, bool last)
 		r = sql_exec(s, step->sql);
 	if (r == 0 && last)
 		r = make_views(s);
-	snprintf(version, sizeof(version), "PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT",
-		SCHEMA_APPLICATION_ID, step->version);
+	snprintf(version, sizeof(version),
+		"PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT", SCHEMA_APPLICATION_ID,
+		step->version);
 	if (r == 0)
 		r = sql_exec(s, version);
-	if (r < 0 && !sqlite3_get_autocommit(s->db))
-		(void)sql_exec(s, "ROLLBACK"); /* the first error is the one to tell */
+	if (r < 0)
+		sql_rollback(s);
 	return r;
 }
 
@@ -158,12 +160,14 @@ int schema_migrate(struct store *s, const struct schema_step steps[], size_t cou
 
 static uint32_t big_endian(const uint8_t *bytes)
 {
-	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
+	       bytes[3];
 }
 
 static uint32_t little_endian(const uint8_t *bytes)
 {
-	return (uint32_t)bytes[3] << 24 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[1] << 8 | bytes[0];
+	return (uint32_t)bytes[3] << 24 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[1] << 8 |
+	       bytes[0];
 }
 
 struct checksum {

@@ -19,7 +19,8 @@
 	"END)"
 #define IS_LONG LENGTH ">=3600000000"
 _Static_assert(SCHEMA_LONG_USEC == 3600000000LL, "IS_LONG says it in SQL");
-_Static_assert(META_PREEXISTING_SHIFT == 10 && META_END_UNSEEN_SHIFT == 11 && META_LOCAL_SHIFT == 12,
+_Static_assert(
+	META_PREEXISTING_SHIFT == 10 && META_END_UNSEEN_SHIFT == 11 && META_LOCAL_SHIFT == 12,
 	"the shifts below");
 
 /* How long after its opening an open claim of another boot is known to have lived: to the end of the last session
@@ -33,7 +34,6 @@ _Static_assert(META_PREEXISTING_SHIFT == 10 && META_END_UNSEEN_SHIFT == 11 && ME
 static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
 	[STATEMENT_COMMIT] = "COMMIT",
-	[STATEMENT_ROLLBACK] = "ROLLBACK",
 	[STATEMENT_PAGES] = "PRAGMA page_count",
 	[STATEMENT_FREE_PAGES] = "PRAGMA freelist_count",
 	[STATEMENT_COUNTER_GET] = "SELECT value FROM counter WHERE name=?1",
@@ -66,7 +66,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_COVERAGE_RESUME] =
 		"UPDATE coverage SET until_usec=?3 WHERE until_usec=?2 AND until_usec<?3"
 		" AND id=(SELECT max(id) FROM coverage WHERE session=?1)",
-	[STATEMENT_GAP_ADD] = "INSERT INTO gap(from_usec,until_usec,reason,lost) VALUES(?1,?2,?3,?4)",
+	[STATEMENT_GAP_ADD] =
+		"INSERT INTO gap(from_usec,until_usec,reason,lost) VALUES(?1,?2,?3,?4)",
 	[STATEMENT_CLOCK_STEP_ADD] = "INSERT INTO clock_step(at_usec,by_usec) VALUES(?1,?2)",
 
 	[STATEMENT_NETNS_FIND] = "SELECT id FROM netns WHERE cookie=?2 AND session IN " SAME_BOOT,
@@ -107,7 +108,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"CASE WHEN closed_usec IS NULL THEN 0 ELSE closed_slack END,"
 		"nullif((max(0,alive-(closed_usec-opened_usec))+999)/1000,0),"
 		"meta|(closed_usec IS NULL)<<11,rport,raddr,process"
-		" FROM (SELECT o.*," ALIVE " AS alive FROM claim_open o LEFT JOIN session s ON s.id=o.session"
+		" FROM (SELECT o.*," ALIVE
+		" AS alive FROM claim_open o LEFT JOIN session s ON s.id=o.session"
 		" WHERE s.boot_id IS NOT ?1) a",
 	[STATEMENT_ADOPT_DROP] = "DELETE FROM claim_open WHERE session NOT IN " SAME_BOOT,
 	[STATEMENT_ADOPT_LIST] =
@@ -125,30 +127,32 @@ static const char *const texts[STATEMENT_COUNT] = {
 	/* Of claim_hot the rows with an id below ?1. */
 	[STATEMENT_HOT_OLDEST] = "SELECT " RELEASED " FROM claim_hot WHERE id=?1",
 	[STATEMENT_SEAL_BOUNDS] =
-		"SELECT count(*),min(opened_usec),max(opened_usec),min(" RELEASED "),max(" RELEASED "),"
+		"SELECT count(*),min(opened_usec),max(opened_usec),min(" RELEASED "),max(" RELEASED
+		"),"
 		"max(CASE WHEN meta>>10&1 THEN 0 ELSE ifnull(opened_slack,0)*1000 END)"
 		" FROM claim_hot WHERE id<?1 AND NOT " IS_LONG,
 	[STATEMENT_SEAL_SEGMENT] =
 		"INSERT INTO segment(base_usec,opened_from,opened_to,released_from,released_to,"
 		"max_slack_usec,n) VALUES(?1,?1,?2,?3,?4,?5,?6)",
-	/* The claim's number is there only where it is needed: it is random to the order and costs 4 bytes. */
-	[STATEMENT_SEAL_ROWS] =
+	/* In the order of the key. The third column says where the row goes. */
+	[STATEMENT_SEAL_LIST] =
+		"SELECT claim,holders," IS_LONG
+		",port,opened_usec,dur,opened_slack,closed_slack,linger,meta,"
+		"rport,process,raddr FROM claim_hot WHERE id<?1 ORDER BY port,opened_usec,claim",
+	[STATEMENT_SEAL_ROW] =
 		"INSERT INTO claim_seg(seg,port,rel,claim,dur,opened_slack,closed_slack,linger,meta,rport,"
-		"process,raddr) SELECT ?2,port,opened_usec-?3,"
-		"CASE WHEN holders OR opened_usec=lag(opened_usec) OVER (PARTITION BY port"
-		" ORDER BY opened_usec,claim) THEN claim ELSE 0 END,"
-		"dur,opened_slack,closed_slack,linger,meta,rport,process,raddr"
-		" FROM claim_hot WHERE id<?1 AND NOT " IS_LONG " ORDER BY port,opened_usec,claim",
+		"process,raddr) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
 	[STATEMENT_SEAL_LONG] =
 		"INSERT INTO claim_long(port,opened_usec,claim,dur,opened_slack,closed_slack,linger,meta,"
-		"rport,process,raddr) SELECT port,opened_usec,claim,dur,opened_slack,closed_slack,linger,"
-		"meta,rport,process,raddr FROM claim_hot WHERE id<?1 AND " IS_LONG,
+		"rport,process,raddr) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
 	[STATEMENT_SEAL_SEEN] =
-		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT process,max(" RELEASED ") AS seen"
+		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT process,max(" RELEASED
+		") AS seen"
 		" FROM claim_hot WHERE id<?1 AND process IS NOT NULL GROUP BY process) r"
 		" WHERE process.id=r.process AND last_seen_usec<r.seen",
 	[STATEMENT_SEAL_SEEN_HOLDERS] =
-		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT h.process,max(" RELEASED ") AS seen"
+		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT h.process,max(" RELEASED
+		") AS seen"
 		" FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.id<?1 AND c.holders"
 		" GROUP BY h.process) r WHERE process.id=r.process AND last_seen_usec<r.seen",
 	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
@@ -169,9 +173,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_COVERAGE_DROP] = "DELETE FROM coverage WHERE until_usec<?1 AND id<>?2",
 	[STATEMENT_GAP_DROP] = "DELETE FROM gap WHERE until_usec<?1",
 	[STATEMENT_CLOCK_STEP_DROP] = "DELETE FROM clock_step WHERE at_usec<?1",
-	[STATEMENT_SESSION_DROP] =
-		"DELETE FROM session WHERE last_seen_usec<?2 AND boot_id<>?1"
-		" AND id NOT IN (SELECT session FROM claim_open)",
+	[STATEMENT_SESSION_DROP] = "DELETE FROM session WHERE last_seen_usec<?2 AND boot_id<>?1"
+				   " AND id NOT IN (SELECT session FROM claim_open)",
 	[STATEMENT_PROCESS_HIGHEST] = "SELECT max(id) FROM process",
 	/* last_seen covers what is sealed; the rest is named here, or made too lately to be older than ?3. */
 	[STATEMENT_PROCESS_DROP] =
@@ -232,11 +235,18 @@ int sql_exec(struct store *s, const char *sql)
 	return sql_error(s, sqlite3_exec(s->db, sql, NULL, NULL, NULL));
 }
 
+void sql_rollback(struct store *s)
+{
+	/* What this could not undo, the next opening does not find: it has no commit frame in the WAL. */
+	if (!sqlite3_get_autocommit(s->db))
+		(void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
 int sql_prepare(struct store *s)
 {
 	for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
-		int code = sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT,
-			&s->statements[i], NULL);
+		int code = sqlite3_prepare_v3(
+			s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[i], NULL);
 
 		if (code != SQLITE_OK)
 			return sql_error(s, code);

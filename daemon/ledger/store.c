@@ -57,6 +57,21 @@ static int on_wal_commit(void *context, sqlite3 *db, const char *name, int frame
 	return SQLITE_OK;
 }
 
+/* SQLite says by the mode alone that this file system has no shared memory for a WAL. */
+static int check_wal_mode(struct store *s)
+{
+	sqlite3_stmt *statement = NULL;
+	bool wal = false;
+	int code = sqlite3_prepare_v2(s->db, "PRAGMA journal_mode", -1, &statement, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(statement);
+	if (code == SQLITE_ROW)
+		wal = streq((const char *)sqlite3_column_text(statement, 0), "wal");
+	sqlite3_finalize(statement);
+	return code == SQLITE_ROW && !wal ? -EIO : sql_error(s, code);
+}
+
 static int open_connection(struct store *s, int dir_fd)
 {
 	const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_PRIVATECACHE |
@@ -79,10 +94,13 @@ static int open_connection(struct store *s, int dir_fd)
 	r = sql_error(s, sqlite3_open_v2(path, &s->db, flags, NULL));
 	if (r < 0)
 		return r;
-	sqlite3_busy_timeout(s->db, 2000);
+	sqlite3_busy_timeout(s->db, STORE_BUSY_MSEC);
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
 	r = sql_exec(s, pragmas);
+	if (r < 0)
+		return r;
+	r = check_wal_mode(s);
 	if (r < 0)
 		return r;
 	s->full = true;
@@ -132,8 +150,7 @@ void store_rollback(struct store *s)
 {
 	if (!s->in_transaction)
 		return;
-	if (!sqlite3_get_autocommit(s->db))
-		(void)sql_run(s, STATEMENT_ROLLBACK); /* what it cannot undo, the next opening undoes */
+	sql_rollback(s);
 	s->in_transaction = false;
 	s->state = s->committed;
 	intern_rollback(s);
@@ -181,8 +198,8 @@ static int get_counter(struct store *s, const char *name, uint64_t otherwise, ui
 /* The counters, and no less than what is there: a number is never given twice. */
 static int read_counters(struct store *s)
 {
-	uint64_t next_hot, expired, next_claim;
-	int64_t highest, first = 0, last = 0;
+	uint64_t next_claim = 0, next_hot = 0, expired = 0;
+	int64_t highest = 0, first, last;
 	int r = get_counter(s, COUNTER_COMMITS, 0, &s->commits);
 
 	if (r == 0)
@@ -375,14 +392,16 @@ struct store *store_free(struct store *s)
 
 void store_settings(struct store *s, const struct settings *settings)
 {
-	uint64_t pages = (settings->max_bytes + SPARE_BYTES(settings->max_bytes)) / PAGE_BYTES;
+	uint64_t spare = SPARE_BYTES(settings->max_bytes);
+	uint64_t pages = settings->max_bytes / PAGE_BYTES + spare / PAGE_BYTES;
 	char sql[64];
 
 	s->settings = *settings;
-	sqlite3_snprintf(sizeof(sql), sql, "PRAGMA max_page_count=%llu",
-		(unsigned long long)MIN(pages, UINT64_C(0xfffffffe)));
-	/* Without it the database only meets the end of the disk later than its own. */
-	(void)sql_exec(s, sql);
+	s->max_pages = MIN(pages, UINT64_C(0xfffffffe));
+	sqlite3_snprintf(
+		sizeof(sql), sql, "PRAGMA max_page_count=%llu", (unsigned long long)s->max_pages);
+	/* If it fails, the database meets the end of the disk instead of its own. */
+	(void)sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 }
 
 /* The session's and the stretch's end move to `until`, if it is later than where they are. */
@@ -465,8 +484,8 @@ int store_stop(struct store *s, struct now until)
 	r = store_commit(s, until, true);
 	if (r < 0)
 		return r;
-	return sql_error(s,
-		sqlite3_wal_checkpoint_v2(s->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+	return sql_error(
+		s, sqlite3_wal_checkpoint_v2(s->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
 }
 
 struct store_stats store_stats(const struct store *s)

@@ -47,6 +47,9 @@ void store_number(struct store *s, struct claim *claim);
  * nothing of the transaction is in the database: the caller keeps what it has and tries again.
  */
 int store_begin(struct store *s) _must_check_; /* no-op inside one */
+/* As store_begin, for a transaction that a question waits for: store_commit(durable = false) will end it, and needs
+ * no fsync. Of a transaction that began otherwise every commit is durable: SQLite takes the choice only here. */
+int store_begin_question(struct store *s) _must_check_;
 int store_put_open(
 	struct store *s, struct claim *claim) _must_check_; /* insert or update in claim_open */
 int store_put_released(
@@ -66,7 +69,8 @@ int store_put_netns(struct store *s, const struct netns *n) _must_check_;
 int store_commit(struct store *s, struct now until, bool durable) _must_check_;
 void store_rollback(struct store *s);
 
-/* Nothing happened since the last durable commit, and we are alive: moves the heartbeat file. */
+/* Nothing happened since the last durable commit, and we are alive: moves the heartbeat file. It does not move while
+ * something is not durable yet: it must never say more than a power cut leaves. */
 int store_heartbeat(struct store *s, struct now until) _must_check_;
 
 /* The last commit of a clean stop: durable, session marked clean, WAL checkpointed but kept on disk. */

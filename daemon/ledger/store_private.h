@@ -15,7 +15,6 @@
 enum statement {
 	STATEMENT_BEGIN,
 	STATEMENT_COMMIT,
-	STATEMENT_ROLLBACK,
 	STATEMENT_PAGES,
 	STATEMENT_FREE_PAGES,
 	STATEMENT_COUNTER_GET,
@@ -53,7 +52,8 @@ enum statement {
 	STATEMENT_HOT_OLDEST,
 	STATEMENT_SEAL_BOUNDS,
 	STATEMENT_SEAL_SEGMENT,
-	STATEMENT_SEAL_ROWS,
+	STATEMENT_SEAL_LIST,
+	STATEMENT_SEAL_ROW,
 	STATEMENT_SEAL_LONG,
 	STATEMENT_SEAL_SEEN,
 	STATEMENT_SEAL_SEEN_HOLDERS,
@@ -96,9 +96,9 @@ struct store_state {
 	struct now seen;              /* the session's last_seen */
 	uint64_t recorded, sealed;    /* for store_stats */
 	usec_t expired_until;         /* the counter of this name */
-	int64_t long_port;            /* next port of the running round over claim_long; -1: none runs */
-	int64_t process_next;         /* next id of the endless round over `process` */
-	bool process_due;             /* a part of that round is due */
+	int64_t long_port;    /* next port of the running round over claim_long; -1: none runs */
+	int64_t process_next; /* next id of the endless round over `process` */
+	bool process_due;     /* a part of that round is due */
 };
 
 struct store {
@@ -126,8 +126,10 @@ struct store {
 	uint64_t checkpoint_at; /* frames in the WAL at which the next checkpoint is due */
 	usec_t checkpoint_next; /* boottime by which it is due in any case */
 	bool wal_dirty;         /* something was committed since the last complete checkpoint */
-	usec_t tail_next;       /* boottime at which the next round over what has no segment is due */
-	bool maintain_failed;   /* the last step failed: only store_maintain() tries again */
+	usec_t tail_next;     /* boottime at which the next round over what has no segment is due */
+	bool last_resort;     /* the database is too large, and no segment is left to drop */
+	uint64_t max_pages;   /* hard limit, in force as PRAGMA max_page_count */
+	bool maintain_failed; /* the last step failed: only store_maintain() tries again */
 };
 
 /* sql.c: statements and result codes. */
@@ -136,6 +138,8 @@ struct store {
 int sql_error(struct store *s, int code);
 /* Runs statements that are not in the table. */
 int sql_exec(struct store *s, const char *sql) _must_check_;
+/* Ends a transaction without a commit; nothing where none is open. */
+void sql_rollback(struct store *s);
 /* Prepares the table of statements; finalises it. */
 int sql_prepare(struct store *s) _must_check_;
 void sql_done(struct store *s);
@@ -200,10 +204,10 @@ extern const size_t schema_step_count;
 
 /* `when`: wall time of the claim that needs it. `p` may be NULL (*ret 0). */
 int intern_process(struct store *s, struct process *p, usec_t when, int64_t *ret) _must_check_;
-int intern_local(struct store *s, uint64_t netns_cookie, const struct address *a,
-	int64_t *ret) _must_check_;
-int intern_netns(struct store *s, uint64_t cookie, const struct netns *told,
-	int64_t *ret) _must_check_;
+int intern_local(
+	struct store *s, uint64_t netns_cookie, const struct address *a, int64_t *ret) _must_check_;
+int intern_netns(
+	struct store *s, uint64_t cookie, const struct netns *told, int64_t *ret) _must_check_;
 /* A process that was read from the database; remembers its row. Cannot fail: it is only a cache. */
 void intern_know_process(struct store *s, struct process *p, int64_t app, int64_t id);
 /* Forgets what the present transaction made. */
@@ -225,6 +229,9 @@ int seal_step(struct store *s, struct now now) _must_check_;
 int retention_step(struct store *s, struct now now) _must_check_;
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
+
+/* How long a statement waits for someone else's lock. */
+#define STORE_BUSY_MSEC 2000
 
 /* A claim of at least this age in claim_hot is sealed, however few there are. */
 #define SEAL_AGE_USEC USEC_PER_DAY

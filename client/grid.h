@@ -6,16 +6,16 @@
 
 #include "client/cells.h"
 
-struct table;
+struct grid;
 
 /* The kind's cells, or the columns asked for with --columns (which must be members of its shape). -ENOMEM. */
-int table_new(const struct view *v, const struct kind *k, struct table **ret) _must_check_;
-struct table *table_free(struct table *t);
-DEFINE_CLEANUP(struct table, table_free)
+int grid_new(const struct view *v, const struct kind *k, struct grid **ret) _must_check_;
+struct grid *grid_free(struct grid *t);
+DEFINE_CLEANUP(struct grid, grid_free)
 
-/* Keeps a row; prints when TABLE_BATCH rows are kept, so that memory is bounded. -ENOMEM. */
-int table_add(struct table *t, const json_t *row) _must_check_;
-#define TABLE_BATCH 4096
+/* Keeps a row; prints when GRID_BATCH rows are kept, so that memory is bounded. -ENOMEM. */
+int grid_add(struct grid *t, const json_t *row) _must_check_;
+#define GRID_BATCH 4096
 
 /* Prints what is kept, then the notes: what the signs mean, what was left out. -ENOMEM. */
-int table_finish(struct table *t) _must_check_;
+int grid_finish(struct grid *t) _must_check_;

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+
+/* doctor answers without a daemon, too: that none answers is what is missing then. */
+
+#include "client/ask.h"
+#include "client/shape.h"
+
+static enum tone tone_of(const char *level)
+{
+	if (streq(level, "ok"))
+		return TONE_GOOD;
+	return streq(level, "warning") ? TONE_WARNING : TONE_BAD;
+}
+
+static void print_check(const struct view *v, const json_t *check)
+{
+	const char *level = row_text(check, "level"), *fix = row_text(check, "fix");
+
+	fputs(view_tone(v, tone_of(level)), v->out);
+	view_text(v, level);
+	fprintf(v->out, "%s%*s", view_plain(v), strlen(level) < 8 ? (int)(8 - strlen(level)) : 1,
+		"");
+	view_text(v, row_text(check, "text"));
+	if (fix) {
+		fputs("\n          fix: ", v->out);
+		view_text(v, fix);
+	}
+	fputc('\n', v->out);
+}
+
+static json_t *no_daemon(const struct options *o)
+{
+	return json_pack("{s:[{s:s,s:s,s:s+,s:s}]}", "checks", "name", "daemon", "level", "failure",
+		"text", "no daemon answers at ", o->socket_path, "fix",
+		o->socket_given ? "portledgerd --socket PATH --state DIR"
+				: "systemctl start portledgerd");
+}
+
+static bool all_ok(const json_t *checks)
+{
+	const json_t *check;
+	size_t i;
+
+	json_array_foreach(
+		checks, i, check) if (!streq(row_text(check, "level"), "ok")) return false;
+	return true;
+}
+
+static enum status print_checks(const struct view *v, const json_t *reply)
+{
+	const json_t *checks = json_object_get(reply, "checks"), *check;
+	_cleanup_(writer_free_p) struct writer *w = NULL;
+	enum status status;
+	size_t i;
+
+	if (v->options->output == OUTPUT_TABLE && v->options->column_count == 0) {
+		json_array_foreach(checks, i, check) print_check(v, check);
+		return STATUS_FOUND;
+	}
+	status = ask_writer(v, &kind_checks, false, &w);
+	if (status == STATUS_FOUND)
+		status = write_rows(w, checks);
+	if (status == STATUS_FOUND && writer_finish(w, NULL, NULL) < 0)
+		return complain_memory();
+	return status;
+}
+
+enum status verb_doctor(const struct options *o, struct view *v)
+{
+	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
+	_cleanup_(json_decrefp) json_t *reply = NULL;
+	enum status open, status;
+
+	open = ask_open(o, true, &c);
+	if (open != STATUS_FOUND && open != STATUS_NO_DAEMON)
+		return open;
+	if (open == STATUS_NO_DAEMON)
+		reply = no_daemon(o);
+	else if ((status = ask(&c, "Doctor", json_object(), &shape_doctor, &reply)) != STATUS_FOUND)
+		return status;
+	if (!reply)
+		return complain_memory();
+	status = print_checks(v, reply);
+	if (status != STATUS_FOUND || open == STATUS_NO_DAEMON)
+		return status != STATUS_FOUND ? status : open;
+	return all_ok(json_object_get(reply, "checks")) ? STATUS_FOUND : STATUS_NOTHING;
+}

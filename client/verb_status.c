@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Is it recording, and how: what is wrong comes first. */
+
+#include "client/ask.h"
+#include "client/format.h"
+#include "client/jsonout.h"
+#include "client/shape.h"
+
+/* "  recorded   182,113 claims; ..." begins with this. */
+static void print_label(const struct view *v, const char *label)
+{
+	fprintf(v->out, "  %s%-10s%s ", view_tone(v, TONE_FAINT), label, view_plain(v));
+}
+
+static const char *count(const json_t *reply, const char *name, char text[static FORMAT_MAX])
+{
+	return format_count((uint64_t)row_int(reply, name, 0), text);
+}
+
+static void print_head(const struct view *v, const json_t *reply)
+{
+	const json_t *degraded = json_object_get(reply, "degraded"), *reason;
+	bool watching = row_true(reply, "watching");
+	const char *rung = row_text(reply, "rung");
+	char interval[FORMAT_MAX];
+	size_t i;
+
+	json_array_foreach(degraded, i, reason)
+	{
+		fprintf(v->out, "%sdegraded:%s ", view_tone(v, TONE_WARNING), view_plain(v));
+		view_wrapped(v, v->out, json_string_value(reason), 10, 10);
+	}
+	fputs("portledgerd ", v->out);
+	view_text(v, row_text(reply, "version"));
+	fprintf(v->out, " is %s%s%s", view_tone(v, watching ? TONE_GOOD : TONE_BAD),
+		watching ? "recording" : "not recording", view_plain(v));
+	if (watching) {
+		fputs(", by ", v->out);
+		view_text(v, streq(rung, "procnet") ? "/proc/net" : rung);
+		fprintf(v->out, streq(rung, "events") ? ", with a sweep every %s" : " every %s",
+			format_span((usec_t)row_int(reply, "interval_usec", 0), interval));
+	}
+	fputc('\n', v->out);
+}
+
+static void print_history(const struct view *v, const json_t *reply)
+{
+	usec_t oldest = row_time(reply, "oldest_usec");
+	char time[FORMAT_TIME_MAX], span[FORMAT_MAX], bytes[FORMAT_MAX];
+
+	print_label(v, "history");
+	if (oldest == USEC_UNSET)
+		fputs("none yet", v->out);
+	else
+		fprintf(v->out, "since %s (%s)",
+			format_moment(oldest - oldest % USEC_PER_SEC, v->now, time),
+			format_span(usec_sub(v->now, oldest), span));
+	fprintf(v->out, ", %s\n",
+		format_bytes((uint64_t)row_int(reply, "database_bytes", 0), bytes));
+}
+
+static void print_counts(const struct view *v, const json_t *reply)
+{
+	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
+	int64_t lost = row_int(reply, "lost", -1), late = row_int(reply, "found_only_by_sweep", 0);
+	bool events = streq(row_text(reply, "rung"), "events");
+
+	print_label(v, "claims");
+	fprintf(v->out, "%s recorded, %s open now, %s without a process\n",
+		count(reply, "recorded", a), count(reply, "open_claims", b),
+		count(reply, "unattributed", c));
+	print_label(v, "gaps");
+	fprintf(v->out, "%s; ", count(reply, "gaps", a));
+	if (lost >= 0)
+		fprintf(v->out, "%s lost", format_count((uint64_t)lost, b));
+	else
+		fputs("what lives shorter than the interval is not seen, nor counted", v->out);
+	if (events)
+		fprintf(v->out, "; %s found only by sweep", format_count((uint64_t)late, c));
+	fputc('\n', v->out);
+}
+
+static void print_range(const struct view *v, const json_t *range)
+{
+	fprintf(v->out, "%lld-%lld", (long long)row_int(range, "low", 0),
+		(long long)row_int(range, "high", 0));
+}
+
+/* How full: ports of the ephemeral range in use, by protocol. */
+static void print_ranges(const struct view *v, const json_t *reply)
+{
+	const json_t *ranges = json_object_get(reply, "ranges"), *range, *ephemeral;
+	json_t *used = json_object_get(reply, "used"), *value;
+	int64_t size, printed = 0;
+	const char *protocol;
+	size_t i;
+
+	ephemeral = json_object_get(reply, "ephemeral");
+	size = row_int(ephemeral, "high", 0) - row_int(ephemeral, "low", 0) + 1;
+	print_label(v, "watched");
+	json_array_foreach(ranges, i, range)
+	{
+		fputs(i > 0 ? ", " : "", v->out);
+		print_range(v, range);
+	}
+	fputc('\n', v->out);
+	print_label(v, "ephemeral");
+	print_range(v, ephemeral);
+	json_object_foreach(used, protocol, value)
+	{
+		int64_t ports = json_integer_value(value);
+		char text[FORMAT_MAX];
+
+		if (ports == 0 || size <= 0)
+			continue;
+		fputs(printed++ > 0 ? ", " : ": ", v->out);
+		view_text(v, protocol);
+		fprintf(v->out, " %s used (%.1f %%)", format_count((uint64_t)ports, text),
+			100.0 * (double)ports / (double)size);
+	}
+	fputs(printed == 0 ? ": all free\n" : "\n", v->out);
+}
+
+static void print_cost(const struct view *v, const json_t *reply)
+{
+	const json_t *processes = json_object_get(reply, "processes"), *process;
+	int64_t sweeps = row_int(reply, "sweeps", 0), cpu = row_int(reply, "sweep_cpu_usec", 0);
+	char span[FORMAT_MAX], text[FORMAT_MAX];
+	size_t i;
+
+	print_label(v, "sweeps");
+	fprintf(v->out, "%s", count(reply, "sweeps", text));
+	if (sweeps > 0)
+		fprintf(v->out, ", %s of CPU each", format_span((usec_t)(cpu / sweeps), span));
+	fputc('\n', v->out);
+	print_label(v, "processes");
+	json_array_foreach(processes, i, process)
+	{
+		int64_t bytes = row_int(process, "pss_bytes", -1);
+
+		fputs(i > 0 ? ", " : "", v->out);
+		view_text(v, row_text(process, "name"));
+		fprintf(v->out, " %s", format_span((usec_t)row_int(process, "cpu_usec", 0), span));
+		if (bytes >= 0)
+			fprintf(v->out, " %s", format_bytes((uint64_t)bytes, text));
+	}
+	fputs(" (CPU, memory)\n", v->out);
+}
+
+static enum status print_status(const struct view *v, const json_t *reply)
+{
+	static const struct kind kind = {"status", &shape_status, NULL, 0};
+	_cleanup_(json_decrefp) json_t *ordered = shape_order(&shape_status, reply);
+	_cleanup_(writer_free_p) struct writer *w = NULL;
+	enum status status;
+
+	if (!ordered)
+		return complain_memory();
+	switch (v->options->output) {
+	case OUTPUT_JSON_SHORT:
+	case OUTPUT_JSON_PRETTY:
+		return writer_object(v, ordered) < 0 ? complain_memory() : STATUS_FOUND;
+	case OUTPUT_CSV:
+	case OUTPUT_FIELD:
+		status = ask_writer(v, &kind, false, &w);
+		if (status != STATUS_FOUND)
+			return status;
+		return writer_row(w, ordered) < 0 || writer_finish(w, NULL, NULL) < 0
+			       ? complain_memory()
+			       : STATUS_FOUND;
+	case OUTPUT_TABLE:
+		break;
+	}
+	print_head(v, reply);
+	print_history(v, reply);
+	print_counts(v, reply);
+	print_ranges(v, reply);
+	print_cost(v, reply);
+	return STATUS_FOUND;
+}
+
+enum status verb_status(const struct options *o, struct view *v)
+{
+	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
+	_cleanup_(json_decrefp) json_t *reply = NULL;
+	enum status status;
+
+	status = ask_open(o, false, &c);
+	if (status == STATUS_FOUND)
+		status = ask(&c, "Status", json_object(), &shape_status, &reply);
+	if (status == STATUS_FOUND)
+		status = print_status(v, reply);
+	if (status != STATUS_FOUND)
+		return status;
+	return o->strict && !row_true(reply, "watching") ? STATUS_INCOMPLETE : STATUS_FOUND;
+}

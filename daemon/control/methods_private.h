@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the files of the methods share: a call in hand, and how it is answered. */
+
+#include <jansson.h>
+
+#include "common/varlink.h"
+#include "daemon/control/methods.h"
+
+#define SERVICE_INTERFACE "org.varlink.service"
+#define LEDGER_INTERFACE  "org.portledger.ledger"
+
+struct methods {
+	struct link *link;
+	struct query *query;
+	const char *state_path;
+	TAILQ_HEAD(followers, request) followers;
+};
+
+/* A stream, or one page, of claims. */
+struct claims_stream {
+	struct question question;
+	struct place ahead; /* where the scan goes on */
+	struct place given; /* behind the last row that was given */
+	struct rows rows;   /* read, from `next` on not given yet */
+	size_t next;
+	uint64_t left; /* of the limit; UINT64_MAX: there is none */
+	bool placed;   /* `ahead` and `given` are where the answer begins */
+	bool ended;    /* the scan has come to the end */
+};
+
+struct follow_stream {
+	TAILQ_ENTRY(request) entry;
+	struct filter filter;
+	struct follow_place place;
+	int64_t listed; /* claims up to this number are what was open at first */
+	uint64_t lost;  /* skipped since the last reply */
+	bool started;   /* in the list of followers */
+	bool listing;   /* what was open at first is not all given yet */
+	bool greeted;   /* there was a reply */
+};
+
+/* A call in hand; freed when it is answered, or its client is gone. */
+struct request {
+	struct methods *methods;
+	struct client *client;
+	struct varlink_call call;
+	const struct method *method;
+	struct now asked;
+	struct waiter waiter;
+	enum look look; /* how the look that it asked for ended; LOOK_DONE where it needed none */
+	struct window window; /* fixed when asked */
+	union {
+		struct claims_stream claims;
+		struct follow_stream follow;
+		struct {
+			uint16_t port;
+			int protocol;
+		} explain;
+		struct filter filter;
+	};
+};
+
+/* What a step of a method left to do. Negative errno: the call ends with the error that it stands for. */
+enum outcome {
+	ANSWERED = 0, /* the call is answered */
+	GOES_ON = 1,  /* more comes: when there is room, or something is committed */
+	REFUSED = 2,  /* answered with an error of the protocol */
+};
+
+enum parameter_kind {
+	PARAMETER_INTEGER,
+	PARAMETER_STRING,
+	PARAMETER_BOOLEAN,
+	PARAMETER_OBJECT,
+};
+
+struct parameter {
+	const char *name; /* NULL ends a list */
+	enum parameter_kind kind;
+	bool required;
+};
+
+/* When the ledger must look before the answer. */
+enum looks {
+	LOOKS_NEVER,
+	LOOKS_ALWAYS,
+	LOOKS_UNLESS_PAST, /* not where the whole window is committed */
+};
+
+struct method {
+	const char *name;
+	const struct parameter *parameters;
+	enum looks looks;
+	bool streams_only;               /* `more` must be set */
+	int (*parse)(struct request *r); /* ANSWERED (go on), REFUSED, or an error; may be NULL */
+	int (*run)(struct request *r);   /* inside a read transaction, unless LOOKS_NEVER */
+	int (*go_on)(struct request *r); /* the same, after GOES_ON: there is room */
+	void (*done)(struct request *r); /* frees what it holds; may be NULL */
+	int (*without_store)(struct request *r,
+		int error); /* answers although the database cannot be read; may be NULL */
+};
+
+/* methods.c */
+/* Sends a reply, `text` being the JSON of its parameters. 0 or -ENOMEM. */
+int request_reply(struct request *r, struct buf *text, bool continues) _must_check_;
+/* Sends an error with one string parameter (NULL: none). REFUSED or -ENOMEM. */
+int request_refuse(struct request *r, const char *error, const char *name, const char *value);
+int refuse_parameter(struct request *r, const char *name); /* InvalidParameter */
+int refuse_range(struct request *r, const char *name);     /* InvalidRange */
+
+/* methods_params.c; each ANSWERED, REFUSED or an error. Absent and null are the same: *ret stays as it was. */
+int take_integer(struct request *r, const char *name, int64_t low, int64_t high, int64_t *ret);
+int take_window(struct request *r, const char *from_name, const char *until_name);
+int take_protocol(struct request *r, int *ret);
+int take_filter(struct request *r, struct filter *filter);
+const char *take_string(const struct request *r, const char *name); /* NULL: absent */
+bool take_boolean(const struct request *r, const char *name);       /* false: absent */
+int check_parameters(struct request *r);
+
+/* The range the kernel hands out, as the ledger or the database last said; high 0: not known. */
+struct port_range known_ephemeral(struct request *r);
+
+/* methods_claims.c */
+extern const struct method method_who, method_claims, method_explain, method_audit;
+/* Appends rows [*next, ...) as the elements of a JSON array, as many as a page holds. */
+int append_rows(
+	struct request *r, const struct rows *rows, size_t *next, struct buf *text) _must_check_;
+
+/* methods_follow.c */
+extern const struct method method_follow;
+void follow_committed(struct request *r);
+
+/* methods_status.c */
+extern const struct method method_status, method_doctor;
+/* What a negative errno of a query means, for people. */
+const char *store_trouble(int error);

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "daemon/channel.h"
+#include "daemon/handover.h"
+#include "daemon/listen.h"
+
+/* One end that counts what it hears; a second one under the test's hands. */
+struct ear {
+	struct event_base *base;
+	struct channel *channel;
+	int other;
+	uint64_t next; /* the SYNC that must come next */
+	bool ended;
+	int error;
+};
+
+static void on_record(void *context, const struct record *r, const void *bytes, size_t size)
+{
+	struct ear *e = context;
+
+	assert_int_equal(r->type, RECORD_SYNC);
+	assert_int_equal(r->sync, e->next);
+	assert_int_equal(size, STREAM_HEADER_BYTES + 8);
+	assert_non_null(bytes);
+	e->next++;
+}
+
+static void on_end(void *context, int error)
+{
+	struct ear *e = context;
+
+	assert_false(e->ended);
+	e->ended = true;
+	e->error = error;
+}
+
+static int setup(void **state)
+{
+	struct ear *e = calloc(1, sizeof(*e));
+	const struct channel_handler handler = {.context = e, .record = on_record, .end = on_end};
+	int fds[2];
+
+	assert_non_null(e);
+	e->base = event_base_new();
+	assert_non_null(e->base);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	e->other = fds[1];
+	assert_int_equal(channel_new(e->base, fds[0], &handler, &e->channel), 0);
+	*state = e;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct ear *e = *state;
+
+	channel_free(e->channel);
+	event_base_free(e->base);
+	close_p(&e->other);
+	free(e);
+	return 0;
+}
+
+static void turn(struct ear *e)
+{
+	assert_true(event_base_loop(e->base, EVLOOP_NONBLOCK) >= 0);
+}
+
+static void write_all(int fd, const void *bytes, size_t size)
+{
+	assert_int_equal(write(fd, bytes, size), size);
+}
+
+/* Many records in one read, and one record in many reads. */
+static void test_frames(void **state)
+{
+	struct ear *e = *state;
+	struct buf b = {0};
+
+	for (uint64_t i = 0; i < 100; i++)
+		assert_int_equal(
+			stream_put(&b, &(struct record){.type = RECORD_SYNC, .sync = i}), 0);
+	write_all(e->other, buf_bytes(&b), buf_size(&b));
+	turn(e);
+	assert_int_equal(e->next, 100);
+	buf_consume(&b, buf_size(&b));
+	assert_int_equal(stream_put(&b, &(struct record){.type = RECORD_SYNC, .sync = 100}), 0);
+	for (size_t i = 0; i < buf_size(&b); i++) {
+		assert_int_equal(e->next, 100);
+		write_all(e->other, buf_bytes(&b) + i, 1);
+		turn(e);
+	}
+	assert_int_equal(e->next, 101);
+	assert_false(e->ended);
+	buf_done(&b);
+}
+
+static void test_end_of_stream(void **state)
+{
+	struct ear *e = *state;
+
+	close_p(&e->other);
+	e->other = -1;
+	turn(e);
+	assert_true(e->ended);
+	assert_int_equal(e->error, 0);
+}
+
+static void test_noise_ends_it(void **state)
+{
+	struct ear *e = *state;
+
+	write_all(e->other, "GET / HTTP/1.0\r\n\r\n", 18);
+	turn(e);
+	assert_true(e->ended);
+	assert_int_equal(e->error, -EBADMSG);
+}
+
+/* What the socket does not take is queued, counted, and arrives when the other end reads. */
+static void test_backpressure(void **state)
+{
+	struct ear *e = *state;
+	size_t sent = 0, received = 0;
+	char bytes[4096];
+
+	for (uint64_t i = 0; i < 100000; i++) {
+		assert_int_equal(
+			channel_put(e->channel, &(struct record){.type = RECORD_SYNC, .sync = i}),
+			0);
+		sent += STREAM_HEADER_BYTES + 8;
+	}
+	assert_true(channel_queued(e->channel) > 0);
+	assert_int_equal(channel_drain(e->channel, 1000), -ETIMEDOUT);
+	while (received < sent) {
+		ssize_t n = recv(e->other, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+		if (n < 0)
+			turn(e);
+		else
+			received += (size_t)n;
+	}
+	assert_int_equal(channel_queued(e->channel), 0);
+	assert_int_equal(channel_drain(e->channel, 0), 0);
+}
+
+static void test_handover(void **state)
+{
+	int pair[2], pipe_fds[2], got = -1;
+	struct stat a, b;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	assert_int_equal(handover_receive(pair[1], &got), -EAGAIN);
+	assert_int_equal(handover_send(pair[0], HANDOVER_LEDGER, pipe_fds[0]), 0);
+	assert_int_equal(handover_receive(pair[1], &got), HANDOVER_LEDGER);
+	assert_int_equal(fstat(got, &a) | fstat(pipe_fds[0], &b), 0);
+	assert_int_equal(a.st_ino, b.st_ino);
+	assert_true(fcntl(got, F_GETFD) & FD_CLOEXEC);
+	close_p(&pair[0]);
+	assert_int_equal(handover_receive(pair[1], &got), 0);
+	close_p(&pair[1]);
+	close_p(&pipe_fds[0]);
+	close_p(&pipe_fds[1]);
+	close_p(&got);
+}
+
+static void test_listen(void **state)
+{
+	char directory[] = "/tmp/portledger-listen.XXXXXX", path[64], long_path[200];
+	int fd = -1, other = -1, file;
+	struct stat st;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	(void)snprintf(path, sizeof(path), "%s/run/control", directory);
+	assert_int_equal(listen_at(path, &fd), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0007, 0); /* not for others */
+	assert_int_equal(listen_at(path, &other), -EADDRINUSE);
+	close_p(&fd);
+	assert_int_equal(listen_at(path, &fd), 0); /* stale: replaced */
+	close_p(&fd);
+	assert_int_equal(unlink(path), 0);
+	file = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(file >= 0);
+	close_p(&file);
+	assert_int_equal(listen_at(path, &other), -EEXIST);
+	assert_int_equal(unlink(path), 0);
+	memset(long_path, 'x', sizeof(long_path));
+	long_path[sizeof(long_path) - 1] = '\0';
+	assert_int_equal(listen_at(long_path, &other), -ENAMETOOLONG);
+	assert_int_equal(other, -1);
+	*strrchr(path, '/') = '\0';
+	assert_int_equal(rmdir(path) | rmdir(directory), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_frames, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_end_of_stream, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_noise_ends_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_backpressure, setup, teardown),
+		cmocka_unit_test(test_handover),
+		cmocka_unit_test(test_listen),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
