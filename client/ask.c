@@ -193,7 +193,6 @@ static enum status complain_error(const struct varlink_reply *reply)
 
 enum status ask_call(struct connection *c, const char *method, json_t *parameters, const char *flag)
 {
-	_cleanup_(json_decrefp) json_t *owned = parameters;
 	char name[64];
 	int r;
 
@@ -201,6 +200,7 @@ enum status ask_call(struct connection *c, const char *method, json_t *parameter
 		return complain_memory();
 	snprintf(name, sizeof(name), INTERFACE "%s", method);
 	r = connection_call(c, name, parameters, flag);
+	json_decref(parameters);
 	/* a daemon that has too many clients says so and closes before it reads */
 	if (r == -EPIPE || r == -ECONNRESET)
 		return STATUS_FOUND;
@@ -235,6 +235,35 @@ enum status ask(struct connection *c, const char *method, json_t *parameters,
 	bool continues;
 
 	return status != STATUS_FOUND ? status : ask_reply(c, shape, ret, &continues);
+}
+
+enum status ask_pages(struct connection *c, const char *method, json_t *parameters,
+	ask_page_fn take, void *context, json_t *receipts)
+{
+	bool more = true;
+
+	while (more && !ferror(stdout)) {
+		_cleanup_(json_decrefp) json_t *page = NULL;
+		json_t *cursor, *coverage;
+		enum status status = ask(c, method, json_incref(parameters), &shape_claims, &page);
+
+		if (status == STATUS_FOUND)
+			status = take(context, json_object_get(page, "claims"));
+		if (status != STATUS_FOUND)
+			return status;
+		cursor = json_object_get(page, "cursor");
+		coverage = json_object_get(page, "coverage");
+		more = json_is_string(cursor);
+		if (more && json_object_set(parameters, "cursor", cursor) < 0)
+			return complain_memory();
+		if (!more && !json_is_object(coverage)) {
+			complain("the daemon's answer has no receipt");
+			return STATUS_ERROR;
+		}
+		if (!more && json_array_append(receipts, coverage) < 0)
+			return complain_memory();
+	}
+	return STATUS_FOUND;
 }
 
 enum status ask_writer(

@@ -24,6 +24,17 @@ void complain_no_daemon(const struct options *o);
 enum status ask(struct connection *c, const char *method, json_t *parameters,
 	const struct shape *shape, json_t **ret);
 
+/* What becomes of the claims of one page. */
+typedef enum status (*ask_page_fn)(void *context, const json_t *claims);
+
+/*
+ * Asks Who or Claims page by page to the end; `parameters` stay the caller's (NULL: no memory) and get a `cursor`. Pages
+ * are pulled rather than streamed: a pager may keep us waiting for as long as someone reads, and a daemon cuts whoever
+ * takes nothing. Appends the receipt, once, to `receipts`.
+ */
+enum status ask_pages(struct connection *c, const char *method, json_t *parameters,
+	ask_page_fn take, void *context, json_t *receipts);
+
 /* The same in two steps, for replies that go on. */
 enum status ask_call(
 	struct connection *c, const char *method, json_t *parameters, const char *flag);

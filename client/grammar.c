@@ -36,7 +36,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"comma-separated values (RFC 4180) with a header"},
 	[OPTION_FIELD] = {"field", 'F', "COLUMN", GROUP_COMMON,
 		"the distinct values of a column, one a line"},
-	[OPTION_COLUMNS] = {"columns", 0, "LIST", GROUP_COMMON,
+	[OPTION_COLUMNS] = {"columns", 0, "LIST", GROUP_COLUMNS,
 		"these columns, in this order, by their JSON names"},
 	[OPTION_NO_LEGEND] = {"no-legend", 0, NULL, GROUP_COMMON,
 		"no headings and no notes; the receipt stays"},
@@ -49,7 +49,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_VERSION] = {"version", 0, NULL, GROUP_COMMON, "the version"},
 };
 
-#define GROUPS_PAST (GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER)
+#define GROUPS_PAST (GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER | GROUP_COLUMNS)
 
 const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 	[VERB_STATUS] = {"status", "", GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT, 0, 0,
@@ -63,13 +63,14 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"claims that are open now"},
 	[VERB_HISTORY] = {"history", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
 		LIMIT_FILTER_PORTS, "claims in a window, newest last"},
-	[VERB_FOLLOW] = {"follow", "[PORT...]", GROUP_COMMON | GROUP_DAEMON | GROUP_FILTER, 0,
-		LIMIT_FILTER_PORTS, "claims as they come and go"},
+	[VERB_FOLLOW] = {"follow", "[PORT...]",
+		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER, 0, LIMIT_FILTER_PORTS,
+		"claims as they come and go"},
 	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT, 0, 0,
 		"which programs claimed ports, per program"},
-	[VERB_DOCTOR] = {"doctor", "", GROUP_COMMON | GROUP_DAEMON, 0, 0,
+	[VERB_DOCTOR] = {"doctor", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON, 0, 0,
 		"what is missing, and the command that mends it"},
-	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_CONFIG, 0, 0,
+	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_CONFIG, 0, 0,
 		"the settings, and where each comes from"},
 	[VERB_HELP] = {"help", "[VERB]", GROUP_COMMON, 0, 0, "this help"},
 	[VERB_VERSION] = {"version", "", GROUP_COMMON, 0, 0, "the version"},

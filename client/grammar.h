@@ -17,6 +17,7 @@ enum group {
 	GROUP_OVERNIGHT = 1 << 7,
 	GROUP_CONFIG = 1 << 8,
 	GROUP_PROTOCOL = 1 << 9,
+	GROUP_COLUMNS = 1 << 10,
 };
 
 enum option_id {

@@ -242,23 +242,6 @@ static int cut_cells(struct grid *g)
 	return 0;
 }
 
-static const char *color_name(enum tone tone)
-{
-	switch (tone) {
-	case TONE_PLAIN:
-		return NULL;
-	case TONE_GOOD:
-		return "green";
-	case TONE_WARNING:
-		return "yellow";
-	case TONE_BAD:
-		return "red";
-	case TONE_FAINT:
-		return "halfbright";
-	}
-	return NULL;
-}
-
 static int fill_line(struct grid *g, struct libscols_line *line, const struct grid_cell *cells)
 {
 	size_t n = 0;
@@ -271,8 +254,8 @@ static int fill_line(struct grid *g, struct libscols_line *line, const struct gr
 		if (scols_line_set_data(line, n, cells[i].text) < 0)
 			return -ENOMEM;
 		cell = scols_line_get_cell(line, n++);
-		if (cells[i].tone != TONE_PLAIN &&
-			scols_cell_set_color(cell, color_name(cells[i].tone)) < 0)
+		if (g->view->color && cells[i].tone != TONE_PLAIN &&
+			scols_cell_set_color(cell, view_tone(g->view, cells[i].tone)) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -296,7 +279,9 @@ static struct libscols_table *new_smartcols(const struct grid *g)
 	scols_table_enable_noencoding(table, 1);
 	scols_table_enable_noheadings(table, v->options->no_legend || g->begun);
 	scols_table_enable_colors(table, v->color);
-	scols_table_set_termforce(table, SCOLS_TERMFORCE_NEVER);
+	/* colours are for terminals only; the width is ours to keep */
+	scols_table_set_termforce(table, v->color ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
+	scols_table_set_termwidth(table, UINT16_MAX);
 	return table;
 }
 

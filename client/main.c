@@ -76,6 +76,7 @@ static enum status run(const struct options *o, usec_t now, bool terminal)
 	struct view v = {
 		.options = o,
 		.out = stdout,
+		.notes = stderr,
 		.now = now,
 		.utf8 = streq(nl_langinfo(CODESET), "UTF-8"),
 		.color = wants_color(o, terminal),
@@ -106,15 +107,15 @@ int main(int argc, char **argv)
 		complain("%s", o.error ? o.error : "out of memory");
 		if (r == -EINVAL)
 			fputs("Try: portledger --help\n", stderr);
-		return r == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
+		return (int)(r == -EINVAL ? STATUS_USAGE : STATUS_ERROR);
 	}
 	if (o.verb == VERB_HELP) {
 		options_help(stdout, o.help_on);
-		return finish(STATUS_FOUND);
+		return (int)finish(STATUS_FOUND);
 	}
 	if (o.verb == VERB_VERSION) {
 		puts("portledger " PORTLEDGER_VERSION);
-		return finish(STATUS_FOUND);
+		return (int)finish(STATUS_FOUND);
 	}
-	return run(&o, now, terminal);
+	return (int)run(&o, now, terminal);
 }

@@ -104,14 +104,16 @@ static int short_row(struct writer *w, const json_t *row)
 static int short_finish(struct writer *w, const json_t *total, const json_t *receipts)
 {
 	_cleanup_(json_decrefp) json_t *receipt = receipts ? receipt_merge(receipts) : NULL;
-	int r = 0;
+	int r;
 
 	if (receipts && !receipt)
 		return -ENOMEM;
-	if (total)
-		r = print_json(w->view->out, "{\"total\":", total, -1, "}\n");
-	if (r == 0 && receipt)
-		r = print_json(w->view->out, "{\"coverage\":", receipt, -1, "}\n");
+	if (!receipt)
+		return 0;
+	r = print_json(w->view->out, "{\"coverage\":", receipt, -1, "");
+	if (r == 0 && total)
+		r = print_json(w->view->out, ",\"total\":", total, -1, "");
+	fputs("}\n", w->view->out);
 	return r;
 }
 
@@ -137,10 +139,10 @@ static int pretty_finish(struct writer *w, const json_t *total, const json_t *re
 		fprintf(out, "{\n  \"%s\": []", w->kind->plural);
 	else
 		fputs("\n  ]", out);
-	if (total)
-		r = print_json(out, ",\n  \"total\": ", total, 2, "");
-	if (r == 0 && receipt)
+	if (receipt)
 		r = print_json(out, ",\n  \"coverage\": ", receipt, 2, "");
+	if (r == 0 && total)
+		r = print_json(out, ",\n  \"total\": ", total, 2, "");
 	fputs("\n}\n", out);
 	return r;
 }
@@ -199,7 +201,7 @@ static int csv_finish(struct writer *w, _unused_ const json_t *total, const json
 {
 	if (w->count == 0 && !w->view->options->no_legend)
 		csv_header(w);
-	return writer_receipts(w->view, stderr, receipts);
+	return writer_receipts(w->view, w->view->notes, receipts);
 }
 
 static const struct writer_ops csv_ops = {csv_row, csv_finish};
@@ -248,7 +250,7 @@ static int field_row(struct writer *w, const json_t *row)
 
 static int field_finish(struct writer *w, _unused_ const json_t *total, const json_t *receipts)
 {
-	return writer_receipts(w->view, stderr, receipts);
+	return writer_receipts(w->view, w->view->notes, receipts);
 }
 
 static const struct writer_ops field_ops = {field_row, field_finish};

@@ -22,9 +22,9 @@ int writer_row(struct writer *w, const json_t *row) _must_check_;
 size_t writer_count(const struct writer *w);
 
 /*
- * Ends the answer. `total`, an object with the sums of an audit, may be NULL; `receipts` is a list of the Coverage of
+ * Ends the answer. `total`, an object with the sums of an audit, goes beside the receipt and may be NULL; `receipts` is a list of the Coverage of
  * each window asked, NULL where the answer is not about the past. The receipt goes to where the answer went; only
- * where that has no room for it (CSV, a column's values) to standard error.
+ * where that has no room for it (CSV, a column's values) to the notes.
  */
 int writer_finish(struct writer *w, const json_t *total, const json_t *receipts) _must_check_;
 

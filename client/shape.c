@@ -67,11 +67,11 @@ INNER_SHAPE(shape_process, {"name", SHAPE_TEXT}, {"pid", SHAPE_INT}, {"cpu_usec"
 	{"pss_bytes", SHAPE_INT, true});
 INNER_SHAPE(shape_range, {"low", SHAPE_PORT}, {"high", SHAPE_PORT});
 
-SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps", SHAPE_INT},
-	{"sweep_cpu_usec", SHAPE_INT}, {"open_claims", SHAPE_INT}, {"recorded", SHAPE_INT},
-	{"lost", SHAPE_INT, true}, {"gaps", SHAPE_INT}, {"unattributed", SHAPE_INT},
-	{"found_only_by_sweep", SHAPE_INT}, {"database_bytes", SHAPE_INT},
-	{"oldest_usec", SHAPE_TIME, true}, {"degraded", SHAPE_TEXTS},
+SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps", SHAPE_INT, true},
+	{"sweep_cpu_usec", SHAPE_INT, true}, {"open_claims", SHAPE_INT, true},
+	{"recorded", SHAPE_INT, true}, {"lost", SHAPE_INT, true}, {"gaps", SHAPE_INT, true},
+	{"unattributed", SHAPE_INT, true}, {"found_only_by_sweep", SHAPE_INT, true},
+	{"database_bytes", SHAPE_INT}, {"oldest_usec", SHAPE_TIME, true}, {"degraded", SHAPE_TEXTS},
 	{"processes", SHAPE_LIST, false, &shape_process}, {"version", SHAPE_TEXT},
 	{"watching", SHAPE_BOOL}, {"ranges", SHAPE_LIST, false, &shape_range},
 	{"ephemeral", SHAPE_OBJECT, false, &shape_range}, {"used", SHAPE_COUNTS});
@@ -82,12 +82,10 @@ SHAPE(shape_explain, {"port", SHAPE_PORT}, {"dynamic", SHAPE_BOOL}, {"ephemeral"
 	{"claims_day", SHAPE_INT}, {"claims_ever", SHAPE_INT}, {"first_usec", SHAPE_TIME, true},
 	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
 
-SHAPE(shape_who, {"claims", SHAPE_LIST, false, &shape_claim},
-	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_claims, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAPE_TEXT, true},
 	{"coverage", SHAPE_OBJECT, true, &shape_coverage});
 SHAPE(shape_audit, {"programs", SHAPE_LIST, false, &shape_program}, {"claims", SHAPE_INT},
-	{"ports", SHAPE_INT}, {"unattributed", SHAPE_INT},
+	{"ports", SHAPE_INT}, {"unattributed", SHAPE_INT}, {"omitted", SHAPE_INT},
 	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_follow, {"event", SHAPE_TEXT}, {"claims", SHAPE_LIST, false, &shape_claim},
 	{"lost", SHAPE_INT});

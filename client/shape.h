@@ -36,9 +36,9 @@ struct shape {
 
 /* Types of org.portledger.ledger. */
 extern const struct shape shape_claim, shape_coverage, shape_program, shape_check_row;
-/* Replies of its methods. */
-extern const struct shape shape_status, shape_explain, shape_who, shape_claims, shape_audit,
-	shape_follow, shape_doctor;
+/* Replies of its methods; Who and Claims have the same. */
+extern const struct shape shape_status, shape_explain, shape_claims, shape_audit, shape_follow,
+	shape_doctor;
 /* Rows that the client makes: a claim with `event` in front; a setting. */
 extern const struct shape shape_event, shape_setting;
 

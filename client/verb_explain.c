@@ -185,7 +185,7 @@ enum status verb_explain(const struct options *o, struct view *v)
 		return explain_alone(o, v);
 	if (status == STATUS_FOUND)
 		status = ask(&c, "Explain",
-			json_pack("{s:i,s:s?}", "port", o->ports[0], "protocol", o->protocol),
+			json_pack("{s:i,s:s*}", "port", o->ports[0], "protocol", o->protocol),
 			&shape_explain, &reply);
 	if (status != STATUS_FOUND)
 		return status;

@@ -19,30 +19,40 @@ static const struct {
 	{"released", '-', "released_usec"},
 };
 
-static int print_line(const struct view *v, size_t event, const json_t *claim)
+/* "60530/tcp node[9120] web-api.service connected > 10.2.0.9:5432" */
+static int put_claim(struct buf *b, const json_t *claim, const struct view *v)
 {
 	_cleanup_(free_p) char *port = cell_port(claim, v), *process = cell_process(claim, v),
 			       *remote = cell_remote(claim, v);
-	usec_t at = row_time(claim, events[event].time);
 	const char *unit = row_text(claim, "unit"), *role = row_text(claim, "role");
-	char time[FORMAT_TIME_MAX] = "-";
+	int r;
 
 	if (!port || !process || !remote)
+		return -ENOMEM;
+	r = buf_append_format(b, "%-9s %s", port, process);
+	/* of an unknown process the unit is told in its place */
+	if (r == 0 && unit && row_int(claim, "pid", 0) > 0)
+		r = buf_append_format(b, " %s", unit);
+	if (r == 0)
+		r = buf_append_format(b, " %s", role);
+	if (r == 0 && row_text(claim, "remote_address"))
+		r = buf_append_format(b, " %c %s", streq(role, "accepted") ? '<' : '>', remote);
+	return r < 0 ? r : buf_put_u8(b, 0);
+}
+
+static int print_line(const struct view *v, size_t event, const json_t *claim)
+{
+	_cleanup_(buf_done) struct buf b = {0};
+	usec_t at = row_time(claim, events[event].time);
+	char time[FORMAT_TIME_MAX] = "-";
+
+	if (put_claim(&b, claim, v) < 0)
 		return -ENOMEM;
 	if (at != USEC_UNSET)
 		format_time(at, v->now, time);
 	fprintf(v->out, "%12s %s%c%s ", time, view_tone(v, event == 1 ? TONE_GOOD : TONE_FAINT),
 		events[event].sign, view_plain(v));
-	fprintf(v->out, "%-9s ", port);
-	view_text(v, process);
-	fputs(row_int(claim, "pid", 0) > 0 && unit ? " " : "", v->out);
-	view_text(v, row_int(claim, "pid", 0) > 0 && unit ? unit : "");
-	fputc(' ', v->out);
-	view_text(v, role);
-	if (row_text(claim, "remote_address")) {
-		fputs(streq(role, "accepted") ? " < " : " > ", v->out);
-		view_text(v, remote);
-	}
+	view_text(v, (const char *)buf_bytes(&b));
 	fputc('\n', v->out);
 	return 0;
 }
@@ -109,6 +119,10 @@ enum status verb_follow(const struct options *o, struct view *v)
 	bool continues = true;
 	enum status status;
 
+	if (o->output == OUTPUT_TABLE && o->column_count > 0) {
+		complain("follow: --columns is for JSON and CSV");
+		return STATUS_USAGE;
+	}
 	status = ask_writer(v, &kind_events, true, &w);
 	if (status == STATUS_FOUND)
 		status = ask_open(o, false, &c);

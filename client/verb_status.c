@@ -13,9 +13,12 @@ static void print_label(const struct view *v, const char *label)
 	fprintf(v->out, "  %s%-10s%s ", view_tone(v, TONE_FAINT), label, view_plain(v));
 }
 
+/* "?" until the ledger has answered once. */
 static const char *count(const json_t *reply, const char *name, char text[static FORMAT_MAX])
 {
-	return format_count((uint64_t)row_int(reply, name, 0), text);
+	int64_t number = row_int(reply, name, -1);
+
+	return number < 0 ? "?" : format_count((uint64_t)number, text);
 }
 
 static void print_head(const struct view *v, const json_t *reply)
@@ -63,7 +66,6 @@ static void print_history(const struct view *v, const json_t *reply)
 static void print_counts(const struct view *v, const json_t *reply)
 {
 	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
-	int64_t lost = row_int(reply, "lost", -1), late = row_int(reply, "found_only_by_sweep", 0);
 	bool events = streq(row_text(reply, "rung"), "events");
 
 	print_label(v, "claims");
@@ -72,12 +74,12 @@ static void print_counts(const struct view *v, const json_t *reply)
 		count(reply, "unattributed", c));
 	print_label(v, "gaps");
 	fprintf(v->out, "%s; ", count(reply, "gaps", a));
-	if (lost >= 0)
-		fprintf(v->out, "%s lost", format_count((uint64_t)lost, b));
+	if (events || row_int(reply, "lost", -1) >= 0)
+		fprintf(v->out, "%s claims lost", count(reply, "lost", b));
 	else
 		fputs("what lives shorter than the interval is not seen, nor counted", v->out);
 	if (events)
-		fprintf(v->out, "; %s found only by sweep", format_count((uint64_t)late, c));
+		fprintf(v->out, "; %s found only by sweep", count(reply, "found_only_by_sweep", c));
 	fputc('\n', v->out);
 }
 

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/*
- * who, now and history: claims, and the receipt. Pages are pulled one by one with the cursor rather than streamed: a
- * pager may keep us waiting for as long as someone reads, and a daemon cuts whoever takes nothing.
- */
+/* who, now and history: claims, and the receipt. */
 
 #include "client/ask.h"
-#include "client/receipt.h"
-#include "client/shape.h"
 
 /* The windows to ask: --at, else --since and --until, else this moment. Returns how many. */
 static int who_windows(
@@ -24,73 +19,72 @@ static int who_windows(
 	return 1;
 }
 
-static enum status ask_who(
-	const struct options *o, struct connection *c, const struct window *window, json_t **ret)
+/* Where the claims of who go. A local time that happens twice has two windows; what was there through both is one
+ * claim. */
+struct who {
+	struct writer *writer;
+	json_t *known; /* claims of the first window, where there is a second */
+	bool keep;     /* this is the first of two */
+};
+
+static enum status take_who(void *context, const json_t *claims)
 {
-	json_t *parameters = json_pack("{s:i,s:I,s:I,s:o}", "port", o->ports[0], "from_usec",
-		(json_int_t)window->from, "until_usec", (json_int_t)window->until, "filter",
-		options_filter(o));
+	struct who *who = context;
 
-	return ask(c, "Who", parameters, &shape_who, ret);
-}
-
-/* What was there through both windows is one claim. */
-static int append_new(json_t *claims, const json_t *more)
-{
-	size_t known = json_array_size(claims), i;
-	json_t *claim;
-
-	json_array_foreach((json_t *)(uintptr_t)more, i, claim)
-	{
+	for (size_t i = 0; i < json_array_size(claims); i++) {
+		json_t *claim = json_array_get(claims, i);
 		bool found = false;
 
-		for (size_t k = 0; k < known && !found; k++)
-			found = json_equal(json_array_get(claims, k), claim);
-		if (!found && json_array_append(claims, claim) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-/* Asks each window, gathers the claims and the receipts. */
-static enum status gather_who(const struct options *o, usec_t now, json_t *claims, json_t *receipts)
-{
-	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
-	struct window windows[WHEN_WINDOWS_MAX];
-	int count = who_windows(o, now, windows);
-	enum status status = ask_open(o, false, &c);
-
-	for (int i = 0; i < count && status == STATUS_FOUND; i++) {
-		_cleanup_(json_decrefp) json_t *reply = NULL;
-
-		status = ask_who(o, &c, &windows[i], &reply);
-		if (status != STATUS_FOUND)
-			return status;
-		if (append_new(claims, json_object_get(reply, "claims")) < 0 ||
-			json_array_append(receipts, json_object_get(reply, "coverage")) < 0)
+		for (size_t k = 0; k < json_array_size(who->known) && !who->keep && !found; k++)
+			found = json_equal(json_array_get(who->known, k), claim);
+		if (found)
+			continue;
+		if (writer_row(who->writer, claim) < 0 ||
+			(who->keep && json_array_append(who->known, claim) < 0))
 			return complain_memory();
 	}
-	return status;
+	return STATUS_FOUND;
 }
 
-enum status verb_who(const struct options *o, struct view *v)
+static enum status ask_who(const struct options *o, struct connection *c, struct window window,
+	struct who *who, json_t *receipts)
 {
-	_cleanup_(json_decrefp) json_t *claims = json_array(), *receipts = json_array();
-	_cleanup_(writer_free_p) struct writer *w = NULL;
-	enum status status;
+	_cleanup_(json_decrefp) json_t *parameters = json_pack("{s:i,s:I,s:I,s:o}", "port",
+		o->ports[0], "from_usec", (json_int_t)window.from, "until_usec",
+		(json_int_t)window.until, "filter", options_filter(o));
 
-	status = ask_writer(v, &kind_claims, false, &w);
-	if (status == STATUS_FOUND)
-		status = gather_who(o, v->now, claims, receipts);
-	if (status == STATUS_FOUND)
-		status = write_rows(w, claims);
-	if (status != STATUS_FOUND)
-		return status;
+	return ask_pages(c, "Who", parameters, take_who, who, receipts);
+}
+
+/* Ends an answer about the past. */
+static enum status finish_claims(
+	const struct options *o, const struct view *v, struct writer *w, const json_t *receipts)
+{
 	if (writer_count(w) == 0)
 		say_nothing(v, receipts);
 	if (writer_finish(w, NULL, receipts) < 0)
 		return complain_memory();
 	return answer_status(o, writer_count(w), receipts);
+}
+
+enum status verb_who(const struct options *o, struct view *v)
+{
+	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
+	_cleanup_(json_decrefp) json_t *receipts = json_array(), *known = json_array();
+	_cleanup_(writer_free_p) struct writer *w = NULL;
+	struct window windows[WHEN_WINDOWS_MAX];
+	int count = who_windows(o, v->now, windows);
+	enum status status;
+
+	status = ask_writer(v, &kind_claims, false, &w);
+	if (status == STATUS_FOUND)
+		status = ask_open(o, false, &c);
+	for (int i = 0; i < count && status == STATUS_FOUND; i++) {
+		struct who who = {.writer = w, .known = known, .keep = i + 1 < count};
+
+		status = ask_who(o, &c, windows[i], &who, receipts);
+	}
+	return status != STATUS_FOUND ? status : finish_claims(o, v, w, receipts);
 }
 
 static int set_if(json_t *object, const char *name, bool given, json_int_t value)
@@ -99,7 +93,7 @@ static int set_if(json_t *object, const char *name, bool given, json_int_t value
 }
 
 /* NULL: no memory. */
-static json_t *claims_parameters(const struct options *o, const char *cursor)
+static json_t *claims_parameters(const struct options *o)
 {
 	json_t *parameters =
 		json_pack("{s:b,s:o}", "open", o->verb == VERB_NOW, "filter", options_filter(o));
@@ -109,45 +103,23 @@ static json_t *claims_parameters(const struct options *o, const char *cursor)
 	if (set_if(parameters, "since_usec", o->since != USEC_UNSET, (json_int_t)o->since) < 0 ||
 		set_if(parameters, "until_usec", o->until != USEC_UNSET, (json_int_t)o->until) <
 			0 ||
-		set_if(parameters, "limit", o->limit > 0, o->limit) < 0 ||
-		(cursor && json_object_set_new(parameters, "cursor", json_string(cursor)) < 0)) {
+		set_if(parameters, "limit", o->limit > 0, o->limit) < 0) {
 		json_decref(parameters);
 		return NULL;
 	}
 	return parameters;
 }
 
-/* All pages; the last one has the receipt. */
-static enum status ask_pages(
-	const struct options *o, struct connection *c, struct writer *w, json_t *receipts)
+static enum status take_claims(void *context, const json_t *claims)
 {
-	_cleanup_(json_decrefp) json_t *reply = NULL;
-	const char *cursor = NULL;
-
-	do {
-		_cleanup_(json_decrefp) json_t *page = NULL;
-		json_t *coverage;
-		enum status status;
-
-		status = ask(c, "Claims", claims_parameters(o, cursor), &shape_claims, &page);
-		if (status == STATUS_FOUND)
-			status = write_rows(w, json_object_get(page, "claims"));
-		if (status != STATUS_FOUND)
-			return status;
-		coverage = json_object_get(page, "coverage");
-		if (json_is_object(coverage) && json_array_append(receipts, coverage) < 0)
-			return complain_memory();
-		json_decref(reply);
-		reply = TAKE_PTR(page);
-		cursor = row_text(reply, "cursor");
-	} while (cursor && !ferror(stdout));
-	return STATUS_FOUND;
+	return write_rows(context, claims);
 }
 
-static enum status answer_claims(const struct options *o, struct view *v, const struct kind *k)
+static enum status answer_claims(
+	const struct options *o, const struct view *v, const struct kind *k)
 {
+	_cleanup_(json_decrefp) json_t *receipts = json_array(), *parameters = claims_parameters(o);
 	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
-	_cleanup_(json_decrefp) json_t *receipts = json_array();
 	_cleanup_(writer_free_p) struct writer *w = NULL;
 	enum status status;
 
@@ -155,18 +127,8 @@ static enum status answer_claims(const struct options *o, struct view *v, const 
 	if (status == STATUS_FOUND)
 		status = ask_open(o, false, &c);
 	if (status == STATUS_FOUND)
-		status = ask_pages(o, &c, w, receipts);
-	if (status != STATUS_FOUND)
-		return status;
-	if (json_array_size(receipts) != 1) {
-		complain("the daemon's answer has no receipt");
-		return STATUS_ERROR;
-	}
-	if (writer_count(w) == 0)
-		say_nothing(v, receipts);
-	if (writer_finish(w, NULL, receipts) < 0)
-		return complain_memory();
-	return answer_status(o, writer_count(w), receipts);
+		status = ask_pages(&c, "Claims", parameters, take_claims, w, receipts);
+	return status != STATUS_FOUND ? status : finish_claims(o, v, w, receipts);
 }
 
 enum status verb_history(const struct options *o, struct view *v)

@@ -12,8 +12,9 @@ struct users;
 struct view {
 	const struct options *options; /* output, columns, legend */
 	FILE *out;
-	usec_t now; /* wall clock, when the question was asked */
-	bool utf8;  /* the locale can show "≤"; else all is ASCII */
+	FILE *notes; /* for what has no room in CSV or a list of values: standard error */
+	usec_t now;  /* wall clock, when the question was asked */
+	bool utf8;   /* the locale can show "≤"; else all is ASCII */
 	bool color;
 	size_t width; /* of the terminal in columns; 0: none, so nothing is left out or cut */
 	struct users *users; /* names of users */

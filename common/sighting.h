@@ -129,8 +129,8 @@ struct settings {
  * something was committed while someone follows. */
 struct committed {
 	uint64_t id;
-	uint64_t commit;   /* counts up */
-	usec_t until_wall; /* all up to here is in the database: the end of the last whole sweep */
+	uint64_t commit; /* counts up */
+	usec_t until_wall; /* all up to here is in the database: the beginning of the last whole sweep */
 	struct cost capture, ledger;
 	uint64_t sweeps, sweep_cpu_usec, open_claims, recorded, lost, gaps, unattributed,
 		found_only_by_sweep;

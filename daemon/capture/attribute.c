@@ -35,15 +35,23 @@ static int set_holders(struct attributor *a, struct table_socket *s, const struc
 static int set_nobody(struct attributor *a, struct table_socket *s)
 {
 	_cleanup_(process_unref_p) struct process *nobody = NULL;
+	uint8_t attribution;
 	uint32_t ref;
 	int r = procfs_nobody(a->procfs, s->row.uid, s->row.cgroup_id, false, &nobody);
 
+	if (r < 0)
+		return r;
+	attribution = nobody->cgroup ? ATTRIBUTION_CGROUP : ATTRIBUTION_UID;
+	if (kernel_sockets_is_one(a->kernel_sockets, &s->row, nobody->cgroup)) {
+		attribution = ATTRIBUTION_KERNEL;
+		nobody = process_unref(nobody);
+		r = procfs_nobody(a->procfs, s->row.uid, s->row.cgroup_id, true, &nobody);
+	}
 	if (r == 0)
 		r = ref_of(a, nobody, &ref);
 	if (r < 0)
 		return r;
-	return table_attribute(a->table, s, nobody->cgroup ? ATTRIBUTION_CGROUP : ATTRIBUTION_UID,
-		ref, NULL, 0, 0, true);
+	return table_attribute(a->table, s, attribution, ref, NULL, 0, 0, true);
 }
 
 static void drop_holders(struct procfs_wanted *wanted, size_t count)
@@ -108,6 +116,7 @@ int attribute(struct attributor *a)
 		wanted[i].inode = sockets[i]->row.inode;
 		wanted[i].uid = sockets[i]->row.uid;
 	}
+	kernel_sockets_renew(a->kernel_sockets);
 	r = procfs_find(a->procfs, wanted, count, a->budget_usec, &result);
 	if (r == 0)
 		r = settle(a, sockets, count, wanted);

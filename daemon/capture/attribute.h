@@ -4,6 +4,7 @@
 /* Gives the sockets that want a holder one: between the table (sockets), procfs (processes) and refs (their numbers
  * in the stream). */
 
+#include "daemon/capture/kernel_sockets.h"
 #include "daemon/capture/procfs.h"
 #include "daemon/capture/refs.h"
 #include "daemon/capture/table.h"
@@ -12,6 +13,7 @@ struct attributor {
 	struct procfs *procfs;
 	struct refs *refs;
 	struct table *table;
+	struct kernel_sockets *kernel_sockets;
 	/* Tells the stream of a process that it has not heard of. 0 or negative errno. */
 	int (*introduce)(void *context, uint32_t ref, struct process *p);
 	void *context;

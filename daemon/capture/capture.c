@@ -42,6 +42,7 @@ struct capture {
 	struct source_facts facts;
 	struct table *table;
 	struct procfs *procfs;
+	struct kernel_sockets *kernel_sockets;
 	struct refs *refs;
 	struct speaker *speaker;
 	struct budget budget;
@@ -199,6 +200,7 @@ static void look_for_holders(struct capture *c)
 		.procfs = c->procfs,
 		.refs = c->refs,
 		.table = c->table,
+		.kernel_sockets = c->kernel_sockets,
 		.introduce = introduce,
 		.context = c,
 		.budget_usec = LIMIT_PROC_USEC,
@@ -439,8 +441,9 @@ static int capture_start(struct capture *c)
 	c->asked = event_new(c->options.base, -1, 0, on_asked, c);
 	c->speaker = speaker_new(c->options.base, &handler);
 	c->procfs = procfs_new(c->options.proc_fd, true);
+	c->kernel_sockets = kernel_sockets_new(c->options.proc_fd);
 	c->refs = refs_new();
-	if (!c->timer || !c->asked || !c->speaker || !c->procfs || !c->refs)
+	if (!c->timer || !c->asked || !c->speaker || !c->procfs || !c->kernel_sockets || !c->refs)
 		return -ENOMEM;
 	r = open_source(c);
 	if (r == 0)
@@ -482,7 +485,7 @@ void capture_reload(struct capture *c, const struct config *config)
 	c->options.config = config;
 	budget_init(&c->budget, config->interval_usec, config->cpu_budget_permille);
 	if (config_ranges(config, c->ephemeral, &ranges) < 0 || renew_table(c) < 0) {
-		log_error("no memory for other settings");
+		log_error("the watched ranges stay as they were");
 		return;
 	}
 	c->ranges = ranges;
@@ -510,6 +513,7 @@ struct capture *capture_free(struct capture *c)
 	if (c->source)
 		c->source_ops->free(c->source);
 	table_free(c->table);
+	kernel_sockets_free(c->kernel_sockets);
 	procfs_free(c->procfs);
 	refs_free(c->refs);
 	speaker_free(c->speaker);

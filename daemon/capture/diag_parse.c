@@ -72,6 +72,7 @@ int diag_parse(const void *payload, size_t size, enum protocol protocol, struct 
 	row.inode = m.idiag_inode;
 	row.uid = m.idiag_uid;
 	row.state = m.idiag_state;
+	row.interface = m.id.idiag_if;
 	row.minisock = m.idiag_timer == TIMER_TIME_WAIT;
 	row.expires_msec = row.minisock ? m.idiag_expires : 0;
 	row.local = endpoint_of(m.idiag_family, m.id.idiag_src, m.id.idiag_sport);

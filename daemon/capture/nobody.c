@@ -21,8 +21,7 @@
 #define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
 
-#define MOUNTINFO_BYTES (256u * 1024u) /* some 2,000 mounts; the cgroup2 mount is an early one */
-#define FILEID_KERNFS   0xfe           /* enum fid_type, <linux/exportfs.h>: a 64-bit node id */
+#define FILEID_KERNFS 0xfe /* enum fid_type, <linux/exportfs.h>: a 64-bit node id */
 
 /* Without padding: it is compared and hashed as bytes. */
 struct nobody_key {
@@ -47,14 +46,8 @@ struct nobodies {
 /* 0 or -ENOMEM; a host without cgroup2 is none the worse. */
 static int open_cgroup_mount(struct nobodies *n)
 {
-	_cleanup_(free_p) char *text = malloc(MOUNTINFO_BYTES);
-	ssize_t size;
-	int e;
+	int e = proc_find_cgroup2(n->proc_fd, &n->mount_path);
 
-	if (!text)
-		return -ENOMEM;
-	size = proc_read_file(n->proc_fd, "self/mountinfo", text, MOUNTINFO_BYTES);
-	e = size < 0 ? -ENODATA : proc_parse_cgroup2_mount(text, (size_t)size, &n->mount_path);
 	if (n->mount_path)
 		n->cgroup_fd = open(n->mount_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return e == -ENOMEM ? e : 0;

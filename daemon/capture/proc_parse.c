@@ -88,7 +88,7 @@ int proc_parse_stat(const char *text, size_t size, struct proc_stat *ret)
 {
 	const char *open = size > 0 ? memchr(text, '(', size) : NULL;
 	const char *close = size > 0 ? memrchr(text, ')', size) : NULL;
-	uint64_t parent = 0, start = 0;
+	uint64_t parent = 0, flags = 0, start = 0;
 	char state = '\0';
 	struct cursor rest, field;
 
@@ -104,6 +104,8 @@ int proc_parse_stat(const char *text, size_t size, struct proc_stat *ret)
 			state = *field.next;
 		if (number == 4 && !piece_number(field, INT32_MAX, &parent))
 			return -EBADMSG;
+		if (number == 9 && !piece_number(field, UINT32_MAX, &flags))
+			return -EBADMSG;
 	}
 	if (state == '\0' || !piece_number(field, UINT64_MAX, &start))
 		return -EBADMSG;
@@ -112,6 +114,7 @@ int proc_parse_stat(const char *text, size_t size, struct proc_stat *ret)
 		.comm_size = (size_t)(close - open - 1),
 		.state = state,
 		.parent_pid = (int32_t)parent,
+		.flags = (uint32_t)flags,
 		.start_ticks = start,
 	};
 	return 0;

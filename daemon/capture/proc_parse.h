@@ -15,6 +15,7 @@ struct proc_stat {
 	size_t comm_size;
 	char state;           /* field 3; 'Z': a zombie, or a leader whose threads live on */
 	int32_t parent_pid;   /* field 4; 0: none (init, or a parent outside our pid namespace) */
+	uint32_t flags;       /* field 9: the kernel's PF_* of <linux/sched.h> */
 	uint64_t start_ticks; /* field 22: boottime in clock ticks, sysconf(_SC_CLK_TCK) */
 };
 

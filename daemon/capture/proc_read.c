@@ -26,8 +26,9 @@
 #define PIDFS_MAGIC 0x50494446 /* <linux/magic.h> since 6.14 */
 #endif
 
-#define TEXT_BYTES 16384 /* stat, the head of status, and a cgroup file of 14 hierarchies */
-#define EXE_BYTES  (PATH_MAX + sizeof(PROC_DELETED))
+#define TEXT_BYTES      16384 /* stat, the head of status, and a cgroup file of 14 hierarchies */
+#define MOUNTINFO_BYTES (256u * 1024u) /* some 2,000 mounts; the cgroup2 mount is an early one */
+#define EXE_BYTES       (PATH_MAX + sizeof(PROC_DELETED))
 #define READ_AGAIN_ON_EXEC                                                                         \
 	3 /* a process that executes something else all the time is taken as it is */
 
@@ -85,6 +86,17 @@ ssize_t proc_read_link(int dir_fd, const char *name, char *text, size_t size)
 		return -errno;
 	text[n] = '\0';
 	return n;
+}
+
+int proc_find_cgroup2(int proc_fd, char **ret_path)
+{
+	_cleanup_(free_p) char *text = malloc(MOUNTINFO_BYTES);
+	ssize_t size;
+
+	if (!text)
+		return -ENOMEM;
+	size = proc_read_file(proc_fd, "self/mountinfo", text, MOUNTINFO_BYTES);
+	return size < 0 ? -ENODATA : proc_parse_cgroup2_mount(text, (size_t)size, ret_path);
 }
 
 /* 0 where this kernel has no pidfs (there all pidfds share one inode). */

@@ -29,6 +29,9 @@ ssize_t proc_read_file(int dir_fd, const char *name, char *text, size_t size) _m
 /* `name` in a directory of /proc: the text of a link, NUL-terminated and cut at `size` - 1. Bytes or negative errno. */
 ssize_t proc_read_link(int dir_fd, const char *name, char *text, size_t size) _must_check_;
 
+/* Where the whole cgroup2 hierarchy is mounted, by self/mountinfo. Fresh memory. 0, -ENODATA (nowhere) or -ENOMEM. */
+int proc_find_cgroup2(int proc_fd, char **ret_path) _must_check_;
+
 /*
  * The process `pid`, whose directory is `dir_fd` (which stays bound to it: when it is gone, reads fail, whoever has its
  * pid then). `tid`: the thread in which its socket was found, for what a zombie leader has no more. `known` (NULL: none) is

@@ -77,7 +77,11 @@ static int check(struct replay *r)
 		}
 		at += used;
 	}
-	return r->hello_size > 0 ? 0 : -EBADMSG;
+	if (r->hello_size == 0) {
+		log_error("the recording is empty");
+		return -EBADMSG;
+	}
+	return 0;
 }
 
 static void answer(struct replay *r)

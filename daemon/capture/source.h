@@ -18,6 +18,7 @@ struct socket_row {
 	uint8_t state;
 	bool minisock;         /* a TIME_WAIT (or FIN_WAIT2) remainder: idiag_timer 3 */
 	uint32_t expires_msec; /* of a minisock */
+	uint32_t interface;    /* that it is bound to; 0: none (from /proc/net: not told) */
 	struct endpoint local, remote;
 };
 

@@ -127,7 +127,7 @@ static int listener_note(struct table *t, uint16_t port, usec_t at)
 		*page = calloc(PORTS_PER_PAGE, sizeof(**page));
 	if (!*page)
 		return -ENOMEM;
-	(*page)[port % PORTS_PER_PAGE] = MAX(at, (usec_t)1);
+	(*page)[port % PORTS_PER_PAGE] = at;
 	return 0;
 }
 
@@ -159,7 +159,15 @@ static bool fold_key(const struct socket_row *row, uint8_t key[static FOLD_KEY_B
 	at = put_bytes(at, &row->remote.port, sizeof(row->remote.port));
 	at = put_bytes(at, &row->local.address, sizeof(row->local.address));
 	(void)put_bytes(at, &row->remote.address, sizeof(row->remote.address));
-	return has_remote(row) && !row->minisock;
+	return has_remote(row);
+}
+
+static bool fold_same(const struct socket_row *a, const struct socket_row *b)
+{
+	uint8_t key_a[FOLD_KEY_BYTES], key_b[FOLD_KEY_BYTES];
+
+	return fold_key(a, key_a) == fold_key(b, key_b) &&
+	       memcmp(key_a, key_b, FOLD_KEY_BYTES) == 0;
 }
 
 static struct fold *fold_find(struct table *t, const struct socket_row *row)
@@ -322,7 +330,7 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 	t->now = MAX(t->now, at);
 	HASH_FIND(hh, t->sockets, &row->cookie, sizeof(row->cookie), e);
 	if (e) {
-		if (mptcp)
+		if (mptcp && !fold_same(&e->s.row, row))
 			fold_remove(t, e);
 		entry_update(t, e, row, at);
 	} else {

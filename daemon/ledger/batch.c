@@ -4,7 +4,7 @@
  * Two kinds of things wait. Entries are facts that never change again (a released claim, a gap, the beginning of a
  * stretch): a queue, written in order. Open claims change until they are released, so of them only the fact is kept
  * that the database is behind: a set of pointers into the ledger, which drops out of the set what is released.
- * A commit writes all of both; thus all that happened before the end of a sweep is in the database together, and
+ * A commit writes all of both; thus all that happened before the beginning of a sweep is in the database together, and
  * where a killed daemon stopped is one moment, not one per claim.
  */
 

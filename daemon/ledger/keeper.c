@@ -5,7 +5,7 @@
  * batch, and the batch is committed when somebody asks (at once, without fsync: other processes see a WAL commit),
  * or when the timer says so (with fsync: every second when much happens, every half minute when little does).
  *
- * `until` is the end of the last whole sweep. A commit holds all that happened before it, so it is the one moment
+ * `until` is the beginning of the last whole sweep. A commit holds all that happened before it, so it is the one moment
  * from which an unclean end of ours has a gap. While nothing waits, it moves on in the heartbeat file alone.
  */
 
@@ -45,7 +45,7 @@ struct keeper {
 	TAILQ_HEAD(questions, question) questions;
 	struct coverage coverage;
 	struct cost capture_cost;
-	struct now until;      /* end of the last whole sweep */
+	struct now until;      /* beginning of the last whole sweep */
 	usec_t committed_boot; /* when the last durable commit was made */
 	bool undurable;        /* committed since then without fsync */
 	bool following, stopped;
@@ -185,6 +185,7 @@ static int take_adopted(void *context, struct claim *claim)
 		log_warning(
 			"two open claims of cookie %llu in the database, the later one is dropped",
 			(unsigned long long)claim->cookie);
+		claim_done(claim);
 		return 0;
 	}
 	return r;
@@ -257,7 +258,8 @@ static void on_swept(struct keeper *k, const struct sweep *sweep)
 {
 	if ((sweep->protocols & k->coverage.protocols) != k->coverage.protocols)
 		return;
-	k->until = (struct now){.boot = sweep->end, .wall = ledger_wall(k->ledger, sweep->end)};
+	/* Not its end: what was opened during it may stand where it had been already. */
+	k->until = (struct now){.boot = sweep->begin, .wall = ledger_wall(k->ledger, sweep->begin)};
 	if (k->following && batch_stats(k->batch).changes > 0) {
 		commit(k, false);
 		tell_control(k, 0, true);

@@ -11,7 +11,6 @@
 #include "daemon/ledger/store_private.h"
 
 #define CHECKPOINT_FRAMES 1024 /* 4 MiB of pages */
-#define CHECKPOINT_USEC   (5 * USEC_PER_MINUTE)
 #define TRUNCATE_BYTES    (UINT64_C(16) << 20)
 
 uint64_t maintain_wal_bytes(const struct store *s)

@@ -3,7 +3,7 @@
 /*
  * Retention: by age and by bytes, in bounded steps of one transaction each.
  *
- * The unit is a segment: its rows are a range of the key, so that dropping one costs half a microsecond a row, and
+ * The unit is a segment: its rows are a range of the key, so that dropping one costs half a microsecond a row (measured), and
  * its pages are taken by the next segment; in the steady state nothing needs a vacuum. What has no segment (long
  * claims, coverage, gaps, sessions) follows once an hour, in parts.
  *
@@ -183,6 +183,8 @@ static int drop_dimensions(struct store *s, int64_t *ret)
 		int r;
 
 		bind_int(&b, DIMENSION_ROWS);
+		if (dimensions[i].statement == STATEMENT_NETNS_DROP)
+			bind_blob(&b, s->boot_id, sizeof(s->boot_id));
 		r = drop_interned(s, dimensions[i].statement, dimensions[i].map, &dropped);
 		if (r < 0)
 			return r;

@@ -34,6 +34,7 @@ static void bind_closed_slack(struct binder *b, const struct claim *c)
 		bind_slack(b, c->closed_boot, c->closed_after_boot);
 }
 
+/* Two parameters, (rport, raddr) as in the tables. */
 static void bind_remote(struct binder *b, const struct endpoint *e)
 {
 	size_t size = address_size(&e->address);
@@ -121,7 +122,6 @@ static void bind_open(
 	bind_row(&b, process);
 }
 
-/* The remote takes two parameters in the order (rport, raddr), as the tables have them. */
 static int put_open(struct store *s, struct claim *c)
 {
 	int64_t meta, process;

@@ -227,14 +227,20 @@ static int read_wal(int fd, uint8_t header[static HEADER_BYTES])
 	return 0;
 }
 
-/* -1: there is no such file. */
+/* *ret_fd stays as it is where there is no such file. */
 static int open_for_reading(int dir_fd, const char *name, int *ret_fd)
 {
-	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	_cleanup_(close_p) int fd =
+		openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
 
-	if (fd < 0 && errno != ENOENT)
-		return errno == ELOOP ? -EUCLEAN : -errno;
-	*ret_fd = fd;
+	if (fd < 0)
+		return errno == ENOENT ? 0 : errno == ELOOP ? -EUCLEAN : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EUCLEAN;
+	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 

@@ -12,6 +12,8 @@
 
 #include "daemon/ledger/store_private.h"
 
+#include "daemon/schema.h"
+
 /* Oldest first, so that one that was put off (a full disk) does not grow into an unbounded step. */
 static uint64_t hot_end(const struct store *s)
 {
@@ -37,57 +39,17 @@ static int seal_is_due(struct store *s, struct now now)
 	return (usec_t)oldest + MIN(SEAL_AGE_USEC, s->settings.max_age_usec) < now.wall;
 }
 
-static int run_below(struct store *s, enum statement which, uint64_t end)
-{
-	struct binder b = sql_bind(s, which);
-
-	bind_unsigned(&b, end);
-	return sql_run(s, which);
-}
-
-/* Columns of STATEMENT_SEAL_BOUNDS. */
-enum { BOUNDS_N, OPENED_FROM, OPENED_TO, RELEASED_FROM, RELEASED_TO, MAX_SLACK, BOUNDS_COUNT };
-
-static int read_bounds(struct store *s, uint64_t end, int64_t bounds[static BOUNDS_COUNT])
-{
-	sqlite3_stmt *row = s->statements[STATEMENT_SEAL_BOUNDS];
-	struct binder b = sql_bind(s, STATEMENT_SEAL_BOUNDS);
-	int r;
-
-	bind_unsigned(&b, end);
-	r = sql_step(s, STATEMENT_SEAL_BOUNDS);
-	if (r <= 0)
-		return r;
-	for (int i = 0; i < BOUNDS_COUNT; i++)
-		bounds[i] = sqlite3_column_int64(row, i);
-	sql_reset(s, STATEMENT_SEAL_BOUNDS);
-	return 0;
-}
-
-/* *ret: its row; unchanged where all are long ones. *ret_base: what its times count from. */
-static int add_segment(struct store *s, uint64_t end, int64_t *ret, int64_t *ret_base)
-{
-	int64_t bounds[BOUNDS_COUNT] = {0};
-	struct binder b;
-	int r = read_bounds(s, end, bounds);
-
-	if (r < 0 || bounds[BOUNDS_N] == 0)
-		return r;
-	b = sql_bind(s, STATEMENT_SEAL_SEGMENT);
-	for (int i = OPENED_FROM; i < BOUNDS_COUNT; i++)
-		bind_int(&b, bounds[i]);
-	bind_int(&b, bounds[BOUNDS_N]);
-	r = sql_run(s, STATEMENT_SEAL_SEGMENT);
-	if (r < 0)
-		return r;
-	*ret = sqlite3_last_insert_rowid(s->db);
-	*ret_base = bounds[OPENED_FROM];
-	s->state.sealed++;
-	return 0;
-}
+/* What is being sealed. */
+struct segment {
+	uint64_t end;     /* ids of claim_hot below it */
+	usec_t last_seen; /* the latest release of all rows */
+	/* of those that are not long; as in the table `segment` */
+	int64_t id, base, opened_to, released_from, released_to, max_slack, n;
+	int64_t port, opened; /* of the last of them */
+};
 
 /* Columns of STATEMENT_SEAL_LIST. */
-enum { CLAIM, HOLDERS, LONG, PORT, OPENED, DUR, RADDR = 12 };
+enum { CLAIM, HOLDERS, LONG, RELEASED, PORT, OPENED, DUR, SLACK, META = 10, RADDR = 13 };
 
 /* What both tables have alike, from DUR on. */
 static void bind_rest(struct binder *b, sqlite3_stmt *row)
@@ -101,47 +63,60 @@ static void bind_rest(struct binder *b, sqlite3_stmt *row)
 	bind_blob(b, sqlite3_column_blob(row, RADDR), (size_t)sqlite3_column_bytes(row, RADDR));
 }
 
-/* The last row of its segment, by key. */
-struct place {
-	int64_t segment, base;
-	int64_t port, opened;
-};
-
-static int seal_row(struct store *s, sqlite3_stmt *row, struct place *last)
+static int seal_long(struct store *s, sqlite3_stmt *row)
 {
-	int64_t claim = sqlite3_column_int64(row, CLAIM), port = sqlite3_column_int64(row, PORT);
-	int64_t opened = sqlite3_column_int64(row, OPENED);
-	bool is_long = sqlite3_column_int(row, LONG) != 0;
-	enum statement which = is_long ? STATEMENT_SEAL_LONG : STATEMENT_SEAL_ROW;
-	struct binder b = sql_bind(s, which);
+	struct binder b = sql_bind(s, STATEMENT_SEAL_LONG);
 
-	if (is_long) {
-		bind_int(&b, port);
-		bind_int(&b, opened);
-		bind_int(&b, claim);
-	} else {
-		/* The number is kept only where it is needed: it would cost 4 bytes. */
-		bool tie = port == last->port && opened == last->opened;
-
-		bind_int(&b, last->segment);
-		bind_int(&b, port);
-		bind_int(&b, opened - last->base);
-		bind_int(&b, tie || sqlite3_column_int(row, HOLDERS) != 0 ? claim : 0);
-		last->port = port;
-		last->opened = opened;
-	}
+	bind_int(&b, sqlite3_column_int64(row, PORT));
+	bind_int(&b, sqlite3_column_int64(row, OPENED));
+	bind_int(&b, sqlite3_column_int64(row, CLAIM));
 	bind_rest(&b, row);
-	return sql_run(s, which);
+	return sql_run(s, STATEMENT_SEAL_LONG);
 }
 
-static int seal_rows(struct store *s, uint64_t end, struct place *last)
+/* The slack of a claim that was there before us says nothing about when it was opened. */
+static int64_t slack_usec(sqlite3_stmt *row)
+{
+	bool preexisting = sqlite3_column_int64(row, META) >> META_PREEXISTING_SHIFT & 1;
+
+	return preexisting ? 0 : sqlite3_column_int64(row, SLACK) * 1000;
+}
+
+static int seal_row(struct store *s, sqlite3_stmt *row, struct segment *g)
+{
+	int64_t port = sqlite3_column_int64(row, PORT), opened = sqlite3_column_int64(row, OPENED);
+	int64_t released = sqlite3_column_int64(row, RELEASED);
+	bool tie = port == g->port && opened == g->opened;
+	struct binder b = sql_bind(s, STATEMENT_SEAL_ROW);
+
+	bind_int(&b, g->id);
+	bind_int(&b, port);
+	bind_int(&b, opened - g->base);
+	/* The number is kept only where it is needed: it would cost 4 bytes. */
+	bind_int(&b, tie || sqlite3_column_int(row, HOLDERS) != 0 ? sqlite3_column_int64(row, CLAIM)
+								  : 0);
+	bind_rest(&b, row);
+	g->port = port;
+	g->opened = opened;
+	g->opened_to = MAX(g->opened_to, opened);
+	g->released_from = MIN(g->released_from, released);
+	g->released_to = MAX(g->released_to, released);
+	g->max_slack = MAX(g->max_slack, slack_usec(row));
+	g->n++;
+	return sql_run(s, STATEMENT_SEAL_ROW);
+}
+
+static int seal_rows(struct store *s, struct segment *g)
 {
 	struct binder b = sql_bind(s, STATEMENT_SEAL_LIST);
 	int r;
 
-	bind_unsigned(&b, end);
+	bind_unsigned(&b, g->end);
 	while ((r = sql_step(s, STATEMENT_SEAL_LIST)) > 0) {
-		r = seal_row(s, b.statement, last);
+		g->last_seen =
+			MAX(g->last_seen, (usec_t)sqlite3_column_int64(b.statement, RELEASED));
+		r = sqlite3_column_int(b.statement, LONG) != 0 ? seal_long(s, b.statement)
+							       : seal_row(s, b.statement, g);
 		if (r < 0)
 			break;
 	}
@@ -149,26 +124,70 @@ static int seal_rows(struct store *s, uint64_t end, struct place *last)
 	return r;
 }
 
-static int seal(struct store *s, uint64_t end)
+static int add_segment(struct store *s, const struct segment *g)
 {
-	struct place last = {.port = -1};
-	int r = add_segment(s, end, &last.segment, &last.base);
+	struct binder b = sql_bind(s, STATEMENT_SEGMENT_ADD);
 
+	if (g->n == 0)
+		return 0;
+	bind_int(&b, g->id);
+	bind_int(&b, g->base);
+	bind_int(&b, g->opened_to);
+	bind_int(&b, g->released_from);
+	bind_int(&b, g->released_to);
+	bind_int(&b, g->max_slack);
+	bind_int(&b, g->n);
+	s->state.sealed++;
+	return sql_run(s, STATEMENT_SEGMENT_ADD);
+}
+
+/* Retention deletes a process by the time when it was last seen: not before the last claim that names it. */
+static int mark_processes(struct store *s, const struct segment *g, enum statement which)
+{
+	struct binder b = sql_bind(s, which);
+
+	bind_unsigned(&b, g->end);
+	bind_time(&b, g->last_seen);
+	return sql_run(s, which);
+}
+
+static int drop_hot(struct store *s, uint64_t end)
+{
+	struct binder b = sql_bind(s, STATEMENT_SEAL_DROP);
+
+	bind_unsigned(&b, end);
+	s->state.first_hot = end;
+	/* While there are rows the last of them says which number is next. */
+	return sql_run(s, STATEMENT_SEAL_DROP);
+}
+
+static int seal(struct store *s, struct segment *g)
+{
+	struct binder b = sql_bind(s, STATEMENT_SEAL_BASE);
+	int r;
+
+	bind_unsigned(&b, g->end);
+	r = sql_value(s, STATEMENT_SEAL_BASE, 0, &g->base);
 	if (r == 0)
-		r = seal_rows(s, end, &last);
-	/* Retention deletes a process by this time: not before the last claim that names it. */
+		r = sql_value(s, STATEMENT_SEGMENT_NEXT, 1, &g->id);
 	if (r == 0)
-		r = run_below(s, STATEMENT_SEAL_SEEN, end);
+		r = seal_rows(s, g);
 	if (r == 0)
-		r = run_below(s, STATEMENT_SEAL_SEEN_HOLDERS, end);
+		r = add_segment(s, g);
 	if (r == 0)
-		r = run_below(s, STATEMENT_SEAL_DROP, end);
+		r = mark_processes(s, g, STATEMENT_SEAL_SEEN);
+	if (r == 0)
+		r = mark_processes(s, g, STATEMENT_SEAL_SEEN_HOLDERS);
+	if (r == 0)
+		r = drop_hot(s, g->end);
+	if (r == 0)
+		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
 	return r;
 }
 
 int seal_step(struct store *s, struct now now)
 {
-	uint64_t end = hot_end(s);
+	struct segment g = {.end = hot_end(s), .released_from = INT64_MAX, .port = -1};
 	int r = seal_is_due(s, now);
 
 	if (r <= 0)
@@ -176,9 +195,9 @@ int seal_step(struct store *s, struct now now)
 	r = store_begin_question(s); /* only moves what is durable already */
 	if (r < 0)
 		return r;
-	r = seal(s, end);
-	s->state.first_hot = end;
-	if (r == 0)
-		r = store_commit_step(s);
-	return r < 0 ? store_fail(s, r) : 1;
+	r = seal(s, &g);
+	if (r < 0)
+		return store_fail(s, r);
+	r = store_commit_step(s);
+	return r < 0 ? r : 1;
 }

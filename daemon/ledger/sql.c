@@ -107,7 +107,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"ifnull(closed_usec-opened_usec,alive),opened_slack,"
 		"CASE WHEN closed_usec IS NULL THEN 0 ELSE closed_slack END,"
 		"nullif((max(0,alive-(closed_usec-opened_usec))+999)/1000,0),"
-		"meta|(closed_usec IS NULL)<<11,rport,raddr,process"
+		"meta|((closed_usec IS NULL)<<11),rport,raddr,process"
 		" FROM (SELECT o.*," ALIVE
 		" AS alive FROM claim_open o LEFT JOIN session s ON s.id=o.session"
 		" WHERE s.boot_id IS NOT ?1) a",
@@ -126,17 +126,15 @@ static const char *const texts[STATEMENT_COUNT] = {
 
 	/* Of claim_hot the rows with an id below ?1. */
 	[STATEMENT_HOT_OLDEST] = "SELECT " RELEASED " FROM claim_hot WHERE id=?1",
-	[STATEMENT_SEAL_BOUNDS] =
-		"SELECT count(*),min(opened_usec),max(opened_usec),min(" RELEASED "),max(" RELEASED
-		"),"
-		"max(CASE WHEN meta>>10&1 THEN 0 ELSE ifnull(opened_slack,0)*1000 END)"
-		" FROM claim_hot WHERE id<?1 AND NOT " IS_LONG,
-	[STATEMENT_SEAL_SEGMENT] =
-		"INSERT INTO segment(base_usec,opened_from,opened_to,released_from,released_to,"
-		"max_slack_usec,n) VALUES(?1,?1,?2,?3,?4,?5,?6)",
-	/* In the order of the key. The third column says where the row goes. */
+	[STATEMENT_SEAL_BASE] =
+		"SELECT min(opened_usec) FROM claim_hot WHERE id<?1 AND NOT " IS_LONG,
+	[STATEMENT_SEGMENT_NEXT] = "SELECT max(id)+1 FROM segment",
+	[STATEMENT_SEGMENT_ADD] =
+		"INSERT INTO segment(id,base_usec,opened_from,opened_to,released_from,released_to,"
+		"max_slack_usec,n) VALUES(?1,?2,?2,?3,?4,?5,?6,?7)",
+	/* In the order of the key. The third column says which table gets the row. */
 	[STATEMENT_SEAL_LIST] =
-		"SELECT claim,holders," IS_LONG
+		"SELECT claim,holders," IS_LONG "," RELEASED
 		",port,opened_usec,dur,opened_slack,closed_slack,linger,meta,"
 		"rport,process,raddr FROM claim_hot WHERE id<?1 ORDER BY port,opened_usec,claim",
 	[STATEMENT_SEAL_ROW] =
@@ -146,15 +144,11 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"INSERT INTO claim_long(port,opened_usec,claim,dur,opened_slack,closed_slack,linger,meta,"
 		"rport,process,raddr) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
 	[STATEMENT_SEAL_SEEN] =
-		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT process,max(" RELEASED
-		") AS seen"
-		" FROM claim_hot WHERE id<?1 AND process IS NOT NULL GROUP BY process) r"
-		" WHERE process.id=r.process AND last_seen_usec<r.seen",
+		"UPDATE process SET last_seen_usec=?2 WHERE last_seen_usec<?2 AND id IN"
+		" (SELECT process FROM claim_hot WHERE id<?1)",
 	[STATEMENT_SEAL_SEEN_HOLDERS] =
-		"UPDATE process SET last_seen_usec=r.seen FROM (SELECT h.process,max(" RELEASED
-		") AS seen"
-		" FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.id<?1 AND c.holders"
-		" GROUP BY h.process) r WHERE process.id=r.process AND last_seen_usec<r.seen",
+		"UPDATE process SET last_seen_usec=?2 WHERE last_seen_usec<?2 AND id IN (SELECT h.process"
+		" FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.id<?1 AND c.holders)",
 	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
 
 	[STATEMENT_SEGMENT_EXPIRED] =
@@ -190,9 +184,11 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" (SELECT meta>>12 FROM claim_seg UNION SELECT meta>>12 FROM claim_long UNION"
 		" SELECT meta>>12 FROM claim_hot UNION SELECT meta>>12 FROM claim_open)"
 		" ORDER BY id LIMIT ?1) RETURNING id",
+	/* One of this boot stays if we were told what it is: nobody tells us again. */
 	[STATEMENT_NETNS_DROP] =
-		"DELETE FROM netns WHERE id IN (SELECT id FROM netns WHERE id NOT IN"
-		" (SELECT netns FROM local) AND name IS NULL AND inode=0 ORDER BY id LIMIT ?1) RETURNING id",
+		"DELETE FROM netns WHERE id IN (SELECT id FROM netns WHERE id NOT IN (SELECT netns FROM local)"
+		" AND (inode=0 OR session NOT IN (SELECT id FROM session WHERE boot_id=?2))"
+		" ORDER BY id LIMIT ?1) RETURNING id",
 };
 
 int sql_error(struct store *s, int code)

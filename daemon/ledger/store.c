@@ -11,7 +11,8 @@
  * Durability. The database is in WAL mode: with synchronous=NORMAL a commit is seen by every other process at once
  * and survives our own death, with FULL it also survives a power cut, for an fsync. SQLite takes the setting only
  * outside of a transaction, hence store_begin_question() beside store_begin(). An fsync makes all earlier frames of
- * the WAL durable too, but only a commit that writes something does one; therefore each commit counts up a counter.
+ * the WAL durable too, but only a commit that writes something does one; therefore the first durable commit after others
+ * counts up a counter.
  *
  * auto-checkpoint is off because it hides the errors of fsync (measured: 251 of them behind 300 good commits); ours
  * are in maintain.c. PERSIST_WAL keeps -wal and -shm after a clean stop: without them a reader that may not write
@@ -28,7 +29,8 @@
 #define DEFAULT_MAX_AGE_USEC (30 * USEC_PER_DAY)
 #define DEFAULT_MAX_BYTES    (UINT64_C(2) << 30)
 
-#define PAGE_BYTES 4096
+#define PAGE_BYTES      4096
+#define CLAIMS_RESERVED 4096
 /* Past max_bytes the database may still grow by an eighth, and by 16 MiB: retention is paced. Then comes -ENOSPC,
  * under which deleting goes on working, as it would not on a disk that is full. */
 #define SPARE_BYTES(max) MAX((max) / 8, UINT64_C(16) << 20)
@@ -200,10 +202,8 @@ static int read_counters(struct store *s)
 {
 	uint64_t next_claim = 0, next_hot = 0, expired = 0;
 	int64_t highest = 0, first, last;
-	int r = get_counter(s, COUNTER_COMMITS, 0, &s->commits);
+	int r = get_counter(s, COUNTER_NEXT_CLAIM, 1, &next_claim);
 
-	if (r == 0)
-		r = get_counter(s, COUNTER_NEXT_CLAIM, 1, &next_claim);
 	if (r == 0)
 		r = get_counter(s, COUNTER_NEXT_HOT, 1, &next_hot);
 	if (r == 0)
@@ -315,8 +315,6 @@ static int start_session(
 		r = read_counters(s);
 	if (r == 0)
 		r = add_session(s, now, version);
-	if (r == 0)
-		r = store_counter_set(s, COUNTER_COMMITS, ++s->commits);
 	if (r < 0)
 		return r;
 	r = store_commit_step(s);
@@ -337,7 +335,8 @@ static struct store *store_new(const uint8_t boot_id[BOOT_ID_BYTES], struct now 
 	s->lock_fd = s->heartbeat_fd = -1;
 	memcpy(s->boot_id, boot_id, sizeof(s->boot_id));
 	s->state.long_port = -1;
-	s->checkpoint_next = s->tail_next = now.boot;
+	s->checkpoint_next = now.boot + CHECKPOINT_USEC;
+	s->tail_next = now.boot;
 	return s;
 }
 
@@ -424,15 +423,14 @@ static int extend(struct store *s, struct now until)
 	return sql_run(s, STATEMENT_COVERAGE_EXTEND);
 }
 
-static int write_counters(struct store *s)
+/* The numbers of claims are reserved in advance, so that most commits need not touch the counter's page. The number
+ * of the next row of claim_hot is in its last row, and in its counter when there is none (seal.c). */
+static int reserve_claims(struct store *s)
 {
-	int r = store_counter_set(s, COUNTER_COMMITS, s->commits + 1);
-
-	if (r == 0)
-		r = store_counter_set(s, COUNTER_NEXT_CLAIM, s->next_claim);
-	if (r == 0 && s->state.next_hot != s->committed.next_hot)
-		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
-	return r;
+	if (s->next_claim <= s->state.claims_reserved)
+		return 0;
+	s->state.claims_reserved = s->next_claim + CLAIMS_RESERVED;
+	return store_counter_set(s, COUNTER_NEXT_CLAIM, s->state.claims_reserved);
 }
 
 int store_commit(struct store *s, struct now until, bool durable)
@@ -442,16 +440,19 @@ int store_commit(struct store *s, struct now until, bool durable)
 	if (r < 0)
 		return r;
 	assert(s->full || !durable); /* store_begin_question() is for a question's commit */
-	r = extend(s, until);
+	/* A commit that has nothing to write does no fsync. */
+	if (durable && !s->durable)
+		r = store_counter_set(s, COUNTER_COMMITS, s->commits + 1);
 	if (r == 0)
-		r = write_counters(s);
+		r = extend(s, until);
+	if (r == 0)
+		r = reserve_claims(s);
 	if (r < 0)
 		return store_fail(s, r);
 	r = store_commit_step(s);
 	if (r < 0)
 		return r;
 	s->commits++;
-	s->session_commits++;
 	s->durable = s->full;
 	/* A question does not wait for housekeeping; and what fails here is not this commit's failure. */
 	if (durable && !s->maintain_failed)
@@ -491,7 +492,7 @@ int store_stop(struct store *s, struct now until)
 struct store_stats store_stats(const struct store *s)
 {
 	return (struct store_stats){
-		.commits = s->session_commits,
+		.commits = s->commits,
 		.recorded = s->committed.recorded,
 		.sealed_segments = s->committed.sealed,
 		.wal_bytes = maintain_wal_bytes(s),

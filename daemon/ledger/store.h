@@ -35,7 +35,9 @@ struct store *store_free(struct store *s);
 DEFINE_CLEANUP(struct store, store_free)
 
 /* The open claims of earlier sessions, oldest first; `take` takes over what the claim owns. Those of another boot
- * are not handed out but closed as end_unseen at their session's last_seen. */
+ * are not handed out but closed as end_unseen at their session's last_seen, in a transaction of its own: call it
+ * before anything is put. The first result of `take` that is not 0 ends it and is returned; that claim stays the
+ * store's, the rest stays in the database. */
 int store_adopt(struct store *s, int (*take)(void *context, struct claim *claim),
 	void *context) _must_check_;
 
@@ -43,8 +45,12 @@ int store_adopt(struct store *s, int (*take)(void *context, struct claim *claim)
 void store_number(struct store *s, struct claim *claim);
 
 /*
- * All writing is inside one transaction that the first of these opens and store_commit() ends. After an error
- * nothing of the transaction is in the database: the caller keeps what it has and tries again.
+ * All writing is inside one transaction that the first of these opens and store_commit() ends. After an error of any
+ * of them (store_commit too) nothing of the transaction is in the database, it is rolled back already: the caller
+ * keeps what it has and puts all of it again. store_rollback() is for giving up without an error.
+ *
+ * A new stretch of coverage is the present one from then on: a commit moves only its end. If the one before is to
+ * end later than the last commit, commit first.
  */
 int store_begin(struct store *s) _must_check_; /* no-op inside one */
 /* As store_begin, for a transaction that a question waits for: store_commit(durable = false) will end it, and needs
@@ -62,7 +68,7 @@ int store_put_clock_step(struct store *s, usec_t at_wall, int64_t by_usec) _must
 int store_put_netns(struct store *s, const struct netns *n) _must_check_;
 
 /*
- * Commits. `until` is the end of the last whole sweep: all that happened before is in this transaction; the
+ * Commits. `until` is the beginning of the last whole sweep: all that happened before is in this transaction; the
  * session's and the stretch's end move there. `durable`: fsync (a timer's commit); a question's commit needs none,
  * since another process sees a WAL commit at once. Seals, checkpoints and prunes a bounded step when that is due.
  */
@@ -78,7 +84,8 @@ int store_stop(struct store *s, struct now until) _must_check_;
 
 void store_settings(struct store *s, const struct settings *settings);
 
-/* One bounded step of sealing, retention and checkpoint; for a timer. 1: there is more to do, 0: no. */
+/* One bounded step of sealing, retention and checkpoint; for a timer. 1: there is more to do, 0: no (or a transaction
+ * is open, which it does not touch); an error is that of a step which is tried again next time. */
 int store_maintain(struct store *s, struct now now) _must_check_;
 
 struct store_stats {

@@ -50,8 +50,9 @@ enum statement {
 	STATEMENT_ADOPT_HOLDERS,
 	STATEMENT_ADOPT_PROCESS,
 	STATEMENT_HOT_OLDEST,
-	STATEMENT_SEAL_BOUNDS,
-	STATEMENT_SEAL_SEGMENT,
+	STATEMENT_SEAL_BASE,
+	STATEMENT_SEGMENT_NEXT,
+	STATEMENT_SEGMENT_ADD,
 	STATEMENT_SEAL_LIST,
 	STATEMENT_SEAL_ROW,
 	STATEMENT_SEAL_LONG,
@@ -80,7 +81,7 @@ enum statement {
 /* Names in the table `counter`. */
 #define COUNTER_NEXT_CLAIM    "next_claim"
 #define COUNTER_NEXT_HOT      "next_hot"
-#define COUNTER_COMMITS       "commits"
+#define COUNTER_COMMITS       "commits" /* that had nothing else to write */
 #define COUNTER_EXPIRED_UNTIL "expired_until_usec"
 
 /* A bounded map from a key (bytes) to the id of a row. See intern.c. */
@@ -96,6 +97,7 @@ struct store_state {
 	struct now seen;              /* the session's last_seen */
 	uint64_t recorded, sealed;    /* for store_stats */
 	usec_t expired_until;         /* the counter of this name */
+	uint64_t claims_reserved; /* the counter next_claim: numbers below it are not given again */
 	int64_t long_port;    /* next port of the running round over claim_long; -1: none runs */
 	int64_t process_next; /* next id of the endless round over `process` */
 	bool process_due;     /* a part of that round is due */
@@ -117,8 +119,7 @@ struct store {
 	uint64_t epoch; /* of process->store_id: ids of another epoch may be stale */
 	struct store_state state, committed;
 	uint64_t next_claim; /* never goes back: numbers are handed out before they are stored */
-	uint64_t commits;    /* ever, of this database */
-	uint64_t session_commits;
+	uint64_t commits;    /* in this session */
 
 	struct intern apps, processes, locals, netns;
 
@@ -230,6 +231,8 @@ int retention_step(struct store *s, struct now now) _must_check_;
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
 
+/* A checkpoint is due this long after the one before, however small the WAL is. */
+#define CHECKPOINT_USEC (5 * USEC_PER_MINUTE)
 /* How long a statement waits for someone else's lock. */
 #define STORE_BUSY_MSEC 2000
 

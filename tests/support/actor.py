@@ -127,6 +127,14 @@ def take_from(path, name):
     return port(name)
 
 
+def put_in_flight(name):
+    """Leaves a socket on its way over SCM_RIGHTS: open, and in nobody's table of descriptors."""
+    ours, kept[f"{name} on its way"] = socket.socketpair()
+    with ours:
+        socket.send_fds(ours, [b"x"], [kept[name].fileno()])
+    close(name)
+
+
 def set_name(raw_hex):
     """comm of this thread (the main one: of the process), from any bytes."""
     if libc.prctl(PR_SET_NAME, ctypes.c_char_p(bytes.fromhex(raw_hex)), 0, 0, 0):

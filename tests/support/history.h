@@ -39,7 +39,7 @@ struct history {
 static inline uint32_t history_random(struct history *h, uint32_t below)
 {
 	h->random = h->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)(h->random >> 33) % below;
+	return (uint32_t)(h->random >> 32) % below;
 }
 
 static inline void history_sql(struct history *h, const char *sql)
@@ -101,7 +101,7 @@ static inline bool past_touches(const struct past *p, int64_t from, int64_t unti
 	int64_t released = past_released(p);
 
 	return past_opened_after(p) < until &&
-		(released > from || (released == from && p->closed_slack != NOT_KNOWN));
+	       (released > from || (released == from && p->closed_slack != NOT_KNOWN));
 }
 
 static inline void bind_known(sqlite3_stmt *s, const char *name, int64_t value)
@@ -117,12 +117,15 @@ static inline void past_insert(
 	struct history *h, const struct past *p, int64_t segment, int64_t base)
 {
 	static const char *const sql[] = {
-		[IN_OPEN] = "INSERT INTO claim_open VALUES(:id,1,:id,:port,:opened,0,:oslack,NULL,NULL,"
-			    ":meta,:rport,:raddr,:id)",
-		[IN_HOT] = "INSERT INTO claim_hot VALUES(:hot,:id,0,:port,:opened,:dur,:oslack,:cslack,"
-			   ":linger,:meta,:rport,:raddr,:id)",
-		[IN_SEG] = "INSERT INTO claim_seg VALUES(:seg,:port,:opened-:base,:tie,:dur,:oslack,"
-			   ":cslack,:linger,:meta,:rport,:id,:raddr)",
+		[IN_OPEN] =
+			"INSERT INTO claim_open VALUES(:id,1,:id,:port,:opened,0,:oslack,NULL,NULL,"
+			":meta,:rport,:raddr,:id)",
+		[IN_HOT] =
+			"INSERT INTO claim_hot VALUES(:hot,:id,0,:port,:opened,:dur,:oslack,:cslack,"
+			":linger,:meta,:rport,:raddr,:id)",
+		[IN_SEG] =
+			"INSERT INTO claim_seg VALUES(:seg,:port,:opened-:base,:tie,:dur,:oslack,"
+			":cslack,:linger,:meta,:rport,:id,:raddr)",
 		[IN_LONG] = "INSERT INTO claim_long VALUES(:port,:opened,:id,:dur,:oslack,:cslack,"
 			    ":linger,:meta,:rport,:id,:raddr)",
 	};
@@ -145,8 +148,8 @@ static inline void past_insert(
 	bind_known(s, ":tie", p->id);
 	bind_known(s, ":hot", p->in == IN_HOT ? h->next_hot : NOT_KNOWN);
 	if (p->raddr)
-		(void)sqlite3_bind_blob(s, sqlite3_bind_parameter_index(s, ":raddr"), raddr, 4,
-			SQLITE_STATIC);
+		(void)sqlite3_bind_blob(
+			s, sqlite3_bind_parameter_index(s, ":raddr"), raddr, 4, SQLITE_STATIC);
 	if (sqlite3_step(s) != SQLITE_DONE)
 		fail_msg("%s", sqlite3_errmsg(h->db));
 	(void)sqlite3_finalize(s);
@@ -231,9 +234,9 @@ static inline struct past random_past(struct history *h, int64_t id)
 		p.opened_slack = 2000000;
 	p.raddr = p.rport == NOT_KNOWN ? 0 : 0x0a000000 + history_random(h, 5);
 	p.meta = history_random(h, 2) | history_random(h, 4) << META_ROLE_SHIFT |
-		ATTRIBUTION_PROCFD << META_ATTRIBUTION_SHIFT |
-		(unsigned)preexisting << META_PREEXISTING_SHIFT |
-		(int64_t)(1 + history_random(h, 3)) << META_LOCAL_SHIFT;
+		 ATTRIBUTION_PROCFD << META_ATTRIBUTION_SHIFT |
+		 (unsigned)preexisting << META_PREEXISTING_SHIFT |
+		 (int64_t)(1 + history_random(h, 3)) << META_LOCAL_SHIFT;
 	if (past_released(&p) - past_opened_after(&p) >= SCHEMA_LONG_USEC)
 		p.in = IN_LONG;
 	else if (history_random(h, 50) == 0)

@@ -33,6 +33,7 @@ static inline void fixture_init(struct fixture *f)
 {
 	const char *tmp = getenv("TMPDIR");
 
+	umask(0); /* what the store makes has its own mode */
 	*f = (struct fixture){
 		.now = {.boot = FIXTURE_BOOT, .wall = FIXTURE_WALL}, .random = 0x9e3779b97f4a7c15};
 	assert_true(snprintf(f->path, sizeof(f->path), "%s/store-XXXXXX", tmp ? tmp : "/tmp") <
@@ -168,11 +169,12 @@ static inline struct claim random_claim(
 		c.remote = (struct endpoint){0};
 	c.opened_boot += fixture_random(f, 40) * 1000; /* often the same moment twice on a port */
 	c.opened_wall += c.opened_boot - f->now.boot;
-	c.opened_after_boot = fixture_random(f, 2) == 0 ? USEC_UNSET
-							: c.opened_boot - fixture_random(f, 2000000);
+	c.opened_after_boot =
+		fixture_random(f, 2) == 0 ? USEC_UNSET : c.opened_boot - fixture_random(f, 2000000);
 	c.closed_boot = c.opened_boot + fixture_random(f, length);
 	c.closed_after_boot = fixture_random(f, 2) == 0 ? USEC_UNSET : c.opened_boot;
-	c.released_boot = c.closed_boot + (fixture_random(f, 2) == 0 ? 0 : fixture_random(f, 60000000));
+	c.released_boot =
+		c.closed_boot + (fixture_random(f, 2) == 0 ? 0 : fixture_random(f, 60000000));
 	c.preexisting = fixture_random(f, 10) == 0;
 	c.end_unseen = fixture_random(f, 10) == 0;
 	if (c.preexisting && fixture_random(f, 2) == 0)
@@ -378,4 +380,84 @@ static inline void seal_all(struct fixture *f)
 	maintain(f);
 	f->now = now;
 	assert_rows(f, "SELECT count(*) FROM claim_hot", "0|\n");
+}
+
+static inline int compare_lines(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The lines of a text, sorted; they point into it. *ret is the caller's to free. */
+static inline size_t sort_lines(char *text, char ***ret)
+{
+	size_t count = 0;
+
+	for (const char *c = text; *c; c++)
+		count += *c == '\n';
+	*ret = calloc(count + 1, sizeof(**ret));
+	assert_non_null(*ret);
+	for (size_t i = 0; i < count; i++)
+		(*ret)[i] = strsep(&text, "\n");
+	qsort(*ret, count, sizeof(**ret), compare_lines);
+	return count;
+}
+
+/* The view shows exactly these claims. */
+static inline void assert_claims(
+	const struct fixture *f, const char *view, const struct claim *claims, size_t count)
+{
+	struct buf b = {0};
+	char sql[64];
+	_cleanup_(free_p) char *rows = NULL;
+	_cleanup_(free_p) char **seen = NULL, **expected = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		expect_row(&b, &claims[i]);
+		assert_int_equal(buf_append_string(&b, "\n"), 0);
+	}
+	assert_int_equal(buf_put_u8(&b, 0), 0);
+	snprintf(sql, sizeof(sql), "SELECT * FROM %s", view);
+	rows = read_rows(f, sql);
+	assert_non_null(rows);
+	assert_int_equal(sort_lines(rows, &seen), count);
+	assert_int_equal(sort_lines((char *)b.data, &expected), count);
+	for (size_t i = 0; i < count; i++)
+		assert_string_equal(seen[i], expected[i]);
+	buf_done(&b);
+}
+
+static inline void claims_done(struct claim *claims, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		claim_done(&claims[i]);
+}
+
+/* Programs and processes of every kind, for random_claim(). */
+#define FIXTURE_PROCESSES 12
+static inline void fixture_processes(struct process *processes[static FIXTURE_PROCESSES])
+{
+	for (int i = 0; i < FIXTURE_PROCESSES; i++) {
+		struct process *p = fixture_process(100 + i, i % 2 ? "curl" : "nc");
+
+		p->exe_note = (uint8_t)(i % 4);
+		p->pidfd_inode = (uint64_t)i;
+		if (i == 5) { /* known by its uid only */
+			free(p->comm);
+			free(p->exe);
+			free(p->unit);
+			free(p->parent_comm);
+			p->comm = p->exe = p->unit = p->parent_comm = NULL;
+			p->pid = p->parent_pid = 0;
+			p->start_boot = USEC_UNSET;
+		}
+		if (i == 6)
+			p->uid = UID_UNSET;
+		processes[i] = p;
+	}
+}
+
+static inline void processes_done(struct process *processes[static FIXTURE_PROCESSES])
+{
+	for (int i = 0; i < FIXTURE_PROCESSES; i++)
+		process_unref(processes[i]);
 }

@@ -90,7 +90,7 @@ def test_as_many_rows_as_claims(daemon, claims):
 
 
 def test_pseudo_terminal(daemon, claims):
-    for command in (["now", "--no-pager"], ["audit", "--no-pager"], ["history", "--no-pager"]):
+    for command in (["now", "--no-pager"], ["audit", "-S", "1h ago", "--no-pager"], ["history", "--no-pager"]):
         master, slave = pty.openpty()
         process = subprocess.Popen([CLIENT, "--socket", daemon.socket, *command], stdin=slave, stdout=slave, stderr=slave,
                                    env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"})

@@ -38,6 +38,7 @@ static void test_stat(void **state)
 		{BYTES("12 (c) S 7" FIELDS "18446744073709551616 2"), -EBADMSG},
 		{BYTES("12 (c) S 2147483648" FIELDS "5 2"), -EBADMSG},
 		{BYTES("12 (c) S -1" FIELDS "5 2"), -EBADMSG},
+		{BYTES("12 (c) S 7 7 7 0 -1 4294967296 9 0 0 0 0 0 0 0 20 0 1 0 5 2"), -EBADMSG},
 		{BYTES("12 (c) SS 7" FIELDS "5 2"), -EBADMSG},
 		{BYTES("12 (c) S 7" FIELDS "x5 2"), -EBADMSG},
 		{BYTES("12 (c) S 7" FIELDS), -EBADMSG},
@@ -61,6 +62,7 @@ static void test_stat(void **state)
 		assert_memory_equal(stat.comm, cases[i].comm, cases[i].comm_size);
 		assert_int_equal(stat.state, cases[i].letter);
 		assert_int_equal(stat.parent_pid, cases[i].parent);
+		assert_int_equal(stat.flags, 4194304);
 		assert_true(stat.start_ticks == cases[i].start);
 	}
 }

@@ -174,7 +174,7 @@ static void hold_socket(int fd)
 
 static void test_fields(void **state)
 {
-	char exe[4096] = {0};
+	char exe[4096] = {0}, comm[16];
 	struct procfs_wanted w;
 	struct actor a;
 	struct process *p;
@@ -185,13 +185,14 @@ static void test_fields(void **state)
 	assert_int_equal(w.holder_count, 1);
 	p = w.holders[0];
 	assert_int_equal(p->pid, a.pid);
-	assert_string_equal(p->comm, "test-procfs-liv");
+	assert_int_equal(prctl(PR_GET_NAME, comm), 0);
+	assert_string_equal(p->comm, comm);
 	assert_true(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
 	assert_string_equal(p->exe, exe);
 	assert_int_equal(p->exe_note, EXE_NOTE_NONE);
 	assert_int_equal(p->uid, geteuid());
 	assert_int_equal(p->parent_pid, getpid());
-	assert_string_equal(p->parent_comm, "test-procfs-liv");
+	assert_string_equal(p->parent_comm, comm);
 	assert_true(p->start_boot <= clock_now().boot);
 	assert_true(clock_now().boot - p->start_boot < 60 * USEC_PER_SEC);
 	assert_non_null(p->cgroup);
@@ -408,6 +409,8 @@ static void test_passed(void **state)
 	expect_holders(inode, 1, (pid_t[]){getpid()});
 	pass_socket(a.fd, held);
 	assert_int_equal(hear_from(&a), 0);
+	expect_holders(inode, 2, (pid_t[]){getpid(), a.pid});
+	/* asked again while it sleeps, it is remembered to hold it */
 	expect_holders(inode, 2, (pid_t[]){getpid(), a.pid});
 	(void)close(TAKE_FD(held));
 	expect_holders(inode, 1, (pid_t[]){a.pid});

@@ -308,11 +308,16 @@ static void test_cache(void **state)
 	done(&d);
 }
 
-/* With no budget at all each call looks at one process. Nothing that was found on the way is lost, and nothing is
- * settled before all were looked at since it was first asked for: 5 by the first ten calls, 8 by the second ten. */
+/* With no budget at all each call looks at one process. Nothing that was found on the way is lost, nothing is settled
+ * before all ten were looked at since it was first asked for, and no process waits for more than a round. */
 static void test_budget(void **state)
 {
 	const struct tree *t = *state;
+	/* an inode that is asked for in these calls, and settled by the last */
+	static const struct {
+		uint64_t inode;
+		unsigned first, last;
+	} cases[] = {{5, 1, 10}, {8, 2, 11}, {7, 11, 20}, {9, 12, 21}};
 	char name[64];
 
 	for (int32_t pid = 10; pid < 20; pid++) {
@@ -320,24 +325,29 @@ static void test_budget(void **state)
 		(void)snprintf(name, sizeof(name), "%d/fd", pid);
 		make_descriptor(t, name, 0, pid == 10 || pid == 19 ? "socket:[5]" : "socket:[4]");
 	}
-	for (unsigned call = 1; call <= 11; call++) {
-		struct procfs_wanted w[] = {
-			{.inode = call <= 10 ? 5 : 7}, {.inode = call == 1 ? 6 : 8}};
+	for (unsigned call = 1; call <= 21; call++) {
+		struct procfs_wanted w[ELEMENTSOF(cases)];
 		struct procfs_result result = {0};
+		size_t count = 0;
 
-		assert_int_equal(procfs_find(t->procfs, w, 2, 0, &result), 0);
+		for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+			if (call >= cases[i].first && call <= cases[i].last)
+				w[count++] = (struct procfs_wanted){.inode = cases[i].inode};
+		assert_int_equal(procfs_find(t->procfs, w, count, 0, &result), 0);
 		assert_int_equal(result.processes_read, 1);
-		assert_false(result.complete);
-		for (size_t i = 0; i < 2; i++)
-			assert_int_equal(w[i].settled,
-				(w[i].inode == 5 && call == 10) || (w[i].inode == 8 && call == 11));
-		if (call == 10) {
-			assert_int_equal(w[0].holder_count, 2);
-			assert_int_equal(w[0].holders[0]->pid, 19);
-			assert_int_equal(w[0].holders[1]->pid, 10);
+		for (size_t i = 0; i < count; i++) {
+			size_t k = 0;
+
+			while (cases[k].inode != w[i].inode)
+				k++;
+			assert_int_equal(w[i].settled, call == cases[k].last);
+			if (call == 10 && w[i].inode == 5) {
+				assert_int_equal(w[i].holder_count, 2);
+				assert_int_equal(w[i].holders[0]->pid, 19);
+				assert_int_equal(w[i].holders[1]->pid, 10);
+			}
+			done(&w[i]);
 		}
-		done(&w[0]);
-		done(&w[1]);
 	}
 }
 

@@ -33,6 +33,7 @@ static struct message message_of(int family, uint8_t state)
 			.idiag_state = state,
 			.id = {.idiag_sport = htons(50000),
 				.idiag_dport = htons(80),
+				.idiag_if = 3,
 				.idiag_cookie = {0x55667788, 0x11223344}},
 			.idiag_uid = 1000,
 			.idiag_inode = 4711},
@@ -71,6 +72,7 @@ static void test_message(void **state)
 	assert_int_equal(row.uid, 1000);
 	assert_int_equal(row.protocol, PROTOCOL_TCP);
 	assert_int_equal(row.state, TCP_ESTABLISHED);
+	assert_int_equal(row.interface, 3);
 	assert_false(row.minisock);
 	assert_address(&row.local, "10.0.0.1:50000");
 	assert_address(&row.remote, "10.0.0.2:80");

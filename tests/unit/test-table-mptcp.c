@@ -32,11 +32,21 @@ static void test_mptcp_both_new(void **state)
 	assert_int_equal(end(w, ALL), 0);
 	assert_int_equal(only(w, 1, ROLE_CONNECTED)->protocol, PROTOCOL_MPTCP);
 	assert_int_equal(table_stats(w->table).sockets, 1);
-	assert_int_equal(SWEEP(w, m, s), 0);
+	begin(w);
+	feed(w, m);
+	feed(w, s);
+	assert_int_equal(table_attributable(w->table, wanted, 4), 1);
+	assert_int_equal(end(w, ALL), 0);
+	assert_int_equal(w->count, 0);
 	/* the MPTCP socket goes first */
 	assert_int_equal(SWEEP(w, s), 0);
-	assert_int_equal(SWEEP(w, remainder_of(s)), 1);
+	begin(w);
+	w->clock += 100;
+	feed(w, remainder_of(s));
+	assert_int_equal(end(w, ALL), 0);
+	assert_int_equal(w->count, 1);
 	expect(&w->got[0], SIGHTING_PRESENT, 1, PROTOCOL_MPTCP, ROLE_CONNECTED, true);
+	assert_int_equal(w->got[0].at, w->begin + 101);
 	assert_int_equal(w->got[0].expires, w->got[0].at + 60 * USEC_PER_SEC);
 	assert_int_equal(SWEEP(w, remainder_of(s)), 0);
 	seen = w->begin;
@@ -48,7 +58,9 @@ static void test_mptcp_both_new(void **state)
 	assert_int_equal(w->got[0].protocol, PROTOCOL_MPTCP);
 	assert_int_equal(NOTHING(w), 0);
 	assert_int_equal(NOTHING(w), 0);
+	/* forgotten, both */
 	assert_int_equal(SWEEP(w, m, s), 1);
+	assert_false(w->got[0].preexisting);
 }
 
 static void test_mptcp_subflow_was_first(void **state)
@@ -101,6 +113,7 @@ static void test_mptcp_further_subflows(void **state)
 	expect(&w->got[1], SIGHTING_PRESENT, 4, PROTOCOL_TCP, ROLE_CONNECTED, false);
 	/* a subflow ends, its remainder is not all that is left */
 	assert_int_equal(SWEEP(w, m, remainder_of(s), same, other), 0);
+	assert_int_equal(SWEEP(w, same, remainder_of(s), other), 0);
 	assert_int_equal(SWEEP(w, m, same, other), 0);
 	assert_int_equal(SWEEP(w, m, same, other), 0);
 	assert_int_equal(SWEEP(w, remainder_of(same), other), 1);
@@ -136,6 +149,48 @@ static void test_mptcp_reused_inode_is_no_fold(void **state)
 	expect_absent(w, 1, 1, START);
 }
 
+static void test_mptcp_newest_has_the_inode(void **state)
+{
+	struct socket_row m = mptcp(3, TCP_ESTABLISHED, CLIENT_PORT, 80);
+	WORLD(w, true);
+
+	(void)state;
+	SWEEP(w, mptcp(1, TCP_ESTABLISHED, CLIENT_PORT, 80));
+	/* another socket with the same inode and port, while the first is still remembered */
+	assert_int_equal(SWEEP(w, m, subflow(4, TCP_ESTABLISHED, CLIENT_PORT, 80)), 2);
+	expect(&w->got[0], SIGHTING_PRESENT, 3, PROTOCOL_MPTCP, ROLE_CONNECTED, false);
+	expect_absent(w, 1, 1, START);
+	/* ... and after it was forgotten */
+	assert_int_equal(SWEEP(w, m), 0);
+	assert_int_equal(SWEEP(w, m, subflow(5, TCP_ESTABLISHED, CLIENT_PORT, 81)), 0);
+	assert_int_equal(table_stats(w->table).sockets, 1);
+}
+
+static void test_mptcp_without_inode(void **state)
+{
+	struct socket_row m = mptcp(1, TCP_ESTABLISHED, LISTEN_PORT, 9);
+	struct socket_row s = subflow(2, TCP_ESTABLISHED, LISTEN_PORT, 9);
+	WORLD(w, true);
+
+	(void)state;
+	/* it got an inode, and went: nothing is to be found by its endpoints any more */
+	assert_int_equal(SWEEP(w, with_inode(m, 0)), 1);
+	assert_int_equal(SWEEP(w, m), 1);
+	NOTHING(w);
+	NOTHING(w);
+	assert_int_equal(SWEEP(w, with_inode(s, 0)), 1);
+	expect(&w->got[0], SIGHTING_PRESENT, 2, PROTOCOL_TCP, ROLE_CONNECTED, false);
+	/* neither inode nor remote end: nothing that says they are one */
+	m = with_inode(mptcp(3, TCP_CLOSE, 45000, 0), 0);
+	s = with_inode(subflow(4, TCP_CLOSE, 45000, 0), 0);
+	assert_int_equal(SWEEP(w, m, s), 3);
+	/* closed by its process at both levels: first seen as that */
+	m = with_inode(mptcp(5, TCP_FIN_WAIT2, 46000, 80), 0);
+	s = remainder_of(subflow(6, TCP_FIN_WAIT2, 46000, 80));
+	assert_int_equal(SWEEP(w, m, s), 3);
+	expect(&w->got[0], SIGHTING_PRESENT, 5, PROTOCOL_MPTCP, ROLE_CONNECTED, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +200,8 @@ int main(void)
 		cmocka_unit_test(test_mptcp_further_subflows),
 		cmocka_unit_test(test_mptcp_told_apart_then_folded),
 		cmocka_unit_test(test_mptcp_reused_inode_is_no_fold),
+		cmocka_unit_test(test_mptcp_newest_has_the_inode),
+		cmocka_unit_test(test_mptcp_without_inode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

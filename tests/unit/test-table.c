@@ -258,6 +258,22 @@ static void test_another_port_is_another_tenure(void **state)
 	}
 	assert_int_equal(w->got[0].local.port, 41001);
 	assert_int_equal(w->got[1].local.port, CLIENT_PORT + 1);
+	w->count = 0;
+	assert_int_equal(table_resync(w->table, SOURCE_SWEEP, take, w), 0);
+	assert_int_equal(w->got[0].at, w->begin + 1);
+	/* what it was on its old port does not count */
+	assert_int_equal(SWEEP(w, udp(1, 41001, 0), tcp(2, BOUND_STATE, 51000, 0)), 1);
+	only(w, 2, ROLE_BOUND);
+}
+
+static void test_what_a_connection_leaves_is_bound(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	/* reset, but its port was bound by hand: the kernel still has the remote end in its bytes */
+	SWEEP(w, listener(1), tcp(2, BOUND_STATE, CLIENT_PORT, 80));
+	expect(&w->got[1], SIGHTING_PRESENT, 2, PROTOCOL_TCP, ROLE_BOUND, false);
 }
 
 static void test_time_wait(void **state)
@@ -482,6 +498,7 @@ int main(void)
 		cmocka_unit_test(test_bound_first_is_never_accepted),
 		cmocka_unit_test(test_udp_roles),
 		cmocka_unit_test(test_another_port_is_another_tenure),
+		cmocka_unit_test(test_what_a_connection_leaves_is_bound),
 		cmocka_unit_test(test_time_wait),
 		cmocka_unit_test(test_accepted_not_wanted),
 		cmocka_unit_test(test_attribution),

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: MIT
+"""The client's answers in every mode, against a daemon that says what it is told to."""
+import csv
+import io
+import json
+import os
+import pathlib
+import pty
+import re
+import subprocess
+import sys
+import termios
+import struct
+import fcntl
+
+import pytest
+
+from conftest import CLIENT, PATIENCE, ROOT
+
+sys.path.insert(0, str(ROOT / "tests/support"))
+from fakedaemon import NIGHT, FakeDaemon, claim, coverage, explain, program, status  # noqa: E402
+
+MINUTE = NIGHT - 7_114_000
+CLAIM_TYPE = re.search(r"type Claim \((.*?)\n\)", (ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(),
+                       re.S).group(1)
+COLUMNS = re.findall(r"^  (\w+):", CLAIM_TYPE, re.M)
+
+
+def run(fake, *arguments, **environment):
+    environment = {**{k: v for k, v in os.environ.items() if k not in ("PAGER", "NO_COLOR")}, "TZ": "UTC",
+                   "LC_ALL": "C.UTF-8", "PORTLEDGER_SOCKET": fake.path if fake else "/nonexistent/control", **environment}
+    result = subprocess.run([CLIENT, *map(str, arguments)], capture_output=True, timeout=PATIENCE, check=False,
+                            stdin=subprocess.DEVNULL, env=environment)
+    result.stdout, result.stderr = result.stdout.decode(), result.stderr.decode()  # line ends as they are
+    return result
+
+
+def on_terminal(fake, *arguments, width=120, **environment):
+    """What the client writes to a terminal that is so wide."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    process = subprocess.Popen([CLIENT, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, env={
+        "PATH": os.environ["PATH"], "TERM": "xterm", "TZ": "UTC", "LC_ALL": "C.UTF-8", "PORTLEDGER_SOCKET": fake.path,
+        **environment})
+    os.close(slave)
+    data = b""
+    try:
+        while chunk := os.read(master, 65536):
+            data += chunk
+    except OSError:
+        pass  # EIO: the other end is closed
+    os.close(master)
+    process.wait(PATIENCE)
+    return data.decode().replace("\r\n", "\n"), process.returncode
+
+
+def who(*claims, **members):
+    return {"Who": {"claims": list(claims), "coverage": coverage(**members)}}
+
+
+@pytest.fixture(name="fake")
+def make_fake(directory):
+    """make(answers) -> a FakeDaemon that ends with the test."""
+    made = []
+
+    def make(answers):
+        made.append(FakeDaemon(directory / f"control{len(made)}", answers))
+        return made[-1]
+
+    yield make
+    for f in made:
+        f.close()
+
+
+def test_json_has_the_members_of_the_interface_in_their_order(fake):
+    # what the daemon sends in another order, with more in it, comes out as the interface has it
+    sent = dict(reversed(claim().items()), more="than asked for")
+    result = run(fake(who(sent)), "who", 60530, "--at", "2026-11-23 03:12", "--json=short")
+    assert result.returncode == 0, result.stderr
+    row, receipt = map(json.loads, result.stdout.splitlines())
+    assert list(row) == COLUMNS
+    assert row == {**claim(), "user": "root"}
+    assert receipt == {"coverage": coverage()}
+
+
+def test_pretty_is_one_document(fake):
+    daemon = fake(who(claim(), claim(port=60531)))
+    pretty = json.loads(run(daemon, "who", 60530, "--json=pretty").stdout)
+    short = [json.loads(line) for line in run(daemon, "who", 60530, "--json=short").stdout.splitlines()]
+    assert pretty == {"claims": short[:2], **short[2]}
+    assert json.loads(run(fake(who()), "who", 60530, "--json=pretty").stdout) == {"claims": [], "coverage": coverage()}
+    assert run(daemon, "who", 60530, "-j").stdout == run(daemon, "who", 60530, "--json=short").stdout
+    assert run(daemon, "who", 60530, "--json=off").stdout == run(daemon, "who", 60530).stdout
+
+
+def test_csv(fake):
+    holder = {"pid": 7, "comm": 'a,b"c', "exe": None, "unit": None, "from_usec": NIGHT, "until_usec": None}
+    result = run(fake(who(claim(comm="a,b\"c", holders=[holder], remote_address=None))), "who", 60530, "--csv")
+    header, row = csv.reader(io.StringIO(result.stdout))
+    assert header == COLUMNS
+    values = dict(zip(header, row, strict=True))
+    assert (values["comm"], values["port"], values["remote_address"], values["opened_usec"]) == (
+        'a,b"c', "60530", "", str(NIGHT))
+    assert json.loads(values["holders"]) == [holder]
+    assert result.stdout.count("\r\n") == 2
+    assert "Coverage: " not in result.stdout and result.stderr.startswith("Coverage: ")
+
+
+def test_columns_and_distinct_values(fake):
+    daemon = fake(who(claim(), claim(port=60531), claim(comm=None, pid=None), claim(comm="b")))
+    assert run(daemon, "who", 60530, "-F", "comm").stdout == "curl\nb\n"
+    rows = run(daemon, "who", 60530, "--columns=port,comm", "--json=short").stdout.splitlines()
+    assert rows[0] == '{"port":60530,"comm":"curl"}'
+    assert run(daemon, "who", 60530, "--columns=comm,port", "--csv").stdout.splitlines()[:2] == ["comm,port", "curl,60530"]
+    table = run(daemon, "who", 60530, "--columns=comm,opened_usec").stdout.splitlines()
+    assert re.fullmatch(r"COMM +OPENED", table[0]) and table[1].endswith("03:12:07.114")
+    for option in ("-Fnothing", "--columns=port,nothing"):
+        result = run(daemon, "who", 60530, option)
+        assert (result.returncode, result.stdout) == (2, "") and "nothing" in result.stderr
+
+
+def test_table_says_what_is_known_and_no_more(fake):
+    unknown = claim(port=49200, pid=None, comm=None, exe=None, uid=1000, unit="x.service", attribution="cgroup",
+                    opened_after_usec=NIGHT - 3_600_000_000)
+    kernel = claim(port=51820, protocol="udp", pid=None, comm=None, exe=None, uid=None, unit=None, attribution="kernel",
+                   opened_after_usec=None, closed_usec=None, closed_after_usec=None, released_usec=None, role="bound",
+                   remote_address=None, remote_port=None)
+    held = claim(port=60001, exe_note="deleted", released_usec=None, holders=[
+        {"pid": n, "comm": "child", "exe": None, "unit": None, "from_usec": NIGHT, "until_usec": None} for n in (1, 2, 3)])
+    daemon = fake(who(claim(), unknown, kernel, held))
+    heading, *lines = run(daemon, "who", 60530, "--at", "2026-11-23 03:12").stdout.splitlines()
+    assert heading.split() == ["OPENED", "CLOSED", "PORT/PROTO", "ROLE", "PROCESS", "USER", "UNIT", "LOCAL", "REMOTE",
+                               "NETNS"]
+    assert "≤" in lines[0] and "curl[48211]" in lines[0] and "93.184.216.34:443" in lines[0]
+    assert "before " in lines[1] and "unknown (uid 1000, unit x.service)" in lines[1]
+    assert "the kernel" in lines[2] and " open " in lines[2] and "≤" not in lines[2]
+    assert "time-wait" in lines[3] and "curl[48211] (deleted) +child[1] +child[2] +1 more" in lines[3]
+    assert lines[-1].startswith("Coverage: 2026-11-23 03:12:00-03:13:00 watched by sweep every 1 s")
+    ascii_only = run(daemon, "who", 60530, LC_ALL="C").stdout
+    assert ascii_only.isascii() and "<=" in ascii_only
+    bare = run(daemon, "who", 60530, "--no-legend").stdout.splitlines()
+    assert len(bare) == 5 and bare[-1].startswith("Coverage: ")
+
+
+@pytest.mark.parametrize("members, text", [
+    ({}, "watched by sweep every 1 s; shorter claims may be missing"),
+    ({"stretches": []}, "Coverage: not watching at that time (2026-11-23 03:12:00-03:13:00)"),
+    ({"stretches": [], "gaps": [{"from_usec": 0, "until_usec": NIGHT, "reason": "expired", "lost": None}]}, ": expired)"),
+    ({"complete": True, "lost": 0, "stretches": [
+        {"from_usec": MINUTE, "until_usec": MINUTE + 60_000_000, "source": "events", "interval_usec": 60_000_000}]},
+     "03:12:00-03:13:00 watched by events; complete"),
+    ({"stretches": [{"from_usec": MINUTE + 10_000_000, "until_usec": MINUTE + 60_000_000, "source": "procnet",
+                     "interval_usec": 250_000}],
+      "gaps": [{"from_usec": MINUTE, "until_usec": MINUTE + 10_000_000, "reason": "down", "lost": None},
+               {"from_usec": MINUTE + 30_000_000, "until_usec": MINUTE + 31_000_000, "reason": "disk full", "lost": 12}]},
+     "watched by /proc/net every 250 ms; not watched 03:12:00-03:12:10 (down); gap 03:12:30-03:12:31 (disk full, 12 lost)"),
+])
+def test_receipt(fake, members, text):
+    lines = run(fake(who(**members)), "who", 60530, "--at", "2026-11-23 03:12").stdout.splitlines()
+    assert lines[-1].startswith("Coverage: ") and text in lines[-1]
+
+
+def test_nothing_and_not_watching_never_look_alike(fake):
+    watched, unwatched = fake(who()), fake(who(stretches=[]))
+    complete = fake(who(complete=True, lost=0))
+    nothing, blind = (run(d, "who", 60530) for d in (watched, unwatched))
+    assert (nothing.returncode, blind.returncode) == (1, 1)
+    assert "No claim matched" in nothing.stdout and "nobody was watching" in blind.stdout
+    assert [run(d, "who", 60530, "--strict").returncode for d in (watched, unwatched, complete)] == [6, 6, 1]
+    assert run(fake(who(claim())), "who", 60530, "--strict").returncode == 6
+
+
+def test_windows_and_filters_reach_the_daemon(fake):
+    daemon = fake({**who(claim()), "Claims": {"claims": [], "cursor": None, "coverage": coverage()}})
+    run(daemon, "who", "60530/udp", "--at", "2026-11-23 03:12", "--peer", "[2001:DB8::1]:443")
+    run(daemon, "history", "60530", "60531", "-S", "2026-11-22", "-U", "2026-11-23", "-n", "5", "--app", "ev\x1bil",
+        "--unit", "x.service", "--user", "root", "--pid", "7", "--addr", "127.0.0.1", "--peer", "1.2.3.4:5",
+        "--netns", "blue", "--role", "bound", "--range", "iana", "--proto", "tcp")
+    run(daemon, "now", "--user", "4242")
+    asked = [call["parameters"] for call in daemon.calls]
+    assert asked[0] == {"port": 60530, "from_usec": MINUTE, "until_usec": MINUTE + 60_000_000, "filter": {
+        "ports": [60530], "protocol": "udp", "peer": "2001:db8::1", "peer_port": 443}}
+    assert asked[1] == {
+        "open": False, "since_usec": MINUTE - 27 * 3_600_000_000 - 720_000_000, "limit": 5,
+        "until_usec": MINUTE - 3 * 3_600_000_000 - 720_000_000, "filter": {
+            "ports": [60530, 60531], "protocol": "tcp", "app": "ev\\x1bil", "unit": "x.service", "uid": 0, "pid": 7,
+            "address": "127.0.0.1", "peer": "1.2.3.4", "peer_port": 5, "netns": "blue", "role": "bound", "range": "iana"}}
+    assert asked[2] == {"open": True, "filter": {"uid": 4242}}
+
+
+def test_a_local_time_that_happens_twice_asks_both(fake):
+    # 2026-10-25 02:30 in Berlin: at 00:30 and at 01:30 UTC
+    first, second = 1_792_888_200_000_000, 1_792_891_800_000_000
+    there, later = claim(), claim(port=60531)
+
+    def answer(call):
+        return {"claims": [there] if call["from_usec"] == first else [there, later],
+                "coverage": coverage(call["from_usec"], call["until_usec"], complete=call["from_usec"] == first, lost=None)}
+
+    daemon = fake({"Who": answer})
+    result = run(daemon, "who", 60530, "--at", "2026-10-25 02:30", "--json=short", TZ="Europe/Berlin")
+    *rows, receipt = map(json.loads, result.stdout.splitlines())
+    assert [c["parameters"]["from_usec"] for c in daemon.calls] == [first, second]
+    assert [r["port"] for r in rows] == [60530, 60531]  # merged: the claim of both windows once
+    receipt = receipt["coverage"]
+    assert receipt["windows"] == [{"from_usec": at, "until_usec": at + 60_000_000} for at in (first, second)]
+    assert (receipt["from_usec"], receipt["until_usec"], receipt["complete"]) == (first, second + 60_000_000, False)
+    assert len(receipt["stretches"]) == 2
+    table = run(daemon, "who", 60530, "--at", "2026-10-25 02:30", TZ="Europe/Berlin").stdout
+    assert table.count("Coverage: ") == 2
+
+
+def test_pages_are_pulled_to_the_end(fake):
+    def answer(call):
+        page = int(call.get("cursor") or 0)
+        last = page == 17
+        return {"claims": [claim(port=40000 + page * 256 + i) for i in range(256)], "cursor": None if last else str(page + 1),
+                "coverage": coverage()}
+
+    daemon = fake({"Claims": answer, "Who": answer})
+    rows = run(daemon, "who", 60530, "--json=short").stdout.splitlines()
+    assert len(rows) == 18 * 256 + 1 and len(daemon.calls) == 18
+    rows = run(daemon, "history", "--json=short").stdout.splitlines()
+    assert [json.loads(r)["port"] for r in rows[:-1]] == list(range(40000, 40000 + 18 * 256))
+    assert "coverage" in json.loads(rows[-1])
+    table = run(daemon, "history").stdout.splitlines()  # more rows than one batch of the table
+    body = [line for line in table if "/tcp" in line]
+    assert len(body) == 18 * 256 and len({len(line) for line in body}) == 1 and table[0].split()[0] == "OPENED"
+    assert sum("OPENED" in line for line in table) == 1
+
+
+def test_times_are_local_and_dated_only_where_needed(fake):
+    daemon = fake(who(claim(closed_usec=NIGHT + 86_400_000_000, closed_after_usec=None, opened_after_usec=None)))
+    line = run(daemon, "who", 60530, "--columns=opened_usec", TZ="Asia/Tokyo").stdout.splitlines()[1]
+    assert line.endswith("12:12:07.114")
+    assert run(daemon, "who", 60530, "--columns=opened_usec", "--utc", TZ="Asia/Tokyo").stdout.splitlines()[1].endswith(
+        "03:12:07.114")
+    # the closing is of another day than the opening, so it has a date
+    assert "24 03:12:07.114" in run(daemon, "who", 60530).stdout.splitlines()[1]
+
+
+def test_audit(fake):
+    reply = {"programs": [program(), program(exe=None, comm=None, unit=None, uid=None, claims=31)], "claims": 43,
+             "ports": 42, "unattributed": 31, "omitted": 0, "coverage": coverage()}
+    daemon = fake({"Audit": reply})
+    text = run(daemon, "audit").stdout
+    assert "43 claims of 42 ports by 1 program; 31 without a process" in text and "(no process)" in text
+    assert "7 more programs" in run(fake({"Audit": {**reply, "omitted": 7}}), "audit").stdout
+    *rows, last = map(json.loads, run(daemon, "audit", "--json=short").stdout.splitlines())
+    assert list(rows[0]) == ["exe", "comm", "unit", "uid", "user", "claims", "ports", "remotes", "failures", "first_usec",
+                             "last_usec", "new"]
+    assert last == {"coverage": coverage(), "total": {"claims": 43, "ports": 42, "unattributed": 31, "omitted": 0}}
+    assert json.loads(run(daemon, "audit", "--json=pretty").stdout) == {"programs": rows, **last}
+    # --overnight is the default: 15 hours, or since yesterday 18:00 while it is under way
+    windows = [(c["parameters"]["since_usec"], c["parameters"]["until_usec"]) for c in daemon.calls]
+    for since, until in windows:
+        assert (since // 1_000_000) % 86400 == 18 * 3600 and 0 < until - since <= 15 * 3_600_000_000
+    run(daemon, "audit", "-S", "2026-11-22", "-U", "2026-11-23")
+    assert daemon.calls[-1]["parameters"]["until_usec"] - daemon.calls[-1]["parameters"]["since_usec"] == 86_400_000_000
+
+
+def test_status(fake):
+    daemon = fake({"Status": status(degraded=["first thing"], watching=False)})
+    text = run(daemon).stdout
+    assert text.splitlines()[0] == "degraded: first thing" and "is not recording" in text
+    assert run(daemon, "--strict").returncode == 6
+    text = run(fake({"Status": status()}), "status").stdout
+    for part in ("is recording, by sweep every 1 s", "182,113 recorded, 96 open now, 31 without a process", "41.1 MiB",
+                 "32768-60999: tcp 1,204 used (4.3 %)", "capture 5.2 s 3.0 MiB", "4,123, 1 ms of CPU each"):
+        assert part in text
+    unknown = {name: None for name in ("sweeps", "sweep_cpu_usec", "open_claims", "recorded", "gaps", "unattributed",
+                                       "found_only_by_sweep", "oldest_usec")}
+    assert "? recorded, ? open now, ? without" in run(fake({"Status": status(**unknown, rung="none")})).stdout
+    assert json.loads(run(daemon, "--json=pretty").stdout) == status(degraded=["first thing"], watching=False)
+    assert json.loads(run(daemon, "-j").stdout)["used"] == {"tcp": 1204, "udp": 7}
+    assert next(csv.DictReader(io.StringIO(run(daemon, "--csv").stdout)))["recorded"] == "182113"
+
+
+@pytest.mark.parametrize("members, verdict, code", [
+    ({}, "Free now. Last held by curl[48211], until", 0),
+    ({"now": [claim(closed_usec=None, released_usec=None, role="listening", comm="nginx", pid=1)]},
+     "nginx[1] is a server here; while it is down the kernel may give the port to a client.", 0),
+    ({"now": [claim(closed_usec=None, released_usec=None, role="bound")], "ephemeral": False}, "bound it on purpose", 0),
+    ({"now": [claim(closed_usec=None, released_usec=None)]}, "an ordinary outgoing connection; nothing listens here", 0),
+    ({"now": [claim(released_usec=None)]}, "TIME_WAIT", 0),
+    ({"last": []}, "Free now, and nobody was seen to hold it.", 1),
+    ({"last": [], "coverage": coverage(stretches=[])}, "Nothing can be said: nobody was watching.", 1),
+    ({"last": [], "watched": False}, "Not a port that is watched", 1),
+])
+def test_explain(fake, members, verdict, code):
+    daemon = fake({"Explain": explain(**members)})
+    result = run(daemon, "60530/tcp")
+    lines = result.stdout.splitlines()
+    assert result.returncode == code and verdict in lines[1] and lines[-1].startswith("Coverage: ")
+    assert daemon.calls[0]["parameters"] == {"port": 60530, "protocol": "tcp"}
+    whole, receipt = map(json.loads, run(daemon, "explain", 60530, "--json=short").stdout.splitlines())
+    assert receipt["coverage"] == explain(**members)["coverage"] and "coverage" not in whole
+    assert json.loads(run(daemon, 60530, "--json=pretty").stdout) == {**whole, **receipt}
+    assert all(c["user"] == "root" for c in whole["now"] + whole["last"])
+
+
+def test_follow(fake):
+    daemon = fake({"Follow": [{"event": "open", "claims": [claim()], "lost": 0},
+                              {"event": "opened", "claims": [claim(port=60531)], "lost": 214},
+                              {"event": "released", "claims": [claim()], "lost": 0}]})
+    lines = run(daemon, "follow").stdout.splitlines()
+    assert lines[1] == "... 214 lost, reader too slow"
+    assert [line.split()[1] for line in lines if line != lines[1]] == ["=", "+", "-"]
+    for mode in ("--json=short", "--json=pretty"):
+        rows = [json.loads(line) for line in run(daemon, "follow", mode).stdout.splitlines()]
+        assert [r.get("event") for r in rows] == ["open", None, "opened", "released"] and rows[1] == {"lost": 214}
+        assert list(rows[0]) == ["event", *COLUMNS]
+    assert daemon.calls[0]["more"] is True
+
+
+def test_doctor(fake):
+    checks = [{"name": "a", "level": "ok", "text": "fine", "fix": None},
+              {"name": "b", "level": "warning", "text": "poor", "fix": "mend it"}]
+    result = run(fake({"Doctor": {"checks": checks}}), "doctor")
+    assert result.returncode == 1 and re.search(r"warning +poor\n +fix: mend it\n", result.stdout)
+    daemon = fake({"Doctor": {"checks": checks[:1]}})
+    assert run(daemon, "doctor").returncode == 0
+    assert json.loads(run(daemon, "doctor", "-j").stdout) == checks[0]
+
+
+def test_narrow_terminals_leave_columns_out_and_say_so(fake):
+    daemon = fake(who(claim(comm="a-long-name-15ch", unit="a-unit-with-a-name-of-its-own.service")))
+    wide, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=200)
+    narrow, code = on_terminal(daemon, "who", 60530, "--no-pager", width=80)
+    assert "LOCAL" in wide.splitlines()[0] and "No room" not in wide
+    assert code == 0 and "LOCAL" not in narrow.splitlines()[0] and "No room here for" in narrow
+    assert "93.184.216.34:443" in narrow  # an address is never cut
+    assert all(len(line) <= 80 for line in narrow.splitlines())
+
+
+def test_pager(fake, directory):
+    daemon = fake(who(claim()))
+    seen = pathlib.Path(directory) / "seen"
+    text, code = on_terminal(daemon, "who", 60530, PORTLEDGER_PAGER=f"cat >{seen}; echo $LESSSECURE >>{seen}; exit 7",
+                             PAGER="false")
+    assert (text, code) == ("", 0)
+    assert "curl[48211]" in seen.read_text()
+    assert seen.read_text().endswith("\n1\n" if os.geteuid() == 0 else "\n\n")
+    for arguments, environment in (((), {"PAGER": "cat"}), (("--no-pager",), {"PAGER": "false"}), ((), {"PATH": "/nonexistent"})):
+        text, code = on_terminal(daemon, "who", 60530, *arguments, **environment)
+        assert code == 0 and "curl[48211]" in text
+
+
+def test_color_only_where_wanted(fake):
+    daemon = fake(who(claim(pid=None, comm=None)))
+    cases = [((), {}, True), (("--color=never",), {}, False), ((), {"NO_COLOR": "1"}, False), ((), {"NO_COLOR": ""}, True),
+             ((), {"TERM": "dumb"}, False), (("--color=always",), {"NO_COLOR": "1", "TERM": "dumb"}, True)]
+    for arguments, environment, wanted in cases:
+        text, _ = on_terminal(daemon, "who", 60530, "--no-pager", *arguments, **environment)
+        assert ("\x1b[33m" in text) == wanted, (arguments, environment)
+    assert "\x1b" not in run(daemon, "who", 60530).stdout
+    assert "\x1b[33m" in run(daemon, "who", 60530, "--color=always").stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(fake):
+    daemon = fake({"Claims": {"claims": [claim()] * 256, "cursor": "on", "coverage": None}})  # never ends
+    result = subprocess.run(f"{CLIENT} --socket {daemon.path} history --json=short | head -n 1", shell=True,
+                            capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert json.loads(result.stdout)["port"] == 60530 and result.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_an_error(fake):
+    daemon = fake(who(claim()))
+    with open("/dev/full", "w", encoding="ascii") as full:
+        result = subprocess.run([CLIENT, "--socket", daemon.path, "who", "60530"], stdout=full, stderr=subprocess.PIPE,
+                                timeout=PATIENCE, check=False)
+    assert result.returncode == 5 and b"standard output" in result.stderr

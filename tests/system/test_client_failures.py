@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""What the client does when it is asked wrongly, when nobody answers, and when a hostile server does."""
+import grp
+import json
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+from conftest import CLIENT, PATIENCE
+from fakedaemon import FakeDaemon, claim, coverage, error, explain, program, status
+from test_client_answers import make_fake, on_terminal, run, who  # noqa: F401 (make_fake is the fixture "fake")
+
+# what a terminal obeys or what reorders text, but for the newline
+FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+HOSTILE = "ev\x1b[31mil\x07\r\n) R 1\t\x7f\u009b31m\u202etxt,\"'=\\x1b\\"
+
+
+def hostile_answers():
+    bad = claim(**{name: HOSTILE for name, value in claim().items() if isinstance(value, str)}, netns_name=HOSTILE, netns=1,
+                exe_note=HOSTILE, pid=7, holders=[{"pid": 8, "comm": HOSTILE, "exe": HOSTILE, "unit": HOSTILE, "from_usec": 1,
+                                                   "until_usec": None}])
+    unnamed = {**bad, "pid": None}
+    receipt = coverage(stretches=[{"from_usec": 0, "until_usec": 2**50, "source": HOSTILE, "interval_usec": 1}],
+                       gaps=[{"from_usec": 0, "until_usec": 2**50, "reason": HOSTILE, "lost": 3}])
+    open_claims = [{**c, "closed_usec": None, "released_usec": None} for c in (bad, unnamed)]
+    return {
+        "Who": {"claims": [bad, unnamed], "coverage": receipt},
+        "Claims": {"claims": open_claims, "cursor": None, "coverage": receipt},
+        "Explain": explain(now=open_claims, last=[bad], coverage=receipt),
+        "Audit": {"programs": [program(exe=HOSTILE, comm=HOSTILE, unit=HOSTILE, user=HOSTILE)], "claims": 1, "ports": 1,
+                  "unattributed": 0, "omitted": 1, "coverage": coverage(stretches=[], gaps=receipt["gaps"])},
+        "Status": status(rung=HOSTILE, version=HOSTILE, degraded=[HOSTILE], used={HOSTILE: 3},
+                         processes=[{"name": HOSTILE, "pid": 1, "cpu_usec": 1, "pss_bytes": None}]),
+        "Doctor": {"checks": [{"name": HOSTILE, "level": HOSTILE, "text": HOSTILE, "fix": HOSTILE}]},
+        "Follow": [{"event": "opened", "claims": [bad, unnamed], "lost": 1}],
+    }
+
+
+VERBS = (["status"], ["60530"], ["who", "60530"], ["now"], ["history"], ["audit"], ["doctor"], ["follow"])
+
+
+@pytest.mark.parametrize("mode", ["--json=off", "--json=short", "--json=pretty", "--csv", "-Fcomm", "--columns=comm,exe,unit"])
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_no_hostile_byte_reaches_the_output(fake, mode, locale):
+    daemon = fake(hostile_answers())
+    for verb in VERBS:
+        if (mode == "-Fcomm" and verb[0] in ("status", "doctor")) or (
+                mode.startswith("--columns") and verb[0] not in ("who", "now", "history", "audit")):
+            continue  # these have no such columns
+        result = run(daemon, *verb, mode, LC_ALL=locale)
+        assert result.returncode in (0, 1), (verb, result.stderr)
+        for text in (result.stdout.replace("\r\n", "\n"), result.stderr):
+            assert not FORBIDDEN.search(text), (verb, mode, text)
+        assert "\\x1b[31mil" in result.stdout or "\\u001b[31mil" in result.stdout or mode == "-Fcomm" or verb == ["audit"]
+
+
+def test_no_hostile_byte_reaches_a_terminal(fake):
+    daemon = fake(hostile_answers())
+    for verb in VERBS:
+        for width in (40, 80, 300):
+            text, _ = on_terminal(daemon, *verb, "--no-pager", width=width)
+            assert not FORBIDDEN.search(re.sub("\x1b\\[[0-9;]*m", "", text)), (verb, text)
+
+
+def test_a_hostile_error_is_told_without_its_bytes(fake):
+    daemon = fake({"Who": error("a.b." + HOSTILE, reason=HOSTILE)})
+    result = run(daemon, "who", 60530)
+    assert result.returncode == 5 and not FORBIDDEN.search(result.stderr)
+
+
+@pytest.mark.parametrize("reply, code, text", [
+    (error("org.portledger.ledger.StoreUnavailable", reason="no such file"), 5, "no such file"),
+    (error("org.portledger.ledger.QueryTooLong", limit_usec=1), 5, "shorter window"),
+    (error("org.portledger.ledger.TooManyClients", limit=64), 5, "as many clients"),
+    (error("org.portledger.ledger.InvalidRange", parameter="from_usec"), 2, "from_usec"),
+    (error("org.varlink.service.InvalidParameter", parameter="filter"), 2, "filter"),
+    (error("org.varlink.service.PermissionDenied"), 4, "denies"),
+    (error("org.varlink.service.MethodNotFound", method="Who"), 5, "another version"),
+    (error("com.example.Else"), 5, "com.example.Else"),
+    (b"", 5, "closed the connection"),
+    (b"{", 5, "closed the connection"),
+    (b"\0", 5, "not Varlink"),
+    (b"{}x\0", 5, "not Varlink"),
+    (b"[]\0", 5, "not Varlink"),
+    (b'{"parameters":[]}\0', 5, "not Varlink"),
+    (b'{"parameters":{"claims":1e999}}\0', 5, "not Varlink"),
+    (b'{"parameters":' + b'{"a":' * 500 + b"1" + b"}" * 501 + b"\0", 5, "not Varlink"),
+    ({}, 5, "not of this interface: claims"),
+    ({"claims": [], "coverage": None}, 5, "no receipt"),
+], ids=range(18))
+def test_failures_have_their_exit_codes(fake, reply, code, text):
+    result = run(fake({"Who": reply}), "who", 60530)
+    assert (result.returncode, result.stdout) == (code, "") and text in result.stderr
+
+
+def test_an_endless_answer_is_given_up(fake):
+    result = run(fake({"Who": b"x" * (16 * 1024 * 1024 + 2)}), "who", 60530)
+    assert result.returncode == 5 and "longer than" in result.stderr
+
+
+@pytest.mark.parametrize("wrong", [None, "x", -1, 1.5, [], {}, True, 2**63 - 1])
+def test_no_member_is_trusted_to_have_its_type(fake, wrong):
+    """Each member of a claim and of a receipt in turn: either it may be so, or it is error 5. Never a crash."""
+    wrongs = [who({**claim(), name: wrong}) for name in claim()]
+    wrongs += [{"Who": {"claims": [], "coverage": {**coverage(), name: wrong}}} for name in coverage()]
+    stretch = coverage()["stretches"][0]
+    wrongs += [who(stretches=[{**stretch, name: wrong}]) for name in stretch]
+    wrongs += [who(gaps=[{"from_usec": 1, "until_usec": 2, "reason": "r", "lost": 1, name: wrong}])
+               for name in ("from_usec", "until_usec", "reason", "lost")]
+    wrongs += [who({**claim(), "holders": [wrong]}), {"Who": {"claims": wrong, "coverage": coverage()}}]
+    current = {}
+    daemon = fake({"Who": lambda _: current["Who"]})
+    codes = set()
+    for current in wrongs:
+        codes.add(run(daemon, "who", 60530).returncode)
+        assert codes <= {0, 1, 5}, current
+    assert 5 in codes
+
+
+@pytest.mark.parametrize("arguments", [
+    ["nonsense"], ["0"], ["65536"], ["60530/sctp"], ["60530", "60531"], ["who"], ["who", "1", "--at", "25:61"],
+    ["who", "1", "--at", "now", "-S", "today"], ["who", "1/tcp", "--proto", "udp", "2/udp"], ["history", "-S", "gibberish"],
+    ["history", "-S", "today", "-U", "yesterday"], ["history", "-n", "0"], ["history", "--pid", "x"], ["now", "-S", "today"],
+    ["now", "--user", "no-such-user"], ["now", "--proto", "sctp"], ["now", "--role", "x"], ["now", "--addr", "localhost"],
+    ["now", "--peer", "1.2.3.4:"], ["now", "--peer", "[::1"], ["now", "--range", "9-1"], ["audit", "60530"],
+    ["audit", "--overnight", "-S", "today"], ["status", "--at", "now"], ["--json"], ["--json=x"], ["--nonsense"], ["-x"],
+    ["--no-legend=1"], ["--color=x"], ["help", "nonsense"], ["config", "--socket", "/x"], ["-n"], ["now", "--columns=,"], ["status", "--columns=rung"], ["60530", "--columns=port"], ["follow", "--columns=port"],
+])
+def test_usage(arguments):
+    result = run(None, *arguments)
+    assert (result.returncode, result.stdout) == (2, ""), result.stderr
+    assert re.fullmatch(r"portledger: .+\n(Try: portledger --help\n)?", result.stderr)
+
+
+def test_help_and_version():
+    for arguments in (["help"], ["--help"], ["-h"], ["who", "--help"], ["help", "who"], ["--version"], ["version"]):
+        result = run(None, *arguments)
+        assert result.returncode == 0 and result.stdout.startswith("portledger ") and result.stderr == ""
+    assert run(None, "help", "who").stdout == run(None, "who", "--help").stdout
+    for later in ("listeners", "pressure", "failures", "apps", "annotate", "report", "export"):
+        assert run(None, later).returncode == 2
+
+
+def test_no_daemon_is_3_and_says_how_to_start_it(directory):
+    stale = str(directory / "stale")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(stale)  # nobody listens
+    for path in (str(directory / "none"), stale):
+        for verb in (["status"], ["who", "60530"], ["now"], ["history"], ["audit"], ["follow"]):
+            result = run(None, *verb, "--socket", path)
+            assert (result.returncode, result.stdout) == (3, "")
+            assert f"no daemon answers at {path}" in result.stderr and "start it with" in result.stderr
+        result = run(None, "doctor", "--socket", path)
+        assert result.returncode == 3 and "no daemon answers" in result.stdout and "fix: " in result.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a socket that it may not open")
+def test_permission_denied_names_the_group(directory):
+    os.chmod(directory, 0o755)
+    group = grp.getgrnam("adm")
+    with FakeDaemon(directory / "control", {}) as daemon:
+        os.chown(daemon.path, 0, group.gr_gid)
+        os.chmod(daemon.path, 0o660)
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CLIENT, "--socket", daemon.path, "status"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert result.returncode == 4 and re.search(r"usermod -aG adm \w+", result.stderr)
+        os.chmod(daemon.path, 0o600)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert result.returncode == 4 and "no group to join" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as somebody else")
+def test_a_stranger_behind_the_socket_is_named(directory):
+    os.chmod(directory, 0o777)
+    path = str(directory / "control")
+    server = subprocess.Popen(
+        ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", "/usr/bin/python3", "-c",
+         "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('up', flush=True);"
+         " c,_=s.accept(); c.recv(9999); c.sendall(b'{\"error\":\"a.b\"}\\0')", path], stdout=subprocess.PIPE)
+    assert server.stdout.readline() == b"up\n"
+    result = run(None, "status", "--socket", path)
+    server.wait(PATIENCE)
+    server.stdout.close()
+    assert "uid 4242, neither root nor portledger nor you" in result.stderr
+
+
+def test_without_a_daemon_the_port_is_still_explained(namespace, actor):
+    port = actor.do("listener('l')")
+    command = namespace.enter(CLIENT, "--socket", "/nonexistent/control")
+    result = subprocess.run([*command, str(port)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.returncode == 0 and f"[{actor.pid}] is a server here" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("history is missing: no daemon answers at /nonexistent/control")
+    result = subprocess.run([*command, str(port), "-j"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    whole, receipt = map(json.loads, result.stdout.splitlines())
+    assert whole["now"][0]["pid"] == actor.pid and whole["now"][0]["opened_usec"] is None and receipt == {"coverage": None}
+    assert "history is missing" in result.stderr
+    free = subprocess.run([*command, "65000"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert free.returncode == 1 and "Free now." in free.stdout
+
+
+def test_config(directory):
+    path = directory / "portledger.conf"
+    path.write_text("[Capture]\nInterval=250ms\n")
+    rows = [json.loads(line) for line in run(None, "config", "--config", path, "-j").stdout.splitlines()]
+    assert list(rows[0]) == ["section", "key", "value", "from"]
+    by_key = {row["key"]: row for row in rows}
+    assert by_key["Interval"] == {"section": "Capture", "key": "Interval", "value": "250ms", "from": f"{path}:2"}
+    assert by_key["MaxAge"]["from"] == "default"
+    assert run(None, "config", "--config", path).stdout.splitlines()[0].split() == ["SECTION", "KEY", "VALUE", "FROM"]
+    path.write_text("[Capture]\nInterval=\x1bx\n")
+    result = run(None, "config", "--config", path)
+    assert (result.returncode, result.stdout) == (5, "") and f"{path}:2" in result.stderr
+    assert not FORBIDDEN.search(result.stderr)
