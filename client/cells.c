@@ -275,7 +275,7 @@ const struct kind kind_programs = {
 	"programs", &shape_program, program_cells, ELEMENTSOF(program_cells)};
 
 static const struct cell check_cells[] = {
-	{"LEVEL", .member = "level"}, {"CHECK", .member = "text"}};
+	{"LEVEL", .member = "level"}, {"NAME", .member = "name"}, {"CHECK", .member = "text"}};
 const struct kind kind_checks = {"checks", &shape_check_row, check_cells, ELEMENTSOF(check_cells)};
 
 static const struct cell setting_cells[] = {{"SECTION", .member = "section"},

@@ -272,10 +272,10 @@ int local_now(uint16_t port, const char *protocol, json_t **ret)
 		r = sweep(&l, port);
 	if (r < 0)
 		return r;
-	reply = json_pack("{s:i,s:b,s:b,s:b,s:{s:i,s:i},s:O,s:[]}", "port", port, "dynamic",
+	reply = json_pack("{s:i,s:b,s:b,s:b,s:{s:i,s:i},s:O,s:I,s:[]}", "port", port, "dynamic",
 		port >= DYNAMIC_LOW, "ephemeral", port >= ephemeral.low && port <= ephemeral.high,
 		"watched", 1, "ephemeral_range", "low", ephemeral.low, "high", ephemeral.high,
-		"now", l.claims, "last");
+		"now", l.claims, "claims_now", (json_int_t)json_array_size(l.claims), "last");
 	if (!reply)
 		return -ENOMEM;
 	*ret = reply;

@@ -47,6 +47,8 @@ int receipt_window(struct buf *b, usec_t from, usec_t until)
 {
 	char begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX];
 
+	if (from == 0) /* history without --since */
+		return buf_append_format(b, "all until %s", format_moment(until, USEC_UNSET, end));
 	format_moment(from, USEC_UNSET, begin);
 	if (until <= from + 1)
 		return buf_append_string(b, begin);
@@ -105,13 +107,19 @@ static const char *hole_reason(const json_t *coverage, const struct span *hole)
 	return NULL;
 }
 
-/* A span inside the window is told by its times; the date only where it is another than the window's first. */
+/* A span inside the window is told by its times; with a date only where that is another than the window's first, and
+ * by one of them where it reaches the window's edge. */
 static int put_span(struct buf *b, const json_t *coverage, usec_t from, usec_t until)
 {
-	usec_t day = row_time(coverage, "from_usec");
+	usec_t first = row_time(coverage, "from_usec"), last = row_time(coverage, "until_usec");
 	char begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX];
 
-	format_moment(from, day, begin);
+	format_moment(from, first == 0 ? USEC_UNSET : first, begin);
+	if (from <= first && until < last)
+		return buf_append_format(
+			b, "before %s", format_moment(until, first == 0 ? USEC_UNSET : first, end));
+	if (until >= last && from > first)
+		return buf_append_format(b, "after %s", begin);
 	format_moment(until, from, end);
 	return buf_append_format(b, "%s%s%s", begin, strchr(end, ' ') ? " to " : "-", end);
 }

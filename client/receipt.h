@@ -21,5 +21,5 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b) _m
  * there are several, since what lies between them was not asked. NULL: no memory. */
 json_t *receipt_merge(const json_t *receipts);
 
-/* "2026-11-22 03:12:00-03:13:00". -ENOMEM. */
+/* "2026-11-22 03:12:00-03:13:00"; "all until ..." where `from` is 0. -ENOMEM. */
 int receipt_window(struct buf *b, usec_t from, usec_t until) _must_check_;

@@ -20,6 +20,8 @@ static void print_check(const struct view *v, const json_t *check)
 	view_text(v, level);
 	fprintf(v->out, "%s%*s", view_plain(v), strlen(level) < 8 ? (int)(8 - strlen(level)) : 1,
 		"");
+	view_text(v, row_text(check, "name"));
+	fputs(": ", v->out);
 	view_text(v, row_text(check, "text"));
 	if (fix) {
 		fputs("\n          fix: ", v->out);

@@ -52,6 +52,20 @@ static void print_counts(const struct view *v, const json_t *reply)
 	fputc('\n', v->out);
 }
 
+/* A busy listener has more accepted connections than an answer lists. */
+static void print_rest(const struct view *v, const json_t *reply)
+{
+	size_t listed = json_array_size(json_object_get(reply, "now"));
+	char all[FORMAT_MAX];
+
+	if ((uint64_t)row_int(reply, "claims_now", 0) > listed)
+		fprintf(v->out,
+			"%snow%s      %s open claims, the first %zu are listed: see portledger now %lld\n",
+			view_tone(v, TONE_FAINT), view_plain(v),
+			format_count((uint64_t)row_int(reply, "claims_now", 0), all), listed,
+			(long long)row_int(reply, "port", 0));
+}
+
 static enum status print_people(const struct options *o, const struct view *v, const json_t *reply)
 {
 	_cleanup_(buf_done) struct buf class = {0}, verdict = {0};
@@ -65,6 +79,7 @@ static enum status print_people(const struct options *o, const struct view *v, c
 	print_line(v, "port", &class);
 	print_line(v, "verdict", &verdict);
 	print_counts(v, reply);
+	print_rest(v, reply);
 	status = print_claims(v, "Now", &kind_open_claims, now);
 	if (status == STATUS_FOUND)
 		status = print_claims(v, "Before", &kind_claims, last);

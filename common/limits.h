@@ -10,7 +10,7 @@
 #define LIMIT_CLIENTS_RESERVED 4u           /* of those, kept for root */
 #define LIMIT_CLIENTS_PER_UID 16u           /* connections of one uid (SO_PEERCRED); root has all */
 #define LIMIT_OUTPUT_BYTES                                                                         \
-	(1024u * 1024u)                 /* queued to one client; a page waits below, Follow drops */
+	(1024u * 1024u)                 /* queued to one client; a page waits below, Follow too */
 #define LIMIT_CALLS_PER_TURN 16u        /* pipelined calls of one client served in one loop turn */
 #define LIMIT_PAGE_ROWS      256u       /* rows in one reply */
 #define LIMIT_PAGE_BYTES     (256u * 1024u) /* a reply with this much takes no further row */

@@ -4,11 +4,15 @@
  * One walk over /proc serves all sockets that were seen for the first time in a sweep. What a whole walk has not found
  * is held by nobody that we may see: its owner and cgroup place it. Where the walk did not get through within its
  * budget, what it found so far is told, and the socket is asked for again at the next sweep.
+ *
+ * While at it, the walk also tells who has the listening and bound sockets open by now that are known already: a server
+ * forks its workers after it listens. No walk is made for that alone.
  */
 
 #include "daemon/capture/attribute.h"
 
 #define SOCKETS_AT_ONCE 4096u
+#define SHARED_AT_ONCE  256u /* known sockets whose holders are looked at again in the same walk */
 
 static int ref_of(struct attributor *a, struct process *p, uint32_t *ret)
 {
@@ -29,6 +33,25 @@ static int set_holders(struct attributor *a, struct table_socket *s, const struc
 	}
 	return table_attribute(a->table, s, ATTRIBUTION_PROCFD, refs[0], refs + 1,
 		w->holder_count - 1, w->holders_dropped, w->settled);
+}
+
+/* Its opener is known and stays; who else has it open now? */
+static int set_further(struct attributor *a, struct table_socket *s, const struct procfs_wanted *w)
+{
+	uint32_t refs[LIMIT_HOLDERS], count = 0, dropped = w->holders_dropped;
+
+	for (uint32_t i = 0; i < w->holder_count; i++) {
+		uint32_t ref;
+		int r = ref_of(a, w->holders[i], &ref);
+
+		if (r < 0)
+			return r;
+		if (ref != s->opener && count < LIMIT_HOLDERS)
+			refs[count++] = ref;
+		else if (ref != s->opener)
+			dropped++;
+	}
+	return table_attribute(a->table, s, s->attribution, s->opener, refs, count, dropped, true);
 }
 
 /* Nobody has it open that we may see. */
@@ -61,38 +84,42 @@ static void drop_holders(struct procfs_wanted *wanted, size_t count)
 			process_unref(wanted[i].holders[h]);
 }
 
-static const struct procfs_wanted *find_wanted(
-	const struct procfs_wanted *wanted, size_t count, uint64_t inode)
+static int compare_wanted(const void *a, const void *b)
 {
-	size_t low = 0, high = count;
+	const struct procfs_wanted *x = a, *y = b;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (wanted[middle].inode == inode)
-			return &wanted[middle];
-		if (wanted[middle].inode < inode)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	return x->inode < y->inode ? -1 : x->inode > y->inode;
 }
 
-static int settle(struct attributor *a, struct table_socket **sockets, size_t count,
-	const struct procfs_wanted *wanted)
+/* 0: settled, 1: ask again, or negative errno. */
+static int settle(struct attributor *a, struct table_socket *s, const struct procfs_wanted *w)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < count && r == 0; i++) {
-		const struct procfs_wanted *w = find_wanted(wanted, count, sockets[i]->row.inode);
+	if (w->holder_count > 0)
+		r = s->opener != 0 && !s->wants_holder ? set_further(a, s, w)
+						       : set_holders(a, s, w);
+	else if (w->settled && s->wants_holder)
+		r = set_nobody(a, s);
+	return r < 0 ? r : !w->settled && s->wants_holder;
+}
 
-		if (w && w->holder_count > 0)
-			r = set_holders(a, sockets[i], w);
-		else if (w && w->settled)
-			r = set_nobody(a, sockets[i]);
+static int settle_all(struct attributor *a, struct table_socket **sockets, size_t count,
+	const struct procfs_wanted *wanted)
+{
+	int again = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct procfs_wanted key = {.inode = sockets[i]->row.inode};
+		const struct procfs_wanted *w =
+			bsearch(&key, wanted, count, sizeof(*wanted), compare_wanted);
+		int r = w ? settle(a, sockets[i], w) : 0;
+
+		if (r < 0)
+			return r;
+		again |= r;
 	}
-	return r;
+	return again;
 }
 
 int attribute(struct attributor *a)
@@ -103,12 +130,13 @@ int attribute(struct attributor *a)
 	size_t count;
 	int r;
 
-	sockets = reallocarray(NULL, SOCKETS_AT_ONCE, sizeof(struct table_socket *));
+	sockets = reallocarray(NULL, SOCKETS_AT_ONCE + SHARED_AT_ONCE, sizeof(*sockets));
 	if (!sockets)
 		return -ENOMEM;
 	count = table_attributable(a->table, sockets, SOCKETS_AT_ONCE);
 	if (count == 0)
 		return 0;
+	count += table_shared(a->table, sockets + count, SHARED_AT_ONCE);
 	wanted = calloc(count, sizeof(*wanted));
 	if (!wanted)
 		return -ENOMEM;
@@ -119,7 +147,7 @@ int attribute(struct attributor *a)
 	kernel_sockets_renew(a->kernel_sockets);
 	r = procfs_find(a->procfs, wanted, count, a->budget_usec, &result);
 	if (r == 0)
-		r = settle(a, sockets, count, wanted);
+		r = settle_all(a, sockets, count, wanted);
 	drop_holders(wanted, count);
 	return r;
 }

@@ -20,5 +20,6 @@ struct attributor {
 	usec_t budget_usec; /* CPU time for one walk over /proc */
 };
 
-/* Looks for holders of all sockets that want one; at once nothing when none does. 0, -ENOMEM or -EIO. */
+/* Looks for holders of all sockets that want one; at once nothing when none does. 0: done; 1: the budget was not enough,
+ * ask again; -ENOMEM or -EIO. */
 int attribute(struct attributor *a) _must_check_;

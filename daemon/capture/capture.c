@@ -53,8 +53,10 @@ struct capture {
 	usec_t last_end, last_cpu;             /* of the last sweep */
 	uint64_t questions[QUESTIONS_AT_ONCE]; /* ids that wait for a barrier */
 	size_t question_count;
-	bool announced;     /* the stream has been told all that the table holds */
-	bool read_failed;   /* of the last sweep: say it once */
+	bool announced;   /* the stream has been told all that the table holds */
+	bool read_failed; /* of the last sweep: say it once */
+	/* the last sweep did not get through /proc */
+	bool holders_pending;
 	usec_t behind_from; /* boottime since which the ledger is behind; 0: it is not */
 };
 
@@ -209,6 +211,7 @@ static void look_for_holders(struct capture *c)
 
 	if (r < 0)
 		log_error("cannot look for the holders of new sockets: %s", strerror(-r));
+	c->holders_pending = r == 1;
 }
 
 static void on_forgotten(void *context, uint32_t ref)
@@ -260,6 +263,17 @@ static void recover(struct capture *c)
 	c->announced = false;
 }
 
+/* A sweep beside the timer's, spaced so that such sweeps take at most a part of a core. */
+static void sweep_soon(struct capture *c)
+{
+	usec_t soonest = c->last_end + c->last_cpu * ASKED_SWEEP_SPACING;
+	usec_t wait = usec_sub(soonest, clock_now().boot);
+	struct timeval delay = {.tv_usec = (suseconds_t)MIN(wait, USEC_PER_SEC - 1)};
+
+	if (!event_pending(c->asked, EV_TIMEOUT, NULL))
+		event_add(c->asked, &delay);
+}
+
 static void sweep(struct capture *c)
 {
 	size_t questions = c->question_count;
@@ -293,6 +307,8 @@ static void sweep(struct capture *c)
 	if (c->sweeps % FORGET_SWEEPS == 0)
 		forget_processes(c);
 	c->last_end = mark.sweep.end;
+	if (c->holders_pending)
+		sweep_soon(c);
 }
 
 static void set_timer(struct capture *c)
@@ -329,7 +345,7 @@ static void on_asked(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
-	if (speaker_is_ready(c->speaker) && c->question_count > 0)
+	if (speaker_is_ready(c->speaker) && (c->question_count > 0 || c->holders_pending))
 		sweep(c);
 }
 
@@ -337,15 +353,11 @@ static void on_asked(evutil_socket_t fd, short what, void *context)
 static void on_sync(void *context, uint64_t id)
 {
 	struct capture *c = context;
-	usec_t soonest = c->last_end + c->last_cpu * ASKED_SWEEP_SPACING;
-	usec_t wait = usec_sub(soonest, clock_now().boot);
-	struct timeval delay = {.tv_usec = (suseconds_t)MIN(wait, USEC_PER_SEC - 1)};
 
 	if (c->question_count == QUESTIONS_AT_ONCE)
 		return; /* control's own deadline answers it */
 	c->questions[c->question_count++] = id;
-	if (!event_pending(c->asked, EV_TIMEOUT, NULL))
-		event_add(c->asked, &delay);
+	sweep_soon(c);
 }
 
 static void on_ready(void *context)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The bytes of sock_diag: a message into a row, port ranges into the kernel's filter. Pure, apart from the socket, so
- * that the fuzzer can have it. The bytes are copied before they are looked at: no alignment is assumed.
+ * The bytes of sock_diag: a message into a row, port ranges into the kernel's filter. Pure, apart
+ * from the socket, so that the fuzzer can have it. The bytes are copied before they are looked at:
+ * no alignment is assumed.
  */
 
 #include "daemon/capture/source.h"
@@ -87,9 +88,10 @@ int diag_parse(const void *payload, size_t size, enum protocol protocol, struct 
 }
 
 /*
- * How the kernel runs it: an op steps `yes` bytes where it holds and `no` bytes where it does not; to land on the end
- * is to pass, 4 bytes beyond it is to fail. The operand of a comparison is the `no` of the op that follows it, in host
- * byte order. The kernel audits that every `no` lands on an op that a walk by `yes` alone reaches.
+ * How the kernel runs it: an op steps `yes` bytes where it holds and `no` bytes where it does not;
+ * to land on the end is to pass, 4 bytes beyond it is to fail. The operand of a comparison is the
+ * `no` of the op that follows it, in host byte order. The kernel audits that every `no` lands on an
+ * op that a walk by `yes` alone reaches.
  *
  *	range i:     0  S_GE  yes 8   no -> range i+1 (last: fail)
  *	             4        low

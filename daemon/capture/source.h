@@ -50,26 +50,30 @@ struct source_facts {
 int source_diag_open(void **ret, struct source_facts *ret_facts) _must_check_;
 extern const struct source_ops source_diag_ops;
 
-/* /proc/net/{tcp,tcp6,udp,udp6,udplite,udplite6} below the descriptor of a /proc, which stays the caller's. No
- * cookies (source_procnet.c says what stands in for them), no bound-only TCP, no MPTCP. -ENOENT: no net/tcp. */
+/* /proc/net/{tcp,tcp6,udp,udp6,udplite,udplite6} below the descriptor of a /proc, which stays the
+ * caller's. No cookies (source_procnet.c says what stands in for them), no bound-only TCP, no MPTCP.
+ * -ENOENT: no net/tcp. */
 int source_procnet_open(int proc_fd, void **ret, struct source_facts *ret_facts) _must_check_;
 extern const struct source_ops source_procnet_ops;
 
 /*
- * One message of a dump as bytes (struct inet_diag_msg and its attributes), for the reader and the fuzzer. 1: *ret is
- * set; 0: a message to skip (another family, SYN_RECV, port 0); -EBADMSG: too short or inconsistent. Pure.
+ * One message of a dump as bytes (struct inet_diag_msg and its attributes), for the reader and the
+ * fuzzer. 1: *ret is set; 0: a message to skip (another family, SYN_RECV, port 0); -EBADMSG: too
+ * short or inconsistent. Pure.
  */
 int diag_parse(const void *payload, size_t size, enum protocol protocol,
 	struct socket_row *ret) _must_check_;
 
-/* The INET_DIAG_REQ_BYTECODE that passes a local port in any of the ranges. Returns its size in bytes, 0 where there
- * are no ranges: the caller reads nothing then, since no bytecode passes all. Pure. */
+/* The INET_DIAG_REQ_BYTECODE that passes a local port in any of the ranges. Returns its size in
+ * bytes, 0 where there are no ranges: the caller reads nothing then, since no bytecode passes all.
+ * Pure. */
 #define DIAG_FILTER_BYTES_MAX (PORT_RANGES_MAX * 20)
 size_t diag_filter(const struct port_ranges *ranges, uint8_t ret[static DIAG_FILTER_BYTES_MAX]);
 
 /*
- * One line of /proc/net/{tcp,udp,udplite}{,6}, without its newline, for the reader and the fuzzer; the heading is none.
- * 1: *ret is set; 0: a line to skip (SYN_RECV, port 0); -EBADMSG: not such a line. Pure.
+ * One line of /proc/net/{tcp,udp,udplite}{,6}, without its newline, for the reader and the fuzzer;
+ * the heading is none. 1: *ret is set; 0: a line to skip (SYN_RECV, port 0); -EBADMSG: not such a
+ * line. Pure.
  */
 int procnet_parse(
 	const char *line, size_t size, enum protocol protocol, struct socket_row *ret) _must_check_;

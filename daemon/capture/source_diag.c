@@ -3,17 +3,18 @@
 /*
  * The socket tables through NETLINK_SOCK_DIAG, which needs no privilege.
  *
- * What a dump costs is the walk over the established hash, 0.4 to 2 ms however empty (262,144 buckets on a machine of 23
- * GiB). So TCP is asked by the old TCPDIAG_GETSOCK, which takes both families in one walk (the v2 request needs one
- * each and knows no AF_UNSPEC), the ports are filtered in the kernel, and MPTCP, which walks twice more, is asked
- * only when /proc/self/net/protocols (30 us) counts such sockets. Kernels before 6.2 or so never count them: that is
- * tried at open with a socket of our own, and where it does not count, MPTCP is always asked.
+ * What a dump costs is the walk over the established hash, 0.4 to 2 ms however empty (262,144
+ * buckets on a machine of 23 GiB). So TCP is asked by the old TCPDIAG_GETSOCK, which takes both
+ * families in one walk (the v2 request needs one each and knows no AF_UNSPEC), the ports are
+ * filtered in the kernel, and MPTCP, which walks twice more, is asked only when
+ * /proc/self/net/protocols (30 us) counts such sockets. Not every kernel counts them there: that is
+ * tried at open with a socket of our own, and where it does not show, MPTCP is always asked.
  *
- * An abandoned dump makes the next request on its socket fail with EBUSY. Therefore a dump is always read to its end,
- * also after the caller wants no more rows and after something got lost.
+ * An abandoned dump makes the next request on its socket fail with EBUSY. Therefore a dump is
+ * always read to its end, also after the caller wants no more rows and after something got lost.
  *
- * A dump is no snapshot, and the kernel never says so for these tables (NLM_F_DUMP_INTR was not set once in 12 dumps
- * of 49,500 sockets under churn). It is honoured all the same.
+ * A dump is no snapshot, and the kernel never says so for these tables (NLM_F_DUMP_INTR was not set
+ * once in 12 dumps of 49,500 sockets under churn). It is honoured all the same.
  */
 
 #include "daemon/capture/source.h"
@@ -40,10 +41,10 @@
 	13 /* bound-only TCP; kernel 6.8, ignored before; comes back as state 7 */
 #define STATES_LISTEN (1u << TCP_LISTEN)
 #define STATES_BOUND  (1u << STATE_BOUND_INACTIVE)
-/* 1 to 11 without SYN_RECV: a request that is not a connection yet has the listener's port and no holder */
+/* 1 to 11 without SYN_RECV: not a connection yet, on the listener's port, without a holder */
 #define STATES_ALL (((1u << 12) - 2u) & ~(1u << TCP_SYN_RECV))
 
-/* RFC 5737, TEST-NET-1: with IP_FREEBIND a probe can be bound to it, and nobody can reach it there. */
+/* RFC 5737, TEST-NET-1: IP_FREEBIND lets a probe be bound to it, where nobody can reach it. */
 #define PROBE_ADDRESS 0xc0000201u
 
 struct source_diag {
@@ -196,7 +197,7 @@ static int take_batch(struct source_diag *d, size_t size, const struct dump *dum
 	return 0;
 }
 
-/* 0: read whole. -ENOENT: this kernel has no such sockets. Another negative errno: not read whole. */
+/* 0: read whole. -ENOENT: this kernel has no such sockets. Another negative errno: not whole. */
 static int run_dump(
 	struct source_diag *d, const struct dump *dump, uint32_t states, struct reading *reading)
 {
@@ -279,7 +280,7 @@ static int diag_read_listeners(
 	return reading.stopped != 0 ? reading.stopped : r;
 }
 
-/* A socket bound to a port of the kernel's choice, where nobody can reach it. -1: it cannot be had. */
+/* A socket bound to a port of the kernel's choice, out of reach. -1: it cannot be had. */
 static int probe_socket(int protocol, uint16_t *ret_port)
 {
 	_cleanup_(close_p) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, protocol);
@@ -327,7 +328,7 @@ static bool probe_bound_only(struct source_diag *d)
 	return run_dump(d, &dump_tcp, STATES_BOUND, &reading) == 0 && probe.seen;
 }
 
-/* Listens with an MPTCP socket (before that it is not counted) and looks whether the kernel counts it. */
+/* Listens with an MPTCP socket (not counted before that) and looks whether the kernel counts it. */
 static bool probe_mptcp_count(const struct source_diag *d)
 {
 	uint16_t port;
@@ -341,7 +342,7 @@ static int ignore_row(void *context _unused_, const struct socket_row *row _unus
 	return 0;
 }
 
-/* Which protocols have a handler: asks each for listeners, which costs no walk. 0 or negative errno. */
+/* Which protocols have a handler: asks for listeners, which costs no walk. 0 or negative errno. */
 static int probe_protocols(struct source_diag *d)
 {
 	const struct port_ranges ranges = {.range = {{1, UINT16_MAX}}, .count = 1};

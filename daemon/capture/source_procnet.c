@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The socket tables from /proc/net, where the kernel has no inet_diag. It costs about eight times as much, and shows
- * less: no cookie, no bound-only TCP, no MPTCP, no cgroup.
+ * The socket tables from /proc/net, where the kernel has no inet_diag. It costs eight times
+ * as much or more, and shows less: no cookie, no bound-only TCP, no MPTCP, no cgroup.
  *
- * The cookie is made up, with the top bit set so that it never equals a real one (they count up from 1):
+ * The cookie is made up, with the top bit set so that it never equals a real one (they count up
+ * from 1):
  *	1 0 inode	while somebody has the socket open. Inodes of sockets are 32 bits wide.
- *	1 1 hash	of protocol and both endpoints, where there is no inode: TIME_WAIT, orphans, not yet accepted.
- * So a connection changes its cookie when its last holder closes it, and what follows is a claim of its own.
+ *	1 1 hash	of protocol and both endpoints, without an inode: TIME_WAIT, orphans, unaccepted.
+ * So a connection changes its cookie when its last holder closes it, and what follows is a claim of
+ * its own.
  *
  * The files are opened once and stay in their namespace; reading from offset 0 makes a new walk.
  */
@@ -232,7 +234,7 @@ static int take_line(struct reading *r, enum protocol protocol, const char *line
 	return MIN(parsed, 0);
 }
 
-/* 0: read to the end, or stopped. -EBADMSG: with lines that were not understood. Else the errno of read(2). */
+/* 0: read to the end, or stopped. -EBADMSG: a line was not understood. Else the errno of read(2). */
 static int read_file(struct source_procnet *s, int fd, enum protocol protocol, struct reading *r)
 {
 	bool heading = true;
@@ -268,8 +270,8 @@ static int read_file(struct source_procnet *s, int fd, enum protocol protocol, s
 	}
 }
 
-/* Reads the files of the protocols in `wanted`. 0 and the mask of those that were read whole; what stopped it; or a
- * negative errno, where none could be read. */
+/* Reads the files of the protocols in `wanted`. 0 and the mask of those that were read whole; what
+ * stopped it; or a negative errno, where none could be read. */
 static int read_files(
 	struct source_procnet *s, uint32_t wanted, struct reading *reading, uint32_t *ret_whole)
 {

@@ -3,22 +3,25 @@
 /*
  * What capture remembers of each socket.
  *
- * Sockets are remembered by cookie and never by their endpoints or inode, which are reused. What was told of each is
- * not kept beside what was seen: a row is compared with the one it replaces, and the difference is a mark (`changed`).
- * So a remembered socket takes 200 bytes, 10 MB for 50,000.
+ * Sockets are remembered by cookie and never by their endpoints or inode, which are reused. What
+ * was told of each is not kept beside what was seen: a row is compared with the one it replaces,
+ * and the difference is a mark (`changed`). So a remembered socket takes 200 bytes, 10 MB for
+ * 50,000.
  *
- * A sweep strings the entries that it sees on a list, in their order. Nothing is decided before the end of the sweep,
- * since a listener may be seen after a connection that it took, and MPTCP's two halves come from two tables.
+ * A sweep strings the entries that it sees on a list, in their order. Nothing is decided before the
+ * end of the sweep, since a listener may be seen after a connection that it took, and MPTCP's two
+ * halves come from two tables.
  *
- * Roles. That a connection was accepted is not in the tables. It is taken to be so if its port has, or had a moment ago,
- * a listener: for a connection that makes its own port, the kernel never chooses one that somebody bound (the two
- * could share it only by binding different addresses explicitly). Who was seen bound or listening before it was
- * connected, connected by itself.
+ * Roles. That a connection was accepted is not in the tables. It is taken to be so if its port has,
+ * or had a moment ago, a listener: for a connection that makes its own port, the kernel never
+ * chooses one that somebody bound (the two could share it only by binding different addresses
+ * explicitly). Who was seen bound or listening before it was connected, connected by itself.
  *
- * MPTCP. A connection is in two tables: the MPTCP socket and its first subflow, with two cookies but the same inode and
- * port. As long as nobody accepted it, neither has an inode; then they have the same two endpoints. They are folded
- * into the one that was remembered first (the canonical one; the MPTCP socket, where both are new). The other is an
- * alias: it keeps the canonical one present, and is itself never told.
+ * MPTCP. A connection is in two tables: the MPTCP socket and its first subflow, with two cookies
+ * but the same inode and port. As long as nobody accepted it, neither has an inode; then they have
+ * the same two endpoints. They are folded into the one that was remembered first (the canonical
+ * one; the MPTCP socket, where both are new). The other is an alias: it keeps the canonical one
+ * present, and is itself never told.
  */
 
 #include "daemon/capture/table.h"
@@ -34,8 +37,8 @@ static void note_oom(bool *failed)
 #define uthash_nonfatal_oom(element) note_oom(&oom)
 #include <uthash.h>
 
-/* How long a port is remembered to have had a listener. TIME_WAIT, the longest that a connection is first seen
- * after its listener went, lasts one minute. */
+/* How long a port is remembered to have had a listener. TIME_WAIT, the longest that a connection is
+ * first seen after its listener went, lasts one minute. */
 #define LISTENER_MEMORY_USEC (2 * USEC_PER_MINUTE)
 
 #define PORTS_PER_PAGE 256
@@ -147,7 +150,7 @@ static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t size)
 	return at + size;
 }
 
-/* Inode and port, or both endpoints where there is no inode. False: there is nothing to tell it by. */
+/* Inode and port, or both endpoints where there is no inode. False: nothing to tell it by. */
 static bool fold_key(const struct socket_row *row, uint8_t key[static FOLD_KEY_BYTES])
 {
 	uint8_t *at = put_bytes(key, &row->inode, sizeof(row->inode));
@@ -309,7 +312,7 @@ static void entry_update(struct table *t, struct entry *e, const struct socket_r
 	e->s.row = *row;
 }
 
-/* Strings it on the list of what this sweep saw. A socket may be read twice: it stays at its first place. */
+/* Strings it on the list of what this sweep saw. Read twice, it stays at its first place. */
 static void entry_see(struct table *t, struct entry *e, usec_t at)
 {
 	e->seen_offset = (uint32_t)MIN(usec_sub(at, t->begin), (usec_t)UINT32_MAX);
@@ -408,6 +411,18 @@ size_t table_attributable(struct table *t, struct table_socket **ret, size_t max
 
 	for (struct entry *e = t->first; e && count < max; e = e->next)
 		if (e->s.wants_holder && is_of_interest(t, e, role_of(t, e)))
+			ret[count++] = &e->s;
+	return count;
+}
+
+size_t table_shared(struct table *t, struct table_socket **ret, size_t max)
+{
+	size_t count = 0;
+
+	for (struct entry *e = t->first; e && count < max; e = e->next)
+		if (e->final && e->s.opener != 0 && e->s.row.inode != 0 &&
+			e->s.attribution == ATTRIBUTION_PROCFD &&
+			(e->s.role == ROLE_LISTENING || e->s.role == ROLE_BOUND))
 			ret[count++] = &e->s;
 	return count;
 }

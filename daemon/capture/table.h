@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * What capture remembers of each socket, by cookie. It turns the rows of a sweep into sightings: what is new, what
- * changed, what is not there any more. Pure: no clock, no descriptor. It also tells roles apart and folds an MPTCP
- * socket and its TCP subflow (same inode, same port, two cookies) into one claim.
+ * What capture remembers of each socket, by cookie. It turns the rows of a sweep into sightings:
+ * what is new, what changed, what is not there any more. Pure: no clock, no descriptor. It also
+ * tells roles apart and folds an MPTCP socket and its TCP subflow (same inode, same port, two
+ * cookies) into one claim.
  */
 
 #include "common/sighting.h"
@@ -29,9 +30,10 @@ struct table *table_free(struct table *t);
 DEFINE_CLEANUP(struct table, table_free)
 
 /*
- * A sweep is: table_begin; table_row for every row (MPTCP rows before TCP rows); table_attributable to learn which
- * sockets want a holder, and the caller's table_attribute for each; table_end, which emits. An aborted sweep ends
- * with table_end and the mask of the protocols that were read whole: for the others nothing is absent.
+ * A sweep is: table_begin; table_row for every row (MPTCP rows before TCP rows); table_attributable
+ * to learn which sockets want a holder, and the caller's table_attribute for each; table_end, which
+ * emits. An aborted sweep ends with table_end and the mask of the protocols that were read whole:
+ * for the others nothing is absent.
  */
 void table_begin(struct table *t, usec_t begin);
 /* `at`: boottime after the row was read. 0 or -ENOMEM. */
@@ -42,19 +44,23 @@ bool table_has_new_connections(const struct table *t);
 
 /* The sockets whose holder is wanted, in no order, at most `max`; returns how many. They live until table_end. */
 size_t table_attributable(struct table *t, struct table_socket **ret, size_t max);
+/* Listening and bound sockets whose opener is known, at most `max`, in no order: these live long and are inherited and
+ * passed on, so their holders are worth a second look when one is taken anyway. Returns how many. */
+size_t table_shared(struct table *t, struct table_socket **ret, size_t max);
 /* Records what was found for one of them. `opener` 0: nobody. Copies `holders`. `final`: do not ask again. */
 int table_attribute(struct table *t, struct table_socket *s, uint8_t attribution, uint32_t opener,
 	const uint32_t *holders, uint32_t holder_count, uint32_t holders_dropped,
 	bool final) _must_check_;
 
 /* Emits, in the order in which rows were seen, what changed; then what is absent. `emit` returns 0 or a negative
- * errno, which stops (the rest is emitted by the next resync). `end`: boottime after the last row. The sightings'
+ * errno, which stops (the rest is emitted by the next resync). `end`: boottime after the last row.
+ * The sightings'
  * `netns` is 0: a table is one namespace's, and the caller knows which. Returns what `emit` returned. */
 int table_end(struct table *t, usec_t end, uint32_t protocols, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 
-/* Emits everything that is remembered as PRESENT (the ledger lost its memory), between two sweeps. `at` and `after` are
- * those of its first sighting; of a TIME_WAIT remainder `at` is the last. */
+/* Emits everything that is remembered as PRESENT (the ledger lost its memory), between two sweeps.
+ * `at` and `after` are those of its first sighting; of a TIME_WAIT remainder `at` is the last. */
 int table_resync(struct table *t, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 

@@ -390,16 +390,20 @@ static int append_counts(struct request *r, struct buf *text)
 {
 	struct question day = explain_question(r, ROWS_ALL, r->window);
 	struct question ever = explain_question(r, ROWS_ALL, (struct window){0, WALL_FOREVER});
-	uint64_t claims_day = 0, claims_ever = 0;
+	struct question now = explain_question(r, ROWS_OPEN, (struct window){0, WALL_FOREVER});
+	uint64_t claims_now = 0, claims_day = 0, claims_ever = 0;
 	usec_t first = USEC_UNSET;
-	int e = query_count(r->methods->query, &day, &claims_day, &first);
+	int e = query_count(r->methods->query, &now, &claims_now, &first);
 
+	if (e == 0)
+		e = query_count(r->methods->query, &day, &claims_day, &first);
 	if (e == 0)
 		e = query_count(r->methods->query, &ever, &claims_ever, &first);
 	if (e == 0)
 		e = buf_append_format(text,
-			",\"claims_day\":%" PRIu64 ",\"claims_ever\":%" PRIu64 ",\"first_usec\":",
-			claims_day, claims_ever);
+			",\"claims_now\":%" PRIu64 ",\"claims_day\":%" PRIu64
+			",\"claims_ever\":%" PRIu64 ",\"first_usec\":",
+			claims_now, claims_day, claims_ever);
 	if (e < 0)
 		return e;
 	return first == USEC_UNSET ? buf_append_string(text, "null")

@@ -237,7 +237,9 @@ static int count_row(struct audit *a, sqlite3_stmt *row)
 		return r;
 	p = &a->program[index];
 	p->claims++;
+	/* into the window: a claim may be in it by the earlier bound of its opening alone */
 	opened = MAX(opened, a->window.from);
+	opened = MIN(opened, a->window.until);
 	end = MIN(end, a->window.until);
 	p->first = MIN(p->first, opened);
 	p->last = MAX(p->last, end);

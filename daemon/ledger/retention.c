@@ -3,7 +3,7 @@
 /*
  * Retention: by age and by bytes, in bounded steps of one transaction each.
  *
- * The unit is a segment: its rows are a range of the key, so that dropping one costs half a microsecond a row (measured), and
+ * The unit is a segment: its rows are a range of the key, so that dropping one costs half a microsecond a row, and
  * its pages are taken by the next segment; in the steady state nothing needs a vacuum. What has no segment (long
  * claims, coverage, gaps, sessions) follows once an hour, in parts.
  *

@@ -11,8 +11,8 @@
  * Durability. The database is in WAL mode: with synchronous=NORMAL a commit is seen by every other process at once
  * and survives our own death, with FULL it also survives a power cut, for an fsync. SQLite takes the setting only
  * outside of a transaction, hence store_begin_question() beside store_begin(). An fsync makes all earlier frames of
- * the WAL durable too, but only a commit that writes something does one; therefore the first durable commit after others
- * counts up a counter.
+ * the WAL durable too, but only a commit that writes something does one; therefore the first durable commit after
+ * others counts up a counter.
  *
  * auto-checkpoint is off because it hides the errors of fsync (measured: 251 of them behind 300 good commits); ours
  * are in maintain.c. PERSIST_WAL keeps -wal and -shm after a clean stop: without them a reader that may not write

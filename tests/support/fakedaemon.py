@@ -52,7 +52,8 @@ def explain(**members):
     whole = {"port": 60530, "dynamic": True, "ephemeral": True, "watched": True,
              "ephemeral_range": {"low": 32768, "high": 60999}, "now": [], "last": [claim()], "claims_day": 214,
              "claims_ever": 6120, "first_usec": NIGHT - 20 * 86_400_000_000, "coverage": coverage()}
-    return {**whole, **members}
+    whole = {**whole, **members}
+    return {"claims_now": len(whole["now"]), **whole}
 
 
 def error(name, **parameters):

@@ -209,3 +209,18 @@ def test_udp_socket_with_two_tenures(daemon, actor):
     assert {c["port"] for c in claims} == {at, second}
     history, _ = daemon.rows("history", first)
     assert len(history) == 1 and history[0]["closed_usec"] is not None
+
+
+def test_later_holders_are_seen_with_the_next_new_socket(daemon, actor):
+    """A server forks its workers after it listens: they are told when /proc is walked anyway."""
+    port = actor.do("listener('l')")
+    assert one(open_claims(daemon), port=port)["holders"] == []
+    child = actor.do("fork()")
+    actor.do("bound('u', 'udp')")
+    c = one(open_claims(daemon), port=port)
+    assert c["pid"] == actor.pid and [h["pid"] for h in c["holders"]] == [child]
+    assert c["holders"][0]["from_usec"] > c["opened_usec"]
+    actor.do(f"reap({child})")
+    actor.do("bound('v', 'udp')")
+    c = one(open_claims(daemon), port=port)
+    assert c["pid"] == actor.pid and [h["until_usec"] is not None for h in c["holders"]] == [True]

@@ -153,7 +153,7 @@ def test_table_says_what_is_known_and_no_more(fake):
                      "interval_usec": 250_000}],
       "gaps": [{"from_usec": MINUTE, "until_usec": MINUTE + 10_000_000, "reason": "down", "lost": None},
                {"from_usec": MINUTE + 30_000_000, "until_usec": MINUTE + 31_000_000, "reason": "disk full", "lost": 12}]},
-     "watched by /proc/net every 250 ms; not watched 03:12:00-03:12:10 (down); gap 03:12:30-03:12:31 (disk full, 12 lost)"),
+     "watched by /proc/net every 250 ms; not watched before 03:12:10 (down); gap 03:12:30-03:12:31 (disk full, 12 lost)"),
 ])
 def test_receipt(fake, members, text):
     lines = run(fake(who(**members)), "who", 60530, "--at", "2026-11-23 03:12").stdout.splitlines()
@@ -299,6 +299,11 @@ def test_explain(fake, members, verdict, code):
     assert all(c["user"] == "root" for c in whole["now"] + whole["last"])
 
 
+def test_explain_says_that_more_are_open_than_it_lists(fake):
+    busy = explain(now=[claim(closed_usec=None, released_usec=None, role="accepted")], claims_now=1204)
+    assert "1,204 open claims, the first 1 are listed: see portledger now 60530" in run(fake({"Explain": busy}), 60530).stdout
+
+
 def test_follow(fake):
     daemon = fake({"Follow": [{"event": "open", "claims": [claim()], "lost": 0},
                               {"event": "opened", "claims": [claim(port=60531)], "lost": 214},
@@ -317,7 +322,7 @@ def test_doctor(fake):
     checks = [{"name": "a", "level": "ok", "text": "fine", "fix": None},
               {"name": "b", "level": "warning", "text": "poor", "fix": "mend it"}]
     result = run(fake({"Doctor": {"checks": checks}}), "doctor")
-    assert result.returncode == 1 and re.search(r"warning +poor\n +fix: mend it\n", result.stdout)
+    assert result.returncode == 1 and re.search(r"warning +b: poor\n +fix: mend it\n", result.stdout)
     daemon = fake({"Doctor": {"checks": checks[:1]}})
     assert run(daemon, "doctor").returncode == 0
     assert json.loads(run(daemon, "doctor", "-j").stdout) == checks[0]

@@ -617,6 +617,46 @@ static void test_cursor(void **state)
 	peer_close(&p);
 }
 
+/* What Explain says of a busy port, against a count by hand. */
+static void test_explain(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+	struct varlink_reply reply;
+	json_int_t before = INT64_MAX;
+	const json_t *last;
+	size_t now = 0, ever = 0;
+
+	for (size_t i = 0; i < f->history.count; i++) {
+		ever += f->history.past[i].port == 32768;
+		now += f->history.past[i].port == 32768 && f->history.past[i].in == IN_OPEN;
+	}
+	assert_true(now > 0 && ever > 100);
+	peer_call(&p, "{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":32768}}");
+	commit(f, next_sync(f));
+	reply = peer_reply(&p);
+	assert_null(reply.error);
+	assert_int_equal(
+		json_integer_value(json_object_get(reply.parameters, "claims_ever")), ever);
+	assert_int_equal(json_integer_value(json_object_get(reply.parameters, "claims_now")), now);
+	assert_int_equal(json_array_size(json_object_get(reply.parameters, "now")), now);
+	assert_true(json_is_true(json_object_get(reply.parameters, "ephemeral")));
+	assert_true(json_is_true(json_object_get(reply.parameters, "watched")));
+	assert_true(json_is_false(json_object_get(reply.parameters, "dynamic")));
+	last = json_object_get(reply.parameters, "last");
+	assert_int_equal(json_array_size(last), 10);
+	for (size_t i = 0; i < 10; i++) {
+		const json_t *claim = json_array_get(last, i);
+		json_int_t opened = json_integer_value(json_object_get(claim, "opened_usec"));
+
+		assert_true(json_is_integer(json_object_get(claim, "released_usec")));
+		assert_true(opened <= before);
+		before = opened;
+	}
+	varlink_reply_done(&reply);
+	peer_close(&p);
+}
+
 static void assert_event(struct peer *p, const char *event, const char *ports, int lost)
 {
 	struct varlink_reply reply = peer_reply(p);
@@ -742,6 +782,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ledger_restarts, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_stream, setup_history, teardown),
 		cmocka_unit_test_setup_teardown(test_cursor, setup_history, teardown),
+		cmocka_unit_test_setup_teardown(test_explain, setup_history, teardown),
 		cmocka_unit_test_setup_teardown(test_follow, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_clients, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(

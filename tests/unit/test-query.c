@@ -470,6 +470,7 @@ static void tally_add(struct tally *t, const struct past *p, const struct window
 	int64_t first = MAX(p->opened, (int64_t)w->from);
 	int64_t last = MIN(past_released(p), (int64_t)w->until);
 
+	first = MIN(first, (int64_t)w->until);
 	t->first = t->claims ? MIN(t->first, first) : first;
 	t->last = MAX(t->last, last);
 	t->claims++;

@@ -289,10 +289,11 @@ static void test_expire_by_age(void **state)
 		maintain(f);
 		assert_no_orphans(f);
 	}
-	/* It is 10 d 50 min. Day 5 began at 5 d 25 min: expired but for its long claims, which ended two hours later. */
+	/* It is 10 d 50 min. Day 5 began at 5 d 25 min: expired but for its long claims, which ended 2 h later. */
 	assert_rows(f, "SELECT count(*) FROM claims", "135|\n");
 	assert_rows(f,
-		"SELECT count(*),min(opened_usec) FROM claim_long WHERE opened_usec<(SELECT min(base_usec) FROM segment)",
+		"SELECT count(*),min(opened_usec) FROM claim_long"
+		" WHERE opened_usec<(SELECT min(base_usec) FROM segment)",
 		day_row(15, 5));
 	assert_rows(f, "SELECT count(*),min(from_usec) FROM gap", day_row(4, 6));
 	assert_rows(f, "SELECT count(*),min(at_usec) FROM clock_step", day_row(4, 6));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The filter by a table; the sources against files of our own, and against real sockets in a network namespace of our
- * own, so that what is on the machine does not matter and nothing is left behind.
+ * The filter by a table; the sources against files of our own, and against real sockets in a
+ * network namespace of our own, so that what is on the machine does not matter and nothing is left
+ * behind.
  */
 
 #include "common/base.h"
@@ -581,7 +582,7 @@ static void test_stopping_a_read(void **state)
 	assert_int_equal(read_rows(l, &source_diag_ops, l->source, &everything), l->count);
 }
 
-/* Ports at, beside and between the ends of the ranges: the kernel's filter against our own arithmetic. */
+/* Ports at, beside and between the ends of the ranges: the kernel's filter against our arithmetic. */
 static void test_ranges_live(void **state)
 {
 	static const uint16_t ports[] = {1, 2, 3, 4, 30, 31, 32, 99, 100, 101, 150, 199, 200, 201,

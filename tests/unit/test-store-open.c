@@ -194,7 +194,19 @@ static void test_newer_in_wal(void **state)
 	assert_refused(f, -EPROTO);
 }
 
-/* A migration that did not reach its commit frame is none: what recovery would drop is not believed. */
+/* Changes the byte at an offset. */
+static void damage(const struct fixture *f, const char *name, off_t at)
+{
+	int fd = openat(f->dir, name, O_RDWR | O_CLOEXEC);
+	uint8_t byte;
+
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 0xff;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+/* A migration whose commit frame is damaged is none: what recovery would drop is not believed. */
 static void test_torn_migration(void **state)
 {
 	struct fixture *f = *state;
@@ -212,12 +224,7 @@ static void test_torn_migration(void **state)
 	assert_refused(f, -EPROTO);
 	assert_int_equal(fstatat(f->dir, SCHEMA_FILE "-wal", &st, 0), 0);
 	assert_int_equal(unlinkat(f->dir, SCHEMA_FILE "-shm", 0), 0);
-	{
-		int fd = openat(f->dir, SCHEMA_FILE "-wal", O_RDWR | O_CLOEXEC);
-
-		assert_int_equal(ftruncate(fd, st.st_size - 1), 0);
-		close(fd);
-	}
+	damage(f, SCHEMA_FILE "-wal", st.st_size - 1);
 	fixture_open(f);
 	assert_rows(f, "SELECT port FROM claims", "50000|\n");
 	assert_rows(f, "PRAGMA user_version", "1|\n");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A seeded random world: after every whole sweep, what a reader of the sightings believes is what is true. */
+/* A seeded random world: after every whole sweep, a reader of the sightings believes what is true. */
 
 #include "tests/unit/table-script.h"
 
@@ -155,7 +155,7 @@ static bool truth_row(const struct truth *t, enum protocol p, struct socket_row 
 	return true;
 }
 
-/* Reads a table as the kernel gives it, TCP's listeners first; one that is not read whole loses rows, but no listeners. */
+/* Reads a table as the kernel gives it, listeners first; not read whole, it loses rows, but no listeners. */
 static void feed_table(struct random_world *r, enum protocol p, bool whole)
 {
 	for (int pass = 0; pass < 2; pass++) {

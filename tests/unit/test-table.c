@@ -2,6 +2,7 @@
 
 /* Scripted sweeps, and what the table must say of them. */
 
+#include "tests/support/failing.h"
 #include "tests/unit/table-script.h"
 
 /* ---- presence ---- */
@@ -481,6 +482,55 @@ static void test_resync_of_preexisting(void **state)
 	assert_int_equal(w->got[0].source, SOURCE_PROCNET);
 }
 
+/* ---- no memory ---- */
+
+/* The i-th of many sockets; every tenth pair is one of MPTCP. */
+static struct socket_row many(size_t i)
+{
+	uint16_t port = (uint16_t)(20000 + i);
+
+	if (i % 10 > 1)
+		return tcp(i + 1, i % 3 ? TCP_ESTABLISHED : TCP_LISTEN, port, i % 3 ? 80 : 0);
+	return with_inode(row_of(i % 10 == 0 ? PROTOCOL_MPTCP : PROTOCOL_TCP, i + 1,
+				  TCP_ESTABLISHED, (uint16_t)(20000 + i / 10), 80),
+		900000 + i / 10);
+}
+
+/* Any one allocation fails: the row can be given again, and the sweep is as if nothing had been. */
+static void test_every_allocation_may_fail(void **state)
+{
+	enum { MANY = 800 };
+	static const uint32_t holder = 3;
+	struct table_socket *wanted[1];
+	unsigned n = 0;
+
+	(void)state;
+	do {
+		WORLD(w, true);
+
+		begin(w);
+		failing_hits = 0;
+		failing_in = n++;
+		for (size_t i = 0; i < MANY; i++) {
+			struct socket_row row = many(i);
+			int r = table_row(w->table, &row, ++w->clock);
+
+			assert_true(r == 0 || (r == -ENOMEM && failing_hits == 1));
+			if (r < 0)
+				feed(w, row);
+		}
+		assert_int_equal(table_attributable(w->table, wanted, 1), 1);
+		if (table_attribute(
+			    w->table, wanted[0], ATTRIBUTION_PROCFD, 2, &holder, 1, 0, true) < 0)
+			assert_int_equal(failing_hits, 1);
+		failing_in = UINT_MAX;
+		assert_int_equal(end(w, ALL), 0);
+		assert_int_equal(w->count, MANY - MANY / 10);
+	} while (failing_hits > 0);
+	/* each socket, each tenth's fold, the tables and their growth */
+	assert_true(n > MANY + MANY / 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -505,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_first_inode_is_told),
 		cmocka_unit_test(test_failed_emit_and_resync),
 		cmocka_unit_test(test_resync_of_preexisting),
+		cmocka_unit_test(test_every_allocation_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
