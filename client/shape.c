@@ -78,10 +78,9 @@ SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps
 
 SHAPE(shape_explain, {"port", SHAPE_PORT}, {"dynamic", SHAPE_BOOL}, {"ephemeral", SHAPE_BOOL},
 	{"watched", SHAPE_BOOL}, {"ephemeral_range", SHAPE_OBJECT, false, &shape_range},
-	{"now", SHAPE_LIST, false, &shape_claim}, {"claims_now", SHAPE_INT},
-	{"last", SHAPE_LIST, false, &shape_claim}, {"claims_day", SHAPE_INT},
-	{"claims_ever", SHAPE_INT}, {"first_usec", SHAPE_TIME, true},
-	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+	{"now", SHAPE_LIST, false, &shape_claim}, {"last", SHAPE_LIST, false, &shape_claim},
+	{"claims_now", SHAPE_INT}, {"claims_day", SHAPE_INT}, {"claims_ever", SHAPE_INT},
+	{"first_usec", SHAPE_TIME, true}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
 
 SHAPE(shape_claims, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAPE_TEXT, true},
 	{"coverage", SHAPE_OBJECT, true, &shape_coverage});

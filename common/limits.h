@@ -4,30 +4,31 @@
 /* Everything that another party can grow has its limit here. Sizes in bytes unless named otherwise. */
 
 /* Control socket (daemon/control): what a client may hold. */
-#define LIMIT_FRAME_BYTES     (64u * 1024u) /* one call from a client, NUL included */
-#define LIMIT_JSON_DEPTH      32u           /* nesting of one call */
-#define LIMIT_CLIENTS         64u           /* connections in all */
-#define LIMIT_CLIENTS_RESERVED 4u           /* of those, kept for root */
-#define LIMIT_CLIENTS_PER_UID 16u           /* connections of one uid (SO_PEERCRED); root has all */
+#define LIMIT_FRAME_BYTES      (64u * 1024u) /* one call from a client, NUL included */
+#define LIMIT_JSON_DEPTH       32u           /* nesting of one call */
+#define LIMIT_CLIENTS          64u           /* connections in all */
+#define LIMIT_CLIENTS_RESERVED 4u            /* of those, kept for root */
+#define LIMIT_CLIENTS_PER_UID  16u /* connections of one uid (SO_PEERCRED); root has all */
 #define LIMIT_OUTPUT_BYTES                                                                         \
-	(1024u * 1024u)                 /* queued to one client; a page waits below, Follow too */
-#define LIMIT_CALLS_PER_TURN 16u        /* pipelined calls of one client served in one loop turn */
-#define LIMIT_PAGE_ROWS      256u       /* rows in one reply */
+	(1024u * 1024u)           /* queued to one client; a page waits below, Follow too */
+#define LIMIT_CALLS_PER_TURN 16u  /* pipelined calls of one client served in one loop turn */
+#define LIMIT_PAGE_ROWS      256u /* rows in one reply */
 #define LIMIT_PAGE_BYTES     (256u * 1024u) /* a reply with this much takes no further row */
-#define LIMIT_SCAN_ROWS      4096u      /* rows that a stream reads ahead of its pages */
-#define LIMIT_RECEIPT_ROWS   1024u      /* stretches, and gaps, listed in one receipt */
+#define LIMIT_SCAN_ROWS      4096u          /* rows that a stream reads ahead of its pages */
+#define LIMIT_RECEIPT_ROWS   1024u          /* stretches, and gaps, listed in one receipt */
 /* distinct (program, port) and (program, remote) of one audit: 64 MiB */
-#define LIMIT_AUDIT_PAIRS    1500000u
-#define LIMIT_AUDIT_BYTES    (4u * 1024u * 1024u) /* an audit this long lists no further program */
-#define LIMIT_CLAIMS         100000000u /* rows a client may ask for with `limit` */
-#define LIMIT_FILTER_PORTS   64u        /* ports in one filter */
-#define LIMIT_QUERY_USEC     (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
-#define LIMIT_STALLED_USEC   (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
-#define LIMIT_SYNC_USEC      (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
+#define LIMIT_AUDIT_PAIRS  1500000u
+#define LIMIT_AUDIT_BYTES  (4u * 1024u * 1024u)  /* an audit this long lists no further program */
+#define LIMIT_CLAIMS       100000000u            /* rows a client may ask for with `limit` */
+#define LIMIT_FILTER_PORTS 64u                   /* ports in one filter */
+#define LIMIT_QUERY_USEC   (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
+#define LIMIT_STALLED_USEC (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
+#define LIMIT_SYNC_USEC    (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
 
 /* Client: what a daemon may send us. */
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
-#define LIMIT_ANSWER_USEC (60u * 1000u * 1000u) /* a daemon silent this long is given up: sync and query fit in it */
+#define LIMIT_ANSWER_USEC                                                                          \
+	(60u * 1000u * 1000u) /* a daemon silent this long is given up: sync and query fit in it */
 
 /* Sighting stream (common/stream). */
 #define LIMIT_RECORD_BYTES (64u * 1024u) /* one record, header included */

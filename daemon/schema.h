@@ -8,63 +8,64 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION 1
-#define SCHEMA_FILE "portledger.db"
+#define SCHEMA_VERSION        1
+#define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
  * released. */
 #define SCHEMA_LONG_USEC 3600000000LL
 
 /* `meta` of a claim row. */
-#define META_PROTOCOL_SHIFT 0     /* 2 bits, enum protocol */
-#define META_FAMILY_SHIFT 2       /* 1 bit, 0 IPv4, 1 IPv6: of the local address */
-#define META_ROLE_SHIFT 3         /* 2 bits, enum role */
+#define META_PROTOCOL_SHIFT    0  /* 2 bits, enum protocol */
+#define META_FAMILY_SHIFT      2  /* 1 bit, 0 IPv4, 1 IPv6: of the local address */
+#define META_ROLE_SHIFT        3  /* 2 bits, enum role */
 #define META_ATTRIBUTION_SHIFT 5  /* 3 bits, enum attribution */
-#define META_SOURCE_SHIFT 8       /* 2 bits, enum source */
+#define META_SOURCE_SHIFT      8  /* 2 bits, enum source */
 #define META_PREEXISTING_SHIFT 10 /* 1 bit: opened_usec is when we first saw it */
-#define META_END_UNSEEN_SHIFT 11  /* 1 bit: closed_usec is when it was last known alive */
-#define META_LOCAL_SHIFT 12       /* the rest: local.id */
+#define META_END_UNSEEN_SHIFT  11 /* 1 bit: closed_usec is when it was last known alive */
+#define META_LOCAL_SHIFT       12 /* the rest: local.id */
 
 /*
  * The four kinds of rows as one shape: seg, claim, holders (may have some), port, opened_usec, opened_slack,
  * closed_usec, closed_slack, released_usec, meta, rport, raddr, process. Put a WHERE after each.
  */
-#define ROWS_OF_SEG                                                                                   \
-	"SELECT c.seg AS seg, c.claim AS claim, c.claim<>0 AS holders, c.port AS port,"               \
-	" s.base_usec+c.rel AS opened_usec, c.opened_slack AS opened_slack,"                          \
-	" s.base_usec+c.rel+c.dur AS closed_usec, c.closed_slack AS closed_slack,"                    \
-	" s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000 AS released_usec,"                          \
-	" c.meta AS meta, c.rport AS rport, c.raddr AS raddr, c.process AS process"                   \
+#define ROWS_OF_SEG                                                                                \
+	"SELECT c.seg AS seg, c.claim AS claim, c.claim<>0 AS holders, c.port AS port,"            \
+	" s.base_usec+c.rel AS opened_usec, c.opened_slack AS opened_slack,"                       \
+	" s.base_usec+c.rel+c.dur AS closed_usec, c.closed_slack AS closed_slack,"                 \
+	" s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000 AS released_usec,"                       \
+	" c.meta AS meta, c.rport AS rport, c.raddr AS raddr, c.process AS process"                \
 	" FROM segment s CROSS JOIN claim_seg c ON c.seg=s.id"
-#define ROWS_OF_LONG                                                                                  \
-	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur,"        \
-	" c.closed_slack, c.opened_usec+c.dur+ifnull(c.linger,0)*1000, c.meta, c.rport, c.raddr,"     \
+#define ROWS_OF_LONG                                                                               \
+	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur,"     \
+	" c.closed_slack, c.opened_usec+c.dur+ifnull(c.linger,0)*1000, c.meta, c.rport, c.raddr,"  \
 	" c.process FROM claim_long c"
-#define ROWS_OF_HOT                                                                                   \
+#define ROWS_OF_HOT                                                                                    \
 	"SELECT NULL, c.claim, c.holders, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur," \
-	" c.closed_slack, c.opened_usec+c.dur+ifnull(c.linger,0)*1000, c.meta, c.rport, c.raddr,"     \
+	" c.closed_slack, c.opened_usec+c.dur+ifnull(c.linger,0)*1000, c.meta, c.rport, c.raddr,"      \
 	" c.process FROM claim_hot c"
-#define ROWS_OF_OPEN                                                                                  \
-	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.closed_usec,"              \
+#define ROWS_OF_OPEN                                                                               \
+	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.closed_usec,"           \
 	" c.closed_slack, NULL, c.meta, c.rport, c.raddr, c.process FROM claim_open c"
 
 #define SQL_BITS(column, shift, mask) "(" column ".meta>>" #shift "&" #mask ")"
 
 /* Names of the enums of common/claim.h, in SQL. A test holds them against protocol_name() and the others. */
-#define SQL_PROTOCOL(r) \
-	"CASE " r ".meta&3 WHEN 0 THEN 'tcp' WHEN 1 THEN 'udp' WHEN 2 THEN 'udplite' ELSE 'mptcp' END"
+#define SQL_PROTOCOL(r)                                                                            \
+	"CASE " r                                                                                  \
+	".meta&3 WHEN 0 THEN 'tcp' WHEN 1 THEN 'udp' WHEN 2 THEN 'udplite' ELSE 'mptcp' END"
 #define SQL_FAMILY(r) "CASE " r ".meta>>2&1 WHEN 0 THEN 'ipv4' ELSE 'ipv6' END"
-#define SQL_ROLE(r)                                                                       \
-	"CASE " r ".meta>>3&3 WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN" \
+#define SQL_ROLE(r)                                                                                \
+	"CASE " r ".meta>>3&3 WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN"         \
 	" 'bound' ELSE 'accepted' END"
-#define SQL_ATTRIBUTION(r)                                                                 \
-	"CASE " r ".meta>>5&7 WHEN 0 THEN 'none' WHEN 1 THEN 'event' WHEN 2 THEN 'iter'"   \
+#define SQL_ATTRIBUTION(r)                                                                         \
+	"CASE " r ".meta>>5&7 WHEN 0 THEN 'none' WHEN 1 THEN 'event' WHEN 2 THEN 'iter'"           \
 	" WHEN 3 THEN 'procfd' WHEN 4 THEN 'cgroup' WHEN 5 THEN 'uid' ELSE 'kernel' END"
-#define SQL_SOURCE(r)                                                                       \
-	"CASE " r ".meta>>8&3 WHEN 0 THEN 'sweep' WHEN 1 THEN 'destroy' WHEN 2 THEN 'events'" \
+#define SQL_SOURCE(r)                                                                              \
+	"CASE " r ".meta>>8&3 WHEN 0 THEN 'sweep' WHEN 1 THEN 'destroy' WHEN 2 THEN 'events'"      \
 	" ELSE 'procnet' END"
-#define SQL_EXE_NOTE(a)                                                                   \
-	"CASE " a ".exe_note WHEN 1 THEN 'deleted' WHEN 2 THEN 'memfd' WHEN 3 THEN"       \
+#define SQL_EXE_NOTE(a)                                                                            \
+	"CASE " a ".exe_note WHEN 1 THEN 'deleted' WHEN 2 THEN 'memfd' WHEN 3 THEN"                \
 	" 'other-mount-namespace' END"
 
 /*
@@ -75,41 +76,42 @@
 #define CLAIM_COLUMNS(X, ADDRESS) CLAIM_COLUMNS_FLAT(X, ADDRESS) X("holders", SQL_HOLDERS("r"))
 
 /* The same without `holders`, the one that is JSON itself. */
-#define CLAIM_COLUMNS_FLAT(X, ADDRESS)                                                                \
-	X("port", "r.port")                                                                           \
-	X("protocol", SQL_PROTOCOL("r"))                                                              \
-	X("family", SQL_FAMILY("r"))                                                                  \
-	X("netns", "nullif(n.inode,0)")                                                               \
-	X("netns_name", "n.name")                                                                     \
-	X("local_address", "l.address")                                                               \
-	X("remote_address", ADDRESS("r.raddr"))                                                       \
-	X("remote_port", "r.rport")                                                                   \
-	X("role", SQL_ROLE("r"))                                                                      \
-	X("opened_usec", "r.opened_usec")                                                             \
-	X("opened_after_usec", "r.opened_usec-r.opened_slack*1000")                                   \
-	X("closed_usec", "r.closed_usec")                                                             \
-	X("closed_after_usec", "r.closed_usec-r.closed_slack*1000")                                   \
-	X("released_usec", "r.released_usec")                                                         \
-	X("pid", "p.pid")                                                                             \
-	X("comm", "a.comm")                                                                           \
-	X("exe", "a.exe")                                                                             \
-	X("exe_note", SQL_EXE_NOTE("a"))                                                              \
-	X("uid", "a.uid")                                                                             \
-	X("user", "NULL")                                                                             \
-	X("unit", "a.unit")                                                                           \
-	X("cgroup", "a.cgroup")                                                                       \
-	X("parent_pid", "p.parent_pid")                                                               \
-	X("parent_comm", "p.parent_comm")                                                             \
-	X("attribution", SQL_ATTRIBUTION("r"))                                                        \
+#define CLAIM_COLUMNS_FLAT(X, ADDRESS)                                                             \
+	X("port", "r.port")                                                                        \
+	X("protocol", SQL_PROTOCOL("r"))                                                           \
+	X("family", SQL_FAMILY("r"))                                                               \
+	X("netns", "nullif(n.inode,0)")                                                            \
+	X("netns_name", "n.name")                                                                  \
+	X("local_address", "l.address")                                                            \
+	X("remote_address", ADDRESS("r.raddr"))                                                    \
+	X("remote_port", "r.rport")                                                                \
+	X("role", SQL_ROLE("r"))                                                                   \
+	X("opened_usec", "r.opened_usec")                                                          \
+	X("opened_after_usec", "r.opened_usec-r.opened_slack*1000")                                \
+	X("closed_usec", "r.closed_usec")                                                          \
+	X("closed_after_usec", "r.closed_usec-r.closed_slack*1000")                                \
+	X("released_usec", "r.released_usec")                                                      \
+	X("pid", "p.pid")                                                                          \
+	X("comm", "a.comm")                                                                        \
+	X("exe", "a.exe")                                                                          \
+	X("exe_note", SQL_EXE_NOTE("a"))                                                           \
+	X("uid", "a.uid")                                                                          \
+	X("user", "NULL")                                                                          \
+	X("unit", "a.unit")                                                                        \
+	X("cgroup", "a.cgroup")                                                                    \
+	X("parent_pid", "p.parent_pid")                                                            \
+	X("parent_comm", "p.parent_comm")                                                          \
+	X("attribution", SQL_ATTRIBUTION("r"))                                                     \
 	X("source", SQL_SOURCE("r"))
 
 /* JSON array text of the further holders; '[]' where there are none. */
-#define SQL_HOLDERS(r)                                                                                 \
-	"CASE WHEN " r ".holders THEN (SELECT json_group_array(json_object('pid',hp.pid,'comm',ha.comm,"  \
-	"'exe',ha.exe,'unit',ha.unit,'from_usec',h.from_usec,'until_usec',h.until_usec)) FROM"         \
-	" (SELECT * FROM holder WHERE claim=" r ".claim ORDER BY n) h"                                 \
+#define SQL_HOLDERS(r)                                                                             \
+	"CASE WHEN " r                                                                             \
+	".holders THEN (SELECT json_group_array(json_object('pid',hp.pid,'comm',ha.comm,"          \
+	"'exe',ha.exe,'unit',ha.unit,'from_usec',h.from_usec,'until_usec',h.until_usec)) FROM"     \
+	" (SELECT * FROM holder WHERE claim=" r ".claim ORDER BY n) h"                             \
 	" LEFT JOIN process hp ON hp.id=h.process LEFT JOIN app ha ON ha.id=hp.app) ELSE '[]' END"
 
-#define CLAIM_JOINS                                                                                   \
-	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                        \
+#define CLAIM_JOINS                                                                                \
+	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                     \
 	" LEFT JOIN local l ON l.id=r.meta>>12 LEFT JOIN netns n ON n.id=l.netns"

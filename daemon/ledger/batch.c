@@ -53,8 +53,9 @@ struct batch {
 	struct batch_stats stats;
 	usec_t absent_from; /* wall; USEC_UNSET: nothing to tell */
 	const char *absent_reason;
-	uint64_t lost_untold; /* since the last gap of this kind was written */
-	usec_t lost_from;     /* wall */
+	usec_t continued_from; /* wall; USEC_UNSET: the next stretch begins with its first sweep */
+	uint64_t lost_untold;  /* since the last gap of this kind was written */
+	usec_t lost_from;      /* wall */
 };
 
 static void entry_free(struct entry *e)
@@ -184,8 +185,9 @@ static void on_coverage_begins(void *context, const struct coverage *c, usec_t f
 	e = add_entry(b, ENTRY_COVERAGE);
 	if (!e)
 		return;
-	e->from_wall = from_wall;
+	e->from_wall = b->continued_from != USEC_UNSET ? b->continued_from : from_wall;
 	e->coverage = *c;
+	b->continued_from = USEC_UNSET;
 }
 
 static void on_coverage_extends(void *context, struct now until)
@@ -244,6 +246,7 @@ struct batch *batch_new(struct store *s)
 		return NULL;
 	b->store = s;
 	b->absent_from = USEC_UNSET;
+	b->continued_from = USEC_UNSET;
 	TAILQ_INIT(&b->entries);
 	return b;
 }
@@ -276,6 +279,11 @@ void batch_absence(struct batch *b, usec_t from_wall, const char *reason)
 {
 	b->absent_from = from_wall;
 	b->absent_reason = reason;
+}
+
+void batch_continue(struct batch *b, usec_t from_wall)
+{
+	b->continued_from = from_wall;
 }
 
 static int write_entry(struct store *s, struct entry *e)

@@ -23,6 +23,9 @@ struct ledger_sink batch_sink(struct batch *b);
 /* The absence before this session: becomes a gap that ends where coverage begins. */
 void batch_absence(struct batch *b, usec_t from_wall, const char *reason);
 
+/* The stretch that comes next goes on where the present one ends, at `from_wall`: only how often we look has changed. */
+void batch_continue(struct batch *b, usec_t from_wall);
+
 /* Writes all of it, in order, and commits (see store_commit). On failure the store is rolled back and the batch is
  * as before. */
 int batch_commit(struct batch *b, struct now until, bool durable) _must_check_;

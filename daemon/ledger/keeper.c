@@ -275,9 +275,35 @@ static void on_bye(struct keeper *k)
 	stop(k, k->store_error == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
+/* Do both watch the same, if not as often? */
+static bool watches_the_same(const struct coverage *a, const struct coverage *b)
+{
+	return a->rung == b->rung && a->protocols == b->protocols &&
+	       a->bound_only == b->bound_only && a->accepted == b->accepted &&
+	       a->netns_all == b->netns_all && a->ranges.count == b->ranges.count &&
+	       memcmp(a->ranges.range, b->ranges.range,
+		       a->ranges.count * sizeof(a->ranges.range[0])) == 0;
+}
+
+/* The present stretch ends where it is now; another one begins. */
+static void on_coverage(struct keeper *k, const struct coverage *c)
+{
+	bool watching = ledger_stats(k->ledger).watching;
+
+	if (watching)
+		commit(k, false);
+	if (watching && watches_the_same(&k->coverage, c))
+		batch_continue(k->batch, k->until.wall);
+	k->coverage = *c;
+}
+
 static void fold(struct keeper *k, const struct record *r)
 {
-	int e = ledger_apply(k->ledger, r);
+	int e;
+
+	if (r->type == RECORD_COVERAGE)
+		on_coverage(k, &r->coverage);
+	e = ledger_apply(k->ledger, r);
 
 	if (e < 0) {
 		log_error("the sighting stream contradicts itself (record type %d): %s",
@@ -285,9 +311,7 @@ static void fold(struct keeper *k, const struct record *r)
 		stop(k, KEEPER_EXIT_STREAM);
 		return;
 	}
-	if (r->type == RECORD_COVERAGE)
-		k->coverage = r->coverage;
-	else if (r->type == RECORD_SWEEP)
+	if (r->type == RECORD_SWEEP)
 		on_swept(k, &r->sweep);
 }
 
@@ -341,6 +365,7 @@ static void on_capture_end(void *context, int error)
 	stop(k, EXIT_FAILURE);
 }
 
+/* A question that comes before the database is open waits in capture's socket, behind its own HELLO. */
 static void ask_capture(struct keeper *k, uint64_t id)
 {
 	struct record r = {.type = RECORD_SYNC, .sync = id};
@@ -362,13 +387,11 @@ static void on_control_record(void *context, const struct record *r, const void 
 
 	(void)bytes;
 	(void)size;
-	if (!k->store)
-		return;
 	if (r->type == RECORD_SYNC) {
 		ask_capture(k, r->sync);
 	} else if (r->type == RECORD_FOLLOW) {
 		k->following = r->follow;
-		if (r->follow)
+		if (r->follow && k->store)
 			commit(k, false);
 	} else {
 		log_error("control sent a record that is not its to send (type %d)", (int)r->type);
