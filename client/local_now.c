@@ -2,7 +2,7 @@
 
 /*
  * The same parts as the daemon's capture, for one sweep over one port: source, table (which tells roles apart and folds
- * MPTCP), procfs. What the table calls a ref is here an index into the processes found.
+ * MPTCP), attribution. What would be sightings in the stream are claims in a reply here.
  */
 
 #include "client/local_now.h"
@@ -11,9 +11,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "daemon/capture/procfs.h"
+#include "daemon/capture/attribute.h"
 #include "daemon/capture/source.h"
-#include "daemon/capture/table.h"
 
 /* IANA's (RFC 6335 §6), and what Linux hands out where the sysctl cannot be read. */
 #define DYNAMIC_LOW    49152
@@ -23,8 +22,6 @@
 /* Someone waits for the answer: sooner incomplete than late. */
 #define WALK_USEC (2 * USEC_PER_SEC)
 
-#define SOCKETS_MAX 1024
-
 struct look {
 	int proc_fd;
 	void *source;
@@ -32,8 +29,8 @@ struct look {
 	struct source_facts facts;
 	struct table *table;
 	struct procfs *procfs;
-	struct process **processes; /* owned; ref 1 is the first */
-	size_t process_count;
+	struct kernel_sockets *kernel_sockets;
+	struct refs *refs;
 	const char *protocol; /* only this; NULL: any */
 	uint64_t netns;
 	json_t *claims;
@@ -41,10 +38,9 @@ struct look {
 
 static void look_done(struct look *l)
 {
-	for (size_t i = 0; i < l->process_count; i++)
-		process_unref(l->processes[i]);
-	free(l->processes);
 	json_decref(l->claims);
+	refs_free(l->refs);
+	kernel_sockets_free(l->kernel_sockets);
 	procfs_free(l->procfs);
 	table_free(l->table);
 	if (l->source)
@@ -72,8 +68,10 @@ static int look_open(struct look *l)
 		l->netns = netns.st_ino;
 	l->table = table_new(true);
 	l->procfs = procfs_new(l->proc_fd, true);
+	l->kernel_sockets = kernel_sockets_new(l->proc_fd);
+	l->refs = refs_new();
 	l->claims = json_array();
-	return l->table && l->procfs && l->claims ? 0 : -ENOMEM;
+	return l->table && l->procfs && l->kernel_sockets && l->refs && l->claims ? 0 : -ENOMEM;
 }
 
 static int on_row(void *context, const struct socket_row *row)
@@ -83,82 +81,28 @@ static int on_row(void *context, const struct socket_row *row)
 	return table_row(l->table, row, 0);
 }
 
-/* Takes a reference of the caller's. */
-static int keep_process(struct look *l, struct process *p, uint32_t *ret)
+/* An `introduce`: the references that `refs` keeps are all that is needed. */
+static int no_introduction(void *context, uint32_t ref, struct process *p)
 {
-	struct process **grown =
-		reallocarray(l->processes, l->process_count + 1, sizeof(struct process *));
-
-	if (!grown) {
-		process_unref(p);
-		return -ENOMEM;
-	}
-	l->processes = grown;
-	l->processes[l->process_count++] = p;
-	*ret = (uint32_t)l->process_count;
+	(void)context;
+	(void)ref;
+	(void)p;
 	return 0;
-}
-
-static int attribute_socket(struct look *l, struct table_socket *s, struct procfs_wanted *w)
-{
-	uint32_t refs[LIMIT_HOLDERS + 1];
-	struct process *nobody = NULL;
-	int r = 0;
-
-	if (w->holder_count == 0) {
-		r = procfs_nobody(l->procfs, s->row.uid, s->row.cgroup_id, false, &nobody);
-		if (r == 0)
-			r = keep_process(l, nobody, &refs[0]);
-		if (r < 0)
-			return r;
-		return table_attribute(l->table, s,
-			nobody->cgroup ? ATTRIBUTION_CGROUP : ATTRIBUTION_UID, refs[0], NULL, 0, 0,
-			true);
-	}
-	for (uint32_t i = 0; i < w->holder_count; i++) {
-		int kept = keep_process(l, TAKE_PTR(w->holders[i]), &refs[i]);
-
-		r = r < 0 ? r : kept;
-	}
-	return r < 0 ? r
-		     : table_attribute(l->table, s, ATTRIBUTION_PROCFD, refs[0], refs + 1,
-			       w->holder_count - 1, w->holders_dropped, true);
-}
-
-/* procfs sorts what is wanted by inode; each inode that was put in is still there. */
-static struct procfs_wanted *find_wanted(struct procfs_wanted *wanted, size_t count, uint64_t inode)
-{
-	size_t i = 0;
-
-	while (wanted[i].inode != inode) {
-		i++;
-		assert(i < count);
-	}
-	return &wanted[i];
 }
 
 static int attribute_all(struct look *l)
 {
-	struct table_socket *sockets[SOCKETS_MAX];
-	struct procfs_result result;
-	size_t count = table_attributable(l->table, sockets, SOCKETS_MAX);
-	_cleanup_(free_p) struct procfs_wanted *wanted = calloc(count + 1, sizeof(*wanted));
-	int r;
+	struct attributor a = {
+		.procfs = l->procfs,
+		.refs = l->refs,
+		.table = l->table,
+		.kernel_sockets = l->kernel_sockets,
+		.introduce = no_introduction,
+		.budget_usec = WALK_USEC,
+	};
+	int r = attribute(&a);
 
-	if (!wanted)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		wanted[i].inode = sockets[i]->row.inode;
-		wanted[i].uid = sockets[i]->row.uid;
-	}
-	r = procfs_find(l->procfs, wanted, count, WALK_USEC, &result);
-	for (size_t i = 0; i < count && r == 0; i++)
-		r = attribute_socket(
-			l, sockets[i], find_wanted(wanted, count, sockets[i]->row.inode));
-	for (size_t i = 0; i < count; i++)
-		for (uint32_t h = 0; h < wanted[i].holder_count; h++)
-			process_unref(wanted[i].holders[h]);
-	return r;
+	return r < 0 ? r : 0;
 }
 
 static json_t *address_json(const struct address *a)
@@ -173,7 +117,7 @@ static json_t *holders_json(const struct look *l, const struct sighting *s)
 	json_t *holders = json_array();
 
 	for (uint32_t i = 0; i < s->holder_count; i++) {
-		const struct process *p = l->processes[s->holders[i] - 1];
+		const struct process *p = refs_process(l->refs, s->holders[i]);
 		json_t *holder = json_pack("{s:i,s:s?,s:s?,s:s?,s:n,s:n}", "pid", p->pid, "comm",
 			p->comm, "exe", p->exe, "unit", p->unit, "from_usec", "until_usec");
 
@@ -211,7 +155,7 @@ static int on_sighting(void *context, const struct sighting *s)
 	if (s->kind != SIGHTING_PRESENT ||
 		(l->protocol && !streq(l->protocol, protocol_name((enum protocol)s->protocol))))
 		return 0;
-	opener = s->opener ? process_json(l->processes[s->opener - 1]) : json_object();
+	opener = s->opener ? process_json(refs_process(l->refs, s->opener)) : json_object();
 	claim = json_pack("{s:i,s:s,s:s,s:I,s:o,s:o,s:s,s:s,s:s,s:o}", "port", s->local.port,
 		"protocol", protocol_name((enum protocol)s->protocol), "family",
 		s->local.address.family == FAMILY_IPV6 ? "ipv6" : "ipv4", "netns",
