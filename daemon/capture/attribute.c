@@ -12,6 +12,7 @@
 #include "daemon/capture/attribute.h"
 
 #define SOCKETS_AT_ONCE 4096u
+#define UNHELD_AT_ONCE  512u
 #define SHARED_AT_ONCE  256u /* known sockets whose holders are looked at again in the same walk */
 
 static int ref_of(struct attributor *a, struct process *p, uint32_t *ret)
@@ -77,6 +78,30 @@ static int set_nobody(struct attributor *a, struct table_socket *s)
 	return table_attribute(a->table, s, attribution, ref, NULL, 0, 0, true);
 }
 
+/* It has no inode, thus no owner to read; its cgroup is where it was made. An accepted one gets its holder later. */
+static int place(struct attributor *a, struct table_socket *s)
+{
+	_cleanup_(process_unref_p) struct process *nobody = NULL;
+	uint32_t ref;
+	int r = procfs_nobody(a->procfs, UID_UNSET, s->row.cgroup_id, false, &nobody);
+
+	if (r < 0 || !nobody->cgroup)
+		return r;
+	r = ref_of(a, nobody, &ref);
+	return r < 0 ? r : table_attribute(a->table, s, ATTRIBUTION_CGROUP, ref, NULL, 0, 0, false);
+}
+
+static int place_unheld(struct attributor *a)
+{
+	struct table_socket *sockets[UNHELD_AT_ONCE];
+	size_t count = table_unheld(a->table, sockets, ELEMENTSOF(sockets));
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = place(a, sockets[i]);
+	return r;
+}
+
 static void drop_holders(struct procfs_wanted *wanted, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -128,8 +153,10 @@ int attribute(struct attributor *a)
 	_cleanup_(free_p) struct procfs_wanted *wanted = NULL;
 	struct procfs_result result = {0};
 	size_t count;
-	int r;
+	int r = place_unheld(a);
 
+	if (r < 0)
+		return r;
 	sockets = reallocarray(NULL, SOCKETS_AT_ONCE + SHARED_AT_ONCE, sizeof(*sockets));
 	if (!sockets)
 		return -ENOMEM;

@@ -415,6 +415,17 @@ size_t table_attributable(struct table *t, struct table_socket **ret, size_t max
 	return count;
 }
 
+size_t table_unheld(struct table *t, struct table_socket **ret, size_t max)
+{
+	size_t count = 0;
+
+	for (struct entry *e = t->first; e && count < max; e = e->next)
+		if (e->s.row.inode == 0 && e->s.row.cgroup_id != 0 &&
+			e->s.attribution == ATTRIBUTION_NONE && is_of_interest(t, e, role_of(t, e)))
+			ret[count++] = &e->s;
+	return count;
+}
+
 size_t table_shared(struct table *t, struct table_socket **ret, size_t max)
 {
 	size_t count = 0;
@@ -437,7 +448,7 @@ int table_attribute(struct table *t _unused_, struct table_socket *s, uint8_t at
 
 	assert(holder_count <= LIMIT_HOLDERS);
 	e->final = final;
-	s->wants_holder = !final;
+	s->wants_holder = !final && s->row.inode != 0;
 	if (s->attribution == attribution && s->opener == opener &&
 		s->holder_count == holder_count && s->holders_dropped == holders_dropped &&
 		(size == 0 || memcmp(s->holders, holders, size) == 0))

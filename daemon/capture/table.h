@@ -44,6 +44,9 @@ bool table_has_new_connections(const struct table *t);
 
 /* The sockets whose holder is wanted, in no order, at most `max`; returns how many. They live until table_end. */
 size_t table_attributable(struct table *t, struct table_socket **ret, size_t max);
+/* Sockets that nobody can have open (not accepted yet, or orphaned before we saw them) and that were not placed by their
+ * cgroup yet, at most `max`, in no order. Returns how many. */
+size_t table_unheld(struct table *t, struct table_socket **ret, size_t max);
 /* Listening and bound sockets whose opener is known, at most `max`, in no order: these live long and are inherited and
  * passed on, so their holders are worth a second look when one is taken anyway. Returns how many. */
 size_t table_shared(struct table *t, struct table_socket **ret, size_t max);

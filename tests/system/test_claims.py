@@ -224,3 +224,15 @@ def test_later_holders_are_seen_with_the_next_new_socket(daemon, actor):
     actor.do("bound('v', 'udp')")
     c = one(open_claims(daemon), port=port)
     assert c["pid"] == actor.pid and [h["until_usec"] is not None for h in c["holders"]] == [True]
+
+
+def test_not_yet_accepted(daemon, actor):
+    """A connection in the backlog belongs to nobody yet: it is placed by its cgroup, and gets its holder when accepted."""
+    at = actor.do("listener('l')")
+    client = actor.do(f"client('c', {at})")
+    waiting = one(open_claims(daemon), port=at, remote_port=client)
+    one([waiting], role="accepted", pid=None, attribution="cgroup", closed_usec=None)
+    assert waiting["cgroup"]
+    actor.do("accept('l', 'a')")
+    one(open_claims(daemon), port=at, remote_port=client, role="accepted", pid=actor.pid, attribution="procfd",
+        opened_usec=waiting["opened_usec"])
