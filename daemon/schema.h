@@ -13,17 +13,44 @@
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
  * released. */
-#define SCHEMA_LONG_USEC 3600000000LL
+#define SCHEMA_LONG_USEC 3600000000
 
-/* `meta` of a claim row. */
-#define META_PROTOCOL_SHIFT    0  /* 2 bits, enum protocol */
-#define META_FAMILY_SHIFT      2  /* 1 bit, 0 IPv4, 1 IPv6: of the local address */
-#define META_ROLE_SHIFT        3  /* 2 bits, enum role */
-#define META_ATTRIBUTION_SHIFT 5  /* 3 bits, enum attribution */
-#define META_SOURCE_SHIFT      8  /* 2 bits, enum source */
-#define META_PREEXISTING_SHIFT 10 /* 1 bit: opened_usec is when we first saw it */
-#define META_END_UNSEEN_SHIFT  11 /* 1 bit: closed_usec is when it was last known alive */
+/* `meta` of a claim row: 1 bit each where nothing else is said. */
+#define META_PROTOCOL_SHIFT    0 /* enum protocol */
+#define META_PROTOCOL_MASK     3
+#define META_FAMILY_SHIFT      2 /* 0 IPv4, 1 IPv6: of the local address */
+#define META_ROLE_SHIFT        3 /* enum role */
+#define META_ROLE_MASK         3
+#define META_ATTRIBUTION_SHIFT 5 /* enum attribution */
+#define META_ATTRIBUTION_MASK  7
+#define META_SOURCE_SHIFT      8 /* enum source */
+#define META_SOURCE_MASK       3
+#define META_PREEXISTING_SHIFT 10 /* opened_usec is when we first saw it */
+#define META_END_UNSEEN_SHIFT  11 /* closed_usec is when it was last known alive */
 #define META_LOCAL_SHIFT       12 /* the rest: local.id */
+/* What may change while a claim is open: role, attribution, source, preexisting, end_unseen. */
+#define META_MUTABLE ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT))
+
+/* A number that has a name here, as SQL text. */
+#define SQL_NUMBER(number) SQL_STRINGIFY(number)
+#define SQL_STRINGIFY(x)   #x
+#define SQL_LONG_USEC      SQL_NUMBER(SCHEMA_LONG_USEC)
+#define SQL_MUTABLE        SQL_NUMBER(META_MUTABLE)
+#define SQL_KERNEL         "6" /* ATTRIBUTION_KERNEL */
+
+/* What takes a field out of `meta` in SQL: "r.meta" META_ROLE. */
+#define META_PROTOCOL ">>" SQL_NUMBER(META_PROTOCOL_SHIFT) "&" SQL_NUMBER(META_PROTOCOL_MASK)
+#define META_FAMILY   ">>" SQL_NUMBER(META_FAMILY_SHIFT) "&1"
+#define META_ROLE     ">>" SQL_NUMBER(META_ROLE_SHIFT) "&" SQL_NUMBER(META_ROLE_MASK)
+#define META_ATTRIBUTION                                                                           \
+	">>" SQL_NUMBER(META_ATTRIBUTION_SHIFT) "&" SQL_NUMBER(META_ATTRIBUTION_MASK)
+#define META_SOURCE      ">>" SQL_NUMBER(META_SOURCE_SHIFT) "&" SQL_NUMBER(META_SOURCE_MASK)
+#define META_PREEXISTING ">>" SQL_NUMBER(META_PREEXISTING_SHIFT) "&1"
+#define META_LOCAL       ">>" SQL_NUMBER(META_LOCAL_SHIFT)
+
+/* When a claim of claim_hot or claim_long was released; `c` is "" or the table's name and a dot. */
+#define SQL_RELEASED(c) "(" c "opened_usec+" c "dur+ifnull(" c "linger,0)*1000)"
+#define RELEASED_OF_C   SQL_RELEASED("c.")
 
 /*
  * The four kinds of rows as one shape: seg, claim, holders (may have some), port, opened_usec, opened_slack,
@@ -38,31 +65,31 @@
 	" FROM segment s CROSS JOIN claim_seg c ON c.seg=s.id"
 #define ROWS_OF_LONG                                                                               \
 	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur,"     \
-	" c.closed_slack, c.opened_usec+c.dur+ifnull(c.linger,0)*1000, c.meta, c.rport, c.raddr,"  \
+	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr,"                            \
 	" c.process FROM claim_long c"
 #define ROWS_OF_HOT                                                                                    \
 	"SELECT NULL, c.claim, c.holders, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur," \
-	" c.closed_slack, c.opened_usec+c.dur+ifnull(c.linger,0)*1000, c.meta, c.rport, c.raddr,"      \
+	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr,"                                \
 	" c.process FROM claim_hot c"
 #define ROWS_OF_OPEN                                                                               \
 	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.closed_usec,"           \
 	" c.closed_slack, NULL, c.meta, c.rport, c.raddr, c.process FROM claim_open c"
 
-#define SQL_BITS(column, shift, mask) "(" column ".meta>>" #shift "&" #mask ")"
-
 /* Names of the enums of common/claim.h, in SQL. A test holds them against protocol_name() and the others. */
 #define SQL_PROTOCOL(r)                                                                            \
-	"CASE " r                                                                                  \
-	".meta&3 WHEN 0 THEN 'tcp' WHEN 1 THEN 'udp' WHEN 2 THEN 'udplite' ELSE 'mptcp' END"
-#define SQL_FAMILY(r) "CASE " r ".meta>>2&1 WHEN 0 THEN 'ipv4' ELSE 'ipv6' END"
+	"CASE " r ".meta" META_PROTOCOL                                                            \
+	" WHEN 0 THEN 'tcp' WHEN 1 THEN 'udp' WHEN 2 THEN 'udplite' ELSE 'mptcp' END"
+#define SQL_FAMILY(r) "CASE " r ".meta" META_FAMILY " WHEN 0 THEN 'ipv4' ELSE 'ipv6' END"
 #define SQL_ROLE(r)                                                                                \
-	"CASE " r ".meta>>3&3 WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN"         \
+	"CASE " r ".meta" META_ROLE " WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN" \
 	" 'bound' ELSE 'accepted' END"
 #define SQL_ATTRIBUTION(r)                                                                         \
-	"CASE " r ".meta>>5&7 WHEN 0 THEN 'none' WHEN 1 THEN 'event' WHEN 2 THEN 'iter'"           \
+	"CASE " r ".meta" META_ATTRIBUTION                                                         \
+	" WHEN 0 THEN 'none' WHEN 1 THEN 'event' WHEN 2 THEN 'iter'"                               \
 	" WHEN 3 THEN 'procfd' WHEN 4 THEN 'cgroup' WHEN 5 THEN 'uid' ELSE 'kernel' END"
 #define SQL_SOURCE(r)                                                                              \
-	"CASE " r ".meta>>8&3 WHEN 0 THEN 'sweep' WHEN 1 THEN 'destroy' WHEN 2 THEN 'events'"      \
+	"CASE " r ".meta" META_SOURCE                                                              \
+	" WHEN 0 THEN 'sweep' WHEN 1 THEN 'destroy' WHEN 2 THEN 'events'"                          \
 	" ELSE 'procnet' END"
 #define SQL_EXE_NOTE(a)                                                                            \
 	"CASE " a ".exe_note WHEN 1 THEN 'deleted' WHEN 2 THEN 'memfd' WHEN 3 THEN"                \
@@ -114,4 +141,4 @@
 
 #define CLAIM_JOINS                                                                                \
 	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                     \
-	" LEFT JOIN local l ON l.id=r.meta>>12 LEFT JOIN netns n ON n.id=l.netns"
+	" LEFT JOIN local l ON l.id=r.meta" META_LOCAL " LEFT JOIN netns n ON n.id=l.netns"

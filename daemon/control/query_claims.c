@@ -53,8 +53,7 @@ static struct place place_of(const struct row *row)
 	struct place place = {
 		.opened_usec = row->column[ROW_OPENED_USEC],
 		.port = row->column[ROW_PORT],
-		.meta = row->column[ROW_META] &
-			~(((int64_t)1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT)),
+		.meta = row->column[ROW_META] & ~(int64_t)META_MUTABLE,
 		.rport = row->column[ROW_RPORT] == ROW_NULL ? -1 : row->column[ROW_RPORT],
 		.raddr_size = row->raddr_size,
 	};

@@ -24,14 +24,6 @@
 
 #include "daemon/schema.h"
 
-#define STRINGIFY(x)   #x
-#define SQL_NUMBER(x)  STRINGIFY(x)
-#define SQL_BIT(shift) "(r.meta>>" SQL_NUMBER(shift) "&1)"
-#define META_MUTABLE   4088 /* role, attribution, source, preexisting, end_unseen */
-#define SQL_LONG_USEC  "3600000000"
-_Static_assert(SCHEMA_LONG_USEC == 3600000000LL, "SQL_LONG_USEC");
-_Static_assert(META_MUTABLE == ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT)), "META_MUTABLE");
-
 #define WITH_ROWS                                                                                  \
 	"WITH r(seg,claim,holders,port,opened_usec,opened_slack,closed_usec,closed_slack,"         \
 	"released_usec,meta,rport,raddr,process) AS ("
@@ -41,20 +33,19 @@ _Static_assert(META_MUTABLE == ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT)
 	"r.released_usec,r.meta,r.rport,r.process,r.raddr"
 
 #define KEY                                                                                        \
-	"r.opened_usec,r.port,r.meta&~" SQL_NUMBER(                                                \
-		META_MUTABLE) ",ifnull(r.rport,-1),ifnull(r.raddr,x'')"
+	"r.opened_usec,r.port,r.meta&~" SQL_MUTABLE ",ifnull(r.rport,-1),"                         \
+	"ifnull(r.raddr,x'')"
 #define ORDER_ASCENDING " ORDER BY " KEY ",r.process,r.released_usec"
 #define ORDER_DESCENDING                                                                           \
-	" ORDER BY r.opened_usec DESC,r.port DESC,r.meta&~" SQL_NUMBER(                            \
-		META_MUTABLE) " DESC,"                                                             \
-			      "ifnull(r.rport,-1) DESC,ifnull(r.raddr,x'') DESC,r.process DESC,r.released_usec DESC"
+	" ORDER BY r.opened_usec DESC,r.port DESC,r.meta&~" SQL_MUTABLE " DESC,"                   \
+	"ifnull(r.rport,-1) DESC,ifnull(r.raddr,x'') DESC,r.process DESC,r.released_usec DESC"
 #define FROM_PLACE                                                                                 \
 	" AND (" KEY ")>=(:place_opened,:place_port,:place_meta,:place_rport,:place_raddr)"
 
-static const char touches[] = " AND r.opened_usec-CASE WHEN " SQL_BIT(
-	META_PREEXISTING_SHIFT) " THEN 0 ELSE ifnull(r.opened_slack,0)*1000 END<:until"
-				" AND (r.released_usec IS NULL OR r.released_usec>:from"
-				" OR (r.released_usec=:from AND r.closed_slack IS NOT NULL))";
+static const char touches[] = " AND r.opened_usec-CASE WHEN r.meta" META_PREEXISTING
+			      " THEN 0 ELSE ifnull(r.opened_slack,0)*1000 END<:until"
+			      " AND (r.released_usec IS NULL OR r.released_usec>:from"
+			      " OR (r.released_usec=:from AND r.closed_slack IS NOT NULL))";
 
 /* Each kind of rows with the bounds of the chunk, and of the window where that can be looked up. */
 static const struct {
@@ -105,8 +96,8 @@ static void append_filter(sqlite3_str *sql, const struct filter *f)
 		bool given;
 		const char *condition;
 	} conditions[] = {
-		{f->protocol >= 0, " AND r.meta&3=:protocol"},
-		{f->role >= 0, " AND r.meta>>3&3=:role"},
+		{f->protocol >= 0, " AND r.meta" META_PROTOCOL "=:protocol"},
+		{f->role >= 0, " AND r.meta" META_ROLE "=:role"},
 		{f->uid >= 0, " AND a.uid=:uid"},
 		{f->pid >= 0,
 			" AND (p.pid=:pid OR (r.holders AND EXISTS(SELECT 1 FROM holder h"
@@ -134,8 +125,8 @@ static void append_joins(sqlite3_str *sql, const struct filter *f, const char *p
 	if (names_process(f))
 		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=p.app");
 	if (names_local(f))
-		sqlite3_str_appendall(sql,
-			" LEFT JOIN local l ON l.id=r.meta>>12 LEFT JOIN netns n ON n.id=l.netns");
+		sqlite3_str_appendall(sql, " LEFT JOIN local l ON l.id=r.meta" META_LOCAL
+					   " LEFT JOIN netns n ON n.id=l.netns");
 }
 
 static void append_arms(sqlite3_str *sql, const struct question *question)
@@ -164,7 +155,8 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 			ORDER_DESCENDING " LIMIT :max OFFSET :skip"},
 		[SQL_COUNT] = {" SELECT count(*),min(r.opened_usec) FROM r", FROM_PLACE},
 		[SQL_AUDIT] = {" SELECT p.app,r.port,r.raddr,r.opened_usec,r.released_usec,"
-			       "p.pid IS NULL AND r.meta>>5&7<>6 FROM r",
+			       "p.pid IS NULL AND r.meta" META_ATTRIBUTION "<>" SQL_KERNEL
+			       " FROM r",
 			""},
 	};
 	const struct filter *f = &question->filter;

@@ -187,7 +187,7 @@ int query_state(struct query *q, struct query_state *ret)
 		"ifnull((SELECT value FROM counter WHERE name='expired_until_usec'),0)),"
 		"(SELECT count(*) FROM claim_open),"
 		"(SELECT count(*) FROM claim_open c LEFT JOIN process p ON p.id=c.process"
-		" WHERE p.pid IS NULL AND c.meta>>5&7<>6)",
+		" WHERE p.pid IS NULL AND c.meta" META_ATTRIBUTION "<>" SQL_KERNEL ")",
 		&statement);
 
 	if (r < 0)
@@ -212,8 +212,8 @@ int query_used(struct query *q, struct port_range range, uint64_t ret[static PRO
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
-		"SELECT meta&3,count(DISTINCT port) FROM claim_open"
-		" WHERE port BETWEEN :low AND :high GROUP BY meta&3",
+		"SELECT meta" META_PROTOCOL ",count(DISTINCT port) FROM claim_open"
+		" WHERE port BETWEEN :low AND :high GROUP BY 1",
 		&statement);
 
 	if (r < 0)
@@ -222,7 +222,7 @@ int query_used(struct query *q, struct port_range range, uint64_t ret[static PRO
 	query_bind(statement, ":low", range.low);
 	query_bind(statement, ":high", range.high);
 	while ((r = query_step(statement)) == 1)
-		ret[sqlite3_column_int(statement, 0) & 3] =
+		ret[sqlite3_column_int(statement, 0) & META_PROTOCOL_MASK] =
 			(uint64_t)sqlite3_column_int64(statement, 1);
 	return r;
 }
@@ -256,4 +256,5 @@ int query_gaps(struct query *q, struct window window, uint64_t *ret_count, usec_
 	*ret_reason = TAKE_PTR(reason);
 	return 0;
 }
-_Static_assert(PROTOCOL_COUNT == 4, "meta has two bits for the protocol");
+_Static_assert(PROTOCOL_COUNT == META_PROTOCOL_MASK + 1, "every protocol that meta can say");
+_Static_assert(ATTRIBUTION_KERNEL == 6, "SQL_KERNEL");

@@ -165,10 +165,11 @@ static int read_holders(struct store *s, struct known **known, struct claim *c)
 
 static void fill_meta(struct claim *c, int64_t meta)
 {
-	c->protocol = meta >> META_PROTOCOL_SHIFT & 3;
-	c->role = meta >> META_ROLE_SHIFT & 3;
-	c->attribution = (uint8_t)MIN(meta >> META_ATTRIBUTION_SHIFT & 7, ATTRIBUTION_COUNT - 1);
-	c->source = meta >> META_SOURCE_SHIFT & 3;
+	c->protocol = meta >> META_PROTOCOL_SHIFT & META_PROTOCOL_MASK;
+	c->role = meta >> META_ROLE_SHIFT & META_ROLE_MASK;
+	c->attribution = (uint8_t)MIN(
+		meta >> META_ATTRIBUTION_SHIFT & META_ATTRIBUTION_MASK, ATTRIBUTION_COUNT - 1);
+	c->source = meta >> META_SOURCE_SHIFT & META_SOURCE_MASK;
 	c->preexisting = meta >> META_PREEXISTING_SHIFT & 1;
 	c->end_unseen = meta >> META_END_UNSEEN_SHIFT & 1;
 }

@@ -76,8 +76,6 @@ static const struct {
 	unsigned seconds;
 } views[] = {{"claims", 0}, {"claims_hour", 3600}, {"claims_day", 86400}};
 
-#define RELEASED "c.opened_usec+c.dur+ifnull(c.linger,0)*1000"
-
 static char *view_sql(const char *name, unsigned seconds)
 {
 	char since[64] = "", seg[192] = "", rest[160] = "";
@@ -88,7 +86,7 @@ static char *view_sql(const char *name, unsigned seconds)
 		snprintf(seg, sizeof(seg),
 			" WHERE s.released_to>=%s AND s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000>=%s",
 			since, since);
-		snprintf(rest, sizeof(rest), " WHERE " RELEASED ">=%s", since);
+		snprintf(rest, sizeof(rest), " WHERE " RELEASED_OF_C ">=%s", since);
 	}
 	return sqlite3_mprintf("CREATE VIEW %s AS SELECT %s FROM (" ROWS_OF_SEG
 			       "%s UNION ALL " ROWS_OF_LONG "%s UNION ALL " ROWS_OF_HOT

@@ -12,22 +12,21 @@
 
 #include "daemon/schema.h"
 
-/* When a claim of claim_hot or claim_long was released; its length, by which it is a long one or not. */
-#define RELEASED "(opened_usec+dur+ifnull(linger,0)*1000)"
+#define RELEASED SQL_RELEASED("")
+/* A claim's length, by which it is a long one or not. */
 #define LENGTH                                                                                     \
-	"(dur+ifnull(linger,0)*1000+CASE WHEN meta>>10&1 THEN 0 ELSE ifnull(opened_slack,0)*1000 " \
-	"END)"
-#define IS_LONG LENGTH ">=3600000000"
-_Static_assert(SCHEMA_LONG_USEC == 3600000000LL, "IS_LONG says it in SQL");
-_Static_assert(
-	META_PREEXISTING_SHIFT == 10 && META_END_UNSEEN_SHIFT == 11 && META_LOCAL_SHIFT == 12,
-	"the shifts below");
+	"(dur+ifnull(linger,0)*1000+CASE WHEN meta" META_PREEXISTING " THEN 0 ELSE"                \
+	" ifnull(opened_slack,0)*1000 END)"
+#define IS_LONG LENGTH ">=" SQL_LONG_USEC
 
 /* How long after its opening an open claim of another boot is known to have lived: to the end of the last session
  * of that boot that saw anything after the claim's own. */
 #define ALIVE                                                                                      \
 	"max(0,ifnull((SELECT max(n.last_seen_boot_usec) FROM session n WHERE n.boot_id=s.boot_id" \
 	" AND (n.id=s.id OR n.last_seen_boot_usec>n.started_boot_usec)),0)-o.opened_boot_usec)"
+
+#define LOCAL      "meta" META_LOCAL
+#define END_UNSEEN SQL_NUMBER(META_END_UNSEEN_SHIFT)
 
 #define SAME_BOOT "(SELECT id FROM session WHERE boot_id=?1)"
 
@@ -107,7 +106,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"ifnull(closed_usec-opened_usec,alive),opened_slack,"
 		"CASE WHEN closed_usec IS NULL THEN 0 ELSE closed_slack END,"
 		"nullif((max(0,alive-(closed_usec-opened_usec))+999)/1000,0),"
-		"meta|((closed_usec IS NULL)<<11),rport,raddr,process"
+		"meta|((closed_usec IS NULL)<<" END_UNSEEN "),rport,raddr,process"
 		" FROM (SELECT o.*," ALIVE
 		" AS alive FROM claim_open o LEFT JOIN session s ON s.id=o.session"
 		" WHERE s.boot_id IS NOT ?1) a",
@@ -115,7 +114,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_ADOPT_LIST] =
 		"SELECT o.claim,o.cookie,o.port,o.opened_usec,o.opened_boot_usec,o.opened_slack,"
 		"o.closed_usec,o.closed_slack,o.meta,o.rport,o.raddr,o.process,l.address,n.cookie"
-		" FROM claim_open o LEFT JOIN local l ON l.id=o.meta>>12 LEFT JOIN netns n ON n.id=l.netns"
+		" FROM claim_open o LEFT JOIN local l ON l.id=o.meta" META_LOCAL
+		" LEFT JOIN netns n ON n.id=l.netns"
 		" ORDER BY o.opened_boot_usec,o.claim",
 	[STATEMENT_ADOPT_HOLDERS] =
 		"SELECT process,from_usec,until_usec FROM holder WHERE claim=?1 ORDER BY n",
@@ -181,8 +181,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 			       " (SELECT app FROM process) ORDER BY id LIMIT ?1) RETURNING id",
 	[STATEMENT_LOCAL_DROP] =
 		"DELETE FROM local WHERE id IN (SELECT id FROM local WHERE id NOT IN"
-		" (SELECT meta>>12 FROM claim_seg UNION SELECT meta>>12 FROM claim_long UNION"
-		" SELECT meta>>12 FROM claim_hot UNION SELECT meta>>12 FROM claim_open)"
+		" (SELECT " LOCAL " FROM claim_seg UNION SELECT " LOCAL " FROM claim_long UNION"
+		" SELECT " LOCAL " FROM claim_hot UNION SELECT " LOCAL " FROM claim_open)"
 		" ORDER BY id LIMIT ?1) RETURNING id",
 	/* One of this boot stays if we were told what it is: nobody tells us again. */
 	[STATEMENT_NETNS_DROP] =
