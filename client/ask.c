@@ -44,7 +44,7 @@ void complain_no_daemon(const struct options *o)
 	if (o->socket_given)
 		complain("start it with: portledgerd --socket %s --state DIR", o->socket_path);
 	else
-		complain("start it with: systemctl start portledgerd (or portledgerd, as root)");
+		complain("start it with: portledgerd, as root");
 }
 
 /* The group of the socket, or of the directory where that hides the socket; -1: not even that can be seen. */

@@ -211,13 +211,13 @@ static char *cell_netns(const json_t *claim, const struct view *v)
 }
 
 #define CLAIM_CELLS_OF_OPENER                                                                      \
-	{"PORT/PROTO", .text = cell_port, .right = true}, {"ROLE", .member = "role", .drop = 4},   \
+	{"PORT/PROTO", .text = cell_port, .right = true}, {"ROLE", .member = "role", .drop = 2},   \
 		{"PROCESS", .text = cell_process, .tone = tone_process, .cut = true},              \
 		{"USER", .text = cell_user, .drop = 5},                                            \
 		{"UNIT", .member = "unit", .cut = true, .drop = 3},                                \
 		{"LOCAL", .member = "local_address", .drop = 6}, {"REMOTE", .text = cell_remote},  \
 	{                                                                                          \
-		"NETNS", .text = cell_netns, .drop = 2                                             \
+		"NETNS", .text = cell_netns, .drop = 4                                             \
 	}
 
 static const struct cell claim_cells[] = {{"OPENED", .text = cell_opened, .right = true},
@@ -231,11 +231,19 @@ const struct kind kind_open_claims = {"claims", &shape_claim, open_cells, ELEMEN
 /* Followed claims are lines for people, not a table: its width would have to be known beforehand. */
 const struct kind kind_events = {"events", &shape_event, NULL, 0};
 
+/* A name that the file's does not begin with tells programs of one interpreter apart, and comes first: what is cut is
+ * the end. */
 static char *cell_program(const json_t *row, _unused_ const struct view *v)
 {
-	const char *name = row_text(row, "exe") ? row_text(row, "exe") : row_text(row, "comm");
+	const char *exe = row_text(row, "exe"), *comm = row_text(row, "comm"), *slash;
 
-	return strdup(name ? name : "(no process)");
+	if (!exe || !comm)
+		return strdup(exe ? exe : comm ? comm : "(no process)");
+	slash = strrchr(exe, '/');
+	/* the kernel cuts comm to 15 bytes */
+	if (strncmp(slash ? slash + 1 : exe, comm, strlen(comm)) == 0)
+		return strdup(exe);
+	return print("%s (%s)", comm, exe);
 }
 
 static enum tone tone_program(const json_t *row)

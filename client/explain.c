@@ -17,16 +17,13 @@ int explain_class(const json_t *reply, struct buf *b)
 {
 	const json_t *range = json_object_get(reply, "ephemeral_range");
 	long long low = row_int(range, "low", 0), high = row_int(range, "high", 0);
-	int r;
+	bool dynamic = row_true(reply, "dynamic"), ephemeral = row_true(reply, "ephemeral");
 
-	r = buf_append_string(b, row_true(reply, "dynamic")
-					 ? "in IANA's dynamic range (49152-65535)"
-					 : "not in IANA's dynamic range (49152-65535)");
-	if (r < 0)
-		return r;
-	return buf_append_format(b, "%s this kernel's ephemeral range (%lld-%lld)",
-		row_true(reply, "ephemeral") == row_true(reply, "dynamic") ? " and" : " but", low,
-		high);
+	return buf_append_format(b,
+		"%sin IANA's dynamic range (49152-65535)%s this kernel's ephemeral range (%lld-%lld)",
+		dynamic ? "" : "not ",
+		dynamic ? (ephemeral ? " and" : ", not in") : (ephemeral ? ", but in" : ", nor in"),
+		low, high);
 }
 
 /* The first open claim of the role that still has its socket. */

@@ -126,8 +126,8 @@ void options_help(FILE *out, enum verb verb)
 	}
 	fputs("\n", out);
 	help_options(out, ~0u);
-	fputs("\nTimes: 03:12, \"yesterday 22:00\", \"2026-11-22 03:12:07\", -8h, @EPOCH, \"last night\".\n"
-	      "Exit: 0 found, 1 nothing matched, 2 usage, 3 no daemon, 4 permission denied, 5 error,\n"
-	      "      6 incomplete (--strict). The manual is portledger(1).\n",
+	fputs("\nTimes: 03:12, \"yesterday 22:00\", \"2026-11-22 03:12:07\", -8h, \"last night\", @EPOCH.\n"
+	      "Exit: 0 found, 1 nothing matched, 2 usage, 3 no daemon, 4 permission denied,\n"
+	      "      5 error, 6 incomplete (--strict). The manual is portledger(1).\n",
 		out);
 }

@@ -437,6 +437,13 @@ static int parse_times(struct options *o, const struct given *given, usec_t now)
 		if (r < 0)
 			return r;
 	}
+	/* of a local time that happens twice, the second may still be to come */
+	if (o->at_count == 2 && o->at[1].from > now)
+		o->at_count = 1;
+	if (o->at_count > 0 && o->at[0].from > now)
+		return usage(o, "--at: that is still to come: %s", given->value[OPTION_AT]);
+	if (o->since != USEC_UNSET && o->since > now)
+		return usage(o, "--since: that is still to come: %s", given->value[OPTION_SINCE]);
 	if (o->since != USEC_UNSET && o->until != USEC_UNSET && o->since >= o->until)
 		return usage(o, "the stretch ends before it begins");
 	if (o->verb == VERB_AUDIT && o->since == USEC_UNSET)

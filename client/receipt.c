@@ -8,6 +8,8 @@
 
 #include "client/receipt.h"
 
+#include <time.h>
+
 #include "client/format.h"
 #include "client/shape.h"
 
@@ -250,6 +252,17 @@ static int put_loss(struct buf *b, const json_t *coverage)
 	return r;
 }
 
+/* Two windows of a local time that happened twice differ in nothing else. */
+static int put_zone(const struct view *v, usec_t from, struct buf *b)
+{
+	time_t seconds = (time_t)(from / USEC_PER_SEC);
+	struct tm tm;
+
+	if (v->options->at_count < 2 || !localtime_r(&seconds, &tm))
+		return 0;
+	return buf_append_format(b, " %s", tm.tm_zone);
+}
+
 int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 {
 	usec_t from = row_time(coverage, "from_usec"), until = row_time(coverage, "until_usec");
@@ -264,6 +277,8 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 		r = buf_append_string(b, "Coverage: not watching at that time (");
 		if (r == 0)
 			r = receipt_window(b, from, until);
+		if (r == 0)
+			r = put_zone(v, from, b);
 		reason = holes.count > 0 ? hole_reason(coverage, &holes.span[0]) : NULL;
 		if (r == 0 && reason)
 			r = buf_append_format(b, ": %s", reason);
@@ -272,6 +287,8 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 	r = buf_append_string(b, "Coverage: ");
 	if (r == 0)
 		r = receipt_window(b, from, until);
+	if (r == 0)
+		r = put_zone(v, from, b);
 	if (r == 0 && until >= v->now && until > from + 1)
 		r = buf_append_string(b, " (now)");
 	if (r == 0)

@@ -34,8 +34,7 @@ static json_t *no_daemon(const struct options *o)
 {
 	return json_pack("{s:[{s:s,s:s,s:s+,s:s}]}", "checks", "name", "daemon", "level", "failure",
 		"text", "no daemon answers at ", o->socket_path, "fix",
-		o->socket_given ? "portledgerd --socket PATH --state DIR"
-				: "systemctl start portledgerd");
+		o->socket_given ? "portledgerd --socket PATH --state DIR" : "portledgerd");
 }
 
 static bool all_ok(const json_t *checks)

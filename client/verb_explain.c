@@ -48,7 +48,7 @@ static void print_counts(const struct view *v, const json_t *reply)
 		view_plain(v), format_count((uint64_t)row_int(reply, "claims_day", 0), day),
 		format_count((uint64_t)row_int(reply, "claims_ever", 0), ever));
 	if (at != USEC_UNSET)
-		fprintf(v->out, ", the first %s", format_time(at, v->now, first));
+		fprintf(v->out, ", first seen %s", format_time(at, v->now, first));
 	fputc('\n', v->out);
 }
 

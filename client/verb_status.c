@@ -7,7 +7,9 @@
 #include "client/jsonout.h"
 #include "client/shape.h"
 
-/* "  recorded   182,113 claims; ..." begins with this. */
+#define LABEL 13 /* columns */
+
+/* "  claims     182,113 recorded, ..." begins with this. */
 static void print_label(const struct view *v, const char *label)
 {
 	fprintf(v->out, "  %s%-10s%s ", view_tone(v, TONE_FAINT), label, view_plain(v));
@@ -118,8 +120,11 @@ static void print_ranges(const struct view *v, const json_t *reply)
 			continue;
 		fputs(printed++ > 0 ? ", " : ": ", v->out);
 		view_text(v, protocol);
-		fprintf(v->out, " %s used (%.1f %%)", format_count((uint64_t)ports, text),
-			100.0 * (double)ports / (double)size);
+		fprintf(v->out, " %s used (", format_count((uint64_t)ports, text));
+		if (ports * 2000 < size) /* would be shown as 0.0 */
+			fputs("< 0.1 %)", v->out);
+		else
+			fprintf(v->out, "%.1f %%)", 100.0 * (double)ports / (double)size);
 	}
 	fputs(printed == 0 ? ": all free\n" : "\n", v->out);
 }
@@ -127,27 +132,32 @@ static void print_ranges(const struct view *v, const json_t *reply)
 static void print_cost(const struct view *v, const json_t *reply)
 {
 	const json_t *processes = json_object_get(reply, "processes"), *process;
-	int64_t sweeps = row_int(reply, "sweeps", 0), cpu = row_int(reply, "sweep_cpu_usec", 0);
+	_cleanup_(buf_done) struct buf cost = {0};
 	char span[FORMAT_MAX], text[FORMAT_MAX];
 	size_t i;
+	int r = 0;
 
 	print_label(v, "sweeps");
 	fprintf(v->out, "%s", count(reply, "sweeps", text));
-	if (sweeps > 0)
-		fprintf(v->out, ", %s of CPU each", format_span((usec_t)(cpu / sweeps), span));
+	if (row_int(reply, "sweeps", 0) > 0)
+		fprintf(v->out, ", the last took %s of CPU",
+			format_span((usec_t)row_int(reply, "sweep_cpu_usec", 0), span));
 	fputc('\n', v->out);
-	print_label(v, "processes");
 	json_array_foreach(processes, i, process)
 	{
 		int64_t bytes = row_int(process, "pss_bytes", -1);
 
-		fputs(i > 0 ? ", " : "", v->out);
-		view_text(v, row_text(process, "name"));
-		fprintf(v->out, " %s", format_span((usec_t)row_int(process, "cpu_usec", 0), span));
-		if (bytes >= 0)
-			fprintf(v->out, " %s", format_bytes((uint64_t)bytes, text));
+		if (r == 0)
+			r = buf_append_format(&cost, "%s%s %s", i > 0 ? ", " : "",
+				row_text(process, "name"),
+				format_span((usec_t)row_int(process, "cpu_usec", 0), span));
+		if (r == 0 && bytes >= 0)
+			r = buf_append_format(&cost, " %s", format_bytes((uint64_t)bytes, text));
 	}
-	fputs(" (CPU, memory)\n", v->out);
+	if (r < 0 || buf_append_string(&cost, " (CPU, memory)") < 0 || buf_put_u8(&cost, 0) < 0)
+		return;
+	print_label(v, "processes");
+	view_wrapped(v, v->out, (const char *)buf_bytes(&cost), LABEL, LABEL);
 }
 
 static enum status print_status(const struct view *v, const json_t *reply)

@@ -207,7 +207,7 @@ def test_a_local_time_that_happens_twice_asks_both(fake):
     assert (receipt["from_usec"], receipt["until_usec"], receipt["complete"]) == (first, second + 60_000_000, False)
     assert len(receipt["stretches"]) == 2
     table = run(daemon, "who", 60530, "--at", "2026-10-25 02:30", TZ="Europe/Berlin").stdout
-    assert table.count("Coverage: ") == 2
+    assert table.count("Coverage: ") == 2 and table.count(" CEST") == 1 and table.count(" CET") == 1
 
 
 def test_pages_are_pulled_to_the_end(fake):
@@ -266,8 +266,11 @@ def test_status(fake):
     assert run(daemon, "--strict").returncode == 6
     text = run(fake({"Status": status()}), "status").stdout
     for part in ("is recording, by sweep every 1 s", "182,113 recorded, 96 open now, 31 without a process", "41.1 MiB",
-                 "32768-60999: tcp 1,204 used (4.3 %)", "capture 5.2 s 3.0 MiB", "4,123, 1 ms of CPU each"):
+                 "32768-60999: tcp 1,204 used (4.3 %)", "udp 7 used (< 0.1 %)", "capture 5.2 s 3.0 MiB",
+                 "4,123, the last took 4.9 s of CPU"):  # one sweep's cost, not the sum of all
         assert part in text
+    narrow, _ = on_terminal(fake({"Status": status()}), "status", width=60)
+    assert all(len(line) <= 60 for line in narrow.splitlines() if line.startswith("  processes"))
     unknown = {name: None for name in ("sweeps", "sweep_cpu_usec", "open_claims", "recorded", "gaps", "unattributed",
                                        "found_only_by_sweep", "oldest_usec")}
     assert "? recorded, ? open now, ? without" in run(fake({"Status": status(**unknown, rung="none")})).stdout
@@ -297,6 +300,27 @@ def test_explain(fake, members, verdict, code):
     assert receipt["coverage"] == explain(**members)["coverage"] and "coverage" not in whole
     assert json.loads(run(daemon, 60530, "--json=pretty").stdout) == {**whole, **receipt}
     assert all(c["user"] == "root" for c in whole["now"] + whole["last"])
+
+
+@pytest.mark.parametrize("dynamic, ephemeral, text", [
+    (True, True, "in IANA's dynamic range (49152-65535) and this kernel's ephemeral range (32768-60999)"),
+    (True, False, "in IANA's dynamic range (49152-65535), not in this kernel's ephemeral range (32768-60999)"),
+    (False, True, "not in IANA's dynamic range (49152-65535), but in this kernel's ephemeral range (32768-60999)"),
+    (False, False, "not in IANA's dynamic range (49152-65535), nor in this kernel's ephemeral range (32768-60999)"),
+])
+def test_explain_names_the_ranges(fake, dynamic, ephemeral, text):
+    daemon = fake({"Explain": explain(dynamic=dynamic, ephemeral=ephemeral)})
+    assert run(daemon, 60530).stdout.splitlines()[0] == f"port     60530, {text}"
+
+
+def test_audit_tells_programs_of_one_interpreter_apart(fake):
+    rows = [program(exe="/usr/bin/python3.11", comm="python3"), program(exe="/usr/bin/python3.11", comm="backup"),
+            program(exe="/usr/bin/curl", comm="curl"), program(exe=None, comm="gone")]
+    daemon = fake({"Audit": {"programs": rows, "claims": 4, "ports": 4, "unattributed": 0, "omitted": 0,
+                             "coverage": coverage()}})
+    lines = run(daemon, "audit").stdout.splitlines()[2:6]
+    assert [re.split(r"  | cron", line)[0] for line in lines] == [
+        "/usr/bin/python3.11", "backup (/usr/bin/python3.11)", "/usr/bin/curl", "gone"]
 
 
 def test_explain_says_that_more_are_open_than_it_lists(fake):
@@ -336,6 +360,13 @@ def test_narrow_terminals_leave_columns_out_and_say_so(fake):
     assert code == 0 and "LOCAL" not in narrow.splitlines()[0] and "No room here for" in narrow
     assert "93.184.216.34:443" in narrow  # an address is never cut
     assert all(len(line) <= 80 for line in narrow.splitlines())
+
+
+def test_role_is_told_where_a_terminal_is_narrow(fake):
+    """At 80 columns too: a listener and the connections that it took are on one port."""
+    daemon = fake(who(claim(unit=None, netns=7, role="accepted")))
+    text, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=80)
+    assert "ROLE" in text.splitlines()[0] and "accepted" in text.splitlines()[1]
 
 
 def test_pager(fake, directory):

@@ -197,6 +197,8 @@ static void test_refused(_unused_ void **state)
 		{"history|--since=gibberish", "not a time"},
 		{"history|-S|today|-U|today", "ends before"},
 		{"who|1|--at=now|-S|today", "not both"},
+		{"who|1|--at=03:13", "--at: that is still to come"},
+		{"history|-S|tomorrow", "--since: that is still to come"},
 		{"audit|-U|today", "needs a --since"},
 		{"audit|--overnight|-U|today", "already"},
 		{"history|-n|0", "not a number"},
