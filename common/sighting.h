@@ -26,6 +26,14 @@ struct port_ranges {
 	uint32_t count;
 };
 
+static inline bool port_ranges_contain(const struct port_ranges *ranges, uint16_t port)
+{
+	for (uint32_t i = 0; i < ranges->count; i++)
+		if (port >= ranges->range[i].low && port <= ranges->range[i].high)
+			return true;
+	return false;
+}
+
 /* From here on we watch like this: starts a new stretch of coverage. It begins with the first whole sweep
  * that follows. */
 struct coverage {

@@ -77,11 +77,3 @@ size_t diag_filter(const struct port_ranges *ranges, uint8_t ret[static DIAG_FIL
  */
 int procnet_parse(
 	const char *line, size_t size, enum protocol protocol, struct socket_row *ret) _must_check_;
-
-static inline bool port_ranges_contain(const struct port_ranges *ranges, uint16_t port)
-{
-	for (uint32_t i = 0; i < ranges->count; i++)
-		if (port >= ranges->range[i].low && port <= ranges->range[i].high)
-			return true;
-	return false;
-}

@@ -13,6 +13,7 @@
 #include "daemon/control/query_internal.h"
 
 struct receipt {
+	const struct filter *asked;
 	struct window window;
 	struct buf stretches, gaps; /* JSON text of the elements */
 	size_t stretch_count, gap_count;
@@ -72,6 +73,17 @@ static bool clip(const struct window *w, usec_t *from, usec_t *until)
 	return *from < *until || (*from == *until && w->from == w->until);
 }
 
+/* Was all that is asked for among what this row's stretch watched? */
+static bool watched_asked(const struct filter *asked, const char *ranges_text, int64_t protocols)
+{
+	struct port_ranges ranges = query_parse_ranges(ranges_text);
+
+	for (unsigned i = 0; i < asked->port_count; i++)
+		if (!port_ranges_contain(&ranges, asked->ports[i]))
+			return false;
+	return asked->protocol < 0 || protocols >> asked->protocol & 1;
+}
+
 static int expired_until(struct query *q, usec_t *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
@@ -93,7 +105,7 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
-		"SELECT from_usec,until_usec,source,interval_usec FROM coverage"
+		"SELECT from_usec,until_usec,source,interval_usec,ranges,protocols FROM coverage"
 		" WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
 		&statement);
 
@@ -106,7 +118,9 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 		usec_t until = (usec_t)sqlite3_column_int64(statement, 1);
 
 		from = MAX(from, expired);
-		if (from > until || !clip(&c->window, &from, &until))
+		if (from > until || !clip(&c->window, &from, &until) ||
+			!watched_asked(c->asked, (const char *)sqlite3_column_text(statement, 4),
+				sqlite3_column_int64(statement, 5)))
 			continue;
 		if (c->stretch_count == LIMIT_RECEIPT_ROWS) {
 			c->unlisted = MIN(c->unlisted, from);
@@ -199,9 +213,11 @@ static int append_receipt(const struct receipt *c, struct buf *out)
 	return r;
 }
 
-int coverage_receipt(struct query *q, struct window window, struct buf *out)
+int coverage_receipt(
+	struct query *q, const struct filter *asked, struct window window, struct buf *out)
 {
 	_cleanup_(receipt_done) struct receipt c = {
+		.asked = asked,
 		.window = window,
 		.watched_until = window.from,
 		.unlisted = USEC_UNSET,

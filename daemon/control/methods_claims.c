@@ -208,11 +208,11 @@ static void count_given(struct claims_stream *s, size_t from)
 		s->left -= s->next - from;
 }
 
-static int append_coverage(struct request *r, struct window window, struct buf *text)
+static int append_coverage(struct request *r, const struct filter *asked, struct buf *text)
 {
 	int e = buf_append_string(text, ",\"coverage\":");
 
-	return e == 0 ? coverage_receipt(r->methods->query, window, text) : e;
+	return e == 0 ? coverage_receipt(r->methods->query, asked, r->window, text) : e;
 }
 
 /* One page: the whole answer, or what fits. */
@@ -240,7 +240,7 @@ static int reply_page(struct request *r)
 	if (!last && !r->call.more)
 		e = append_cursor(r, &text);
 	if (e == 0 && (last || !r->call.more))
-		e = append_coverage(r, r->window, &text);
+		e = append_coverage(r, &s->question.filter, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	if (e == 0)
@@ -318,14 +318,6 @@ static struct question explain_question(
 	return q;
 }
 
-static bool is_within(const struct port_ranges *ranges, uint16_t port)
-{
-	for (uint32_t i = 0; i < ranges->count; i++)
-		if (port >= ranges->range[i].low && port <= ranges->range[i].high)
-			return true;
-	return false;
-}
-
 static int append_class(struct request *r, struct buf *text)
 {
 	const struct committed *last = link_last(r->methods->link);
@@ -342,7 +334,7 @@ static int append_class(struct request *r, struct buf *text)
 		"\"ephemeral_range\":{\"low\":%u,\"high\":%u}",
 		port, port >= 49152 ? "true" : "false",
 		c->ephemeral.low <= port && port <= c->ephemeral.high ? "true" : "false",
-		is_within(&c->ranges, port) ? "true" : "false", c->ephemeral.low,
+		port_ranges_contain(&c->ranges, port) ? "true" : "false", c->ephemeral.low,
 		c->ephemeral.high);
 }
 
@@ -412,6 +404,7 @@ static int append_counts(struct request *r, struct buf *text)
 
 static int explain(struct request *r)
 {
+	const struct question asked = explain_question(r, ROWS_ALL, r->window);
 	_cleanup_(buf_done) struct buf text = {0};
 	int e = append_class(r, &text);
 
@@ -422,7 +415,7 @@ static int explain(struct request *r)
 	if (e == 0)
 		e = append_counts(r, &text);
 	if (e == 0)
-		e = append_coverage(r, r->window, &text);
+		e = append_coverage(r, &asked.filter, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);
@@ -458,7 +451,7 @@ static int audit(struct request *r)
 	if (e == 0)
 		e = buf_append_string(&text, ",\"coverage\":");
 	if (e == 0)
-		e = coverage_receipt(r->methods->query, r->window, &text);
+		e = coverage_receipt(r->methods->query, &r->filter, r->window, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);

@@ -81,7 +81,7 @@ int take_window(struct request *r, const char *from_name, const char *until_name
 		e = take_integer(r, until_name, 0, TIME_MAX, &until);
 	if (e != ANSWERED)
 		return e;
-	if (from > until)
+	if (from > until || (usec_t)from > r->asked.wall) /* of the future nothing is known */
 		return refuse_range(r, from_name);
 	r->window = (struct window){(usec_t)from, (usec_t)until};
 	return ANSWERED;

@@ -101,6 +101,8 @@ static int each_degraded(struct request *r, int store_error, reason_t *take, voi
 		e = take(context, store_trouble(store_error));
 	if (e == 0 && c && r->look == LOOK_DONE && !c->watching)
 		e = take(context, "no whole sweep yet");
+	if (e == 0 && c && c->watching && !c->coverage.foreign_processes)
+		e = take(context, "processes of other users cannot be named, only their uid");
 	if (e == 0 && c && c->degraded)
 		e = take(context, c->degraded);
 	return e;
@@ -430,7 +432,7 @@ static int check_disk(struct checks *c)
 			c, "disk", warning, NULL, "the state directory: %s", strerror(errno));
 	free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
 	return append_check(c, "disk", free_bytes < DISK_LOW_BYTES ? warning : ok,
-		free_bytes < DISK_LOW_BYTES ? "free space, or lower MaxSize= in portledger.conf"
+		free_bytes < DISK_LOW_BYTES ? "free space, or lower MaxBytes= in portledger.conf"
 					    : NULL,
 		"%" PRIu64 " MiB free", free_bytes >> 20);
 }

@@ -33,6 +33,9 @@ void query_bind(sqlite3_stmt *statement, const char *name, int64_t value);
 void query_bind_text(sqlite3_stmt *statement, const char *name, const char *value);
 void query_bind_blob(sqlite3_stmt *statement, const char *name, const void *data, size_t size);
 
+/* The ranges of a row of coverage: "32768-60999 61000-65535", whatever stands between the numbers. NULL: none. */
+struct port_ranges query_parse_ranges(const char *text);
+
 /* A column as a number, ROW_NULL where it is null. */
 int64_t query_column(sqlite3_stmt *statement, int column);
 

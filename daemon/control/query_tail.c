@@ -122,8 +122,7 @@ int query_open_after(struct query *q, const struct filter *filter, size_t max, i
 	return 0;
 }
 
-/* "32768-60999 61000-65535", whatever stands between the numbers. */
-static struct port_ranges parse_ranges(const char *text)
+struct port_ranges query_parse_ranges(const char *text)
 {
 	struct port_ranges ranges = {0};
 	unsigned numbers[2], have = 0;
@@ -163,7 +162,7 @@ static int latest_coverage(struct query *q, struct query_state *state)
 	state->coverage = (struct coverage){
 		.rung = (uint8_t)sqlite3_column_int(statement, 0),
 		.interval_usec = (usec_t)sqlite3_column_int64(statement, 1),
-		.ranges = parse_ranges((const char *)sqlite3_column_text(statement, 2)),
+		.ranges = query_parse_ranges((const char *)sqlite3_column_text(statement, 2)),
 		.ephemeral = {(uint16_t)sqlite3_column_int(statement, 3),
 			(uint16_t)sqlite3_column_int(statement, 4)},
 		.protocols = (uint32_t)sqlite3_column_int(statement, 5),

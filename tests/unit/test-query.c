@@ -401,6 +401,7 @@ static void test_receipt(void **state)
 			"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
 			"\"complete\":false}"},
 	};
+	const struct filter any = FILTER_ANY;
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -410,9 +411,50 @@ static void test_receipt(void **state)
 			&f->history, "DELETE FROM coverage; DELETE FROM gap; DELETE FROM counter");
 		history_sql(&f->history, cases[i].rows);
 		begin(f);
-		assert_int_equal(coverage_receipt(f->query, cases[i].window, &text), 0);
+		assert_int_equal(coverage_receipt(f->query, &any, cases[i].window, &text), 0);
 		query_end(f->query);
 		assert_text(&text, cases[i].expected);
+	}
+}
+
+/* A stretch counts for a question only where it watched all ports and the protocol that were asked for. */
+static void test_receipt_asked(void **state)
+{
+	static const struct {
+		uint16_t ports[2];
+		int protocol;
+		bool watched;
+	} cases[] = {
+		{{0}, -1, true},
+		{{100}, -1, true},
+		{{200}, -1, true},
+		{{300}, -1, true},
+		{{99}, -1, false},
+		{{201}, -1, false},
+		{{100, 300}, -1, true},
+		{{100, 299}, -1, false},
+		{{0}, PROTOCOL_UDP, true},
+		{{0}, PROTOCOL_MPTCP, false},
+		{{100}, PROTOCOL_MPTCP, false},
+	};
+	struct fixture *f = *state;
+
+	history_sql(&f->history,
+		"INSERT INTO coverage VALUES(1,1,5,30,2,7,'100-200 300-300',1,2,3,1,1,1,1)");
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_cleanup_(buf_done) struct buf text = {0};
+		struct filter asked = FILTER_ANY;
+
+		asked.protocol = cases[i].protocol;
+		for (; asked.port_count < 2 && cases[i].ports[asked.port_count]; asked.port_count++)
+			asked.ports[asked.port_count] = cases[i].ports[asked.port_count];
+		begin(f);
+		assert_int_equal(
+			coverage_receipt(f->query, &asked, (struct window){10, 20}, &text), 0);
+		query_end(f->query);
+		assert_int_equal(buf_append(&text, "", 1), 0);
+		assert_int_equal(strstr((const char *)buf_bytes(&text), "\"stretches\":[]") == NULL,
+			cases[i].watched);
 	}
 }
 
@@ -420,6 +462,7 @@ static void test_receipt(void **state)
 static void test_receipt_limit(void **state)
 {
 	_cleanup_(buf_done) struct buf text = {0};
+	const struct filter any = FILTER_ANY;
 	struct fixture *f = *state;
 	const char *end;
 
@@ -428,7 +471,7 @@ static void test_receipt_limit(void **state)
 		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000)"
 		" INSERT INTO gap SELECT i,i*10,i*10+1,'x',0 FROM n");
 	begin(f);
-	assert_int_equal(coverage_receipt(f->query, (struct window){0, 90000}, &text), 0);
+	assert_int_equal(coverage_receipt(f->query, &any, (struct window){0, 90000}, &text), 0);
 	query_end(f->query);
 	assert_int_equal(buf_append(&text, "", 1), 0);
 	end = strstr((const char *)buf_bytes(&text), "{\"from_usec\":10250,");
@@ -898,6 +941,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_sealing_between_pages, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_plan, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_receipt_asked, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_limit, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_audit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_credit, setup_empty, teardown),
