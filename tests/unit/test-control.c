@@ -301,6 +301,7 @@ static void commit_until(struct fixture *f, uint64_t id, usec_t until, bool answ
 	c->coverage.interval_usec = 1000000;
 	c->coverage.ranges.count = 1;
 	c->coverage.ranges.range[0] = (struct port_range){32768, 65535};
+	c->coverage.foreign_processes = true;
 	c->coverage.ephemeral = (struct port_range){32768, 60999};
 	assert_int_equal(stream_put(&out, &record), 0);
 	assert_int_equal(
@@ -343,6 +344,11 @@ static void test_errors(void **state)
 		{"{\"method\":\"" LEDGER
 		 "Audit\",\"parameters\":{\"since_usec\":2,\"until_usec\":1}}",
 			LEDGER "InvalidRange", "{\"parameter\":\"since_usec\"}"},
+		/* the future */
+		{"{\"method\":\"" LEDGER
+		 "Who\",\"parameters\":{\"port\":50000,\"from_usec\":9007199254740990,"
+		 "\"until_usec\":9007199254740991}}",
+			LEDGER "InvalidRange", "{\"parameter\":\"from_usec\"}"},
 		{"{\"method\":\"" LEDGER
 		 "Audit\",\"parameters\":{\"since_usec\":0,\"until_usec\":9007199254740993}}",
 			LEDGER "InvalidRange", "{\"parameter\":\"until_usec\"}"},
@@ -454,15 +460,17 @@ static void test_shared_look(void **state)
 	assert_error(&p[0], LEDGER "StoreUnavailable",
 		"{\"reason\":\"capture did not answer in time\"}");
 	/* what is all in the past needs none */
-	peer_call(&p[0], "{\"method\":\"" LEDGER
-			 "Who\",\"parameters\":{\"port\":1,\"from_usec\":1,\"until_usec\":3000}}");
+	peer_call(&p[0],
+		"{\"method\":\"" LEDGER
+		"Who\",\"parameters\":{\"port\":50000,\"from_usec\":1,\"until_usec\":3000}}");
 	assert_reply(&p[0],
 		"{\"claims\":[],\"coverage\":{\"complete\":false,\"from_usec\":1,\"gaps\":[],"
 		"\"lost\":null,\"stretches\":[{\"from_usec\":5,\"interval_usec\":1000000,"
 		"\"source\":\"sweep\",\"until_usec\":3000}],\"until_usec\":3000}}");
 	assert_quiet(f);
-	peer_call(&p[0], "{\"method\":\"" LEDGER
-			 "Who\",\"parameters\":{\"port\":1,\"from_usec\":1,\"until_usec\":3001}}");
+	peer_call(&p[0],
+		"{\"method\":\"" LEDGER
+		"Who\",\"parameters\":{\"port\":50000,\"from_usec\":1,\"until_usec\":3001}}");
 	commit(f, next_sync(f));
 	assert_false(peer_is_closed(&p[0]));
 	for (size_t i = 0; i < ELEMENTSOF(p); i++)
