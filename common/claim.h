@@ -130,11 +130,6 @@ struct claim {
 /* Frees what the claim owns, not the claim. */
 void claim_done(struct claim *c);
 
-static inline bool claim_is_open(const struct claim *c)
-{
-	return c->released_boot == USEC_UNSET;
-}
-
 /* The wall time of a boottime that belongs to this claim. USEC_UNSET stays. */
 static inline usec_t claim_wall(const struct claim *c, usec_t boot)
 {

@@ -16,6 +16,10 @@ enum setting_id {
 	SETTING_COUNT,
 };
 
+/* What `Interval=` may be; the CPU budget stretches it no further. */
+#define INTERVAL_MIN_USEC (100 * USEC_PER_MSEC)
+#define INTERVAL_MAX_USEC USEC_PER_HOUR
+
 /* What `Ranges=` says: a union. Room is left for the two words, so that config_ranges() always fits. */
 #define EXPLICIT_RANGES_MAX (PORT_RANGES_MAX - 2)
 struct range_choice {

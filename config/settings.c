@@ -279,7 +279,7 @@ static const struct setting_kind kind_ranges = {
 
 const struct setting settings_table[SETTING_COUNT] = {
 	[SETTING_INTERVAL] = {"Capture", "Interval", &kind_span,
-		offsetof(struct config, interval_usec), "1s", 100 * USEC_PER_MSEC, USEC_PER_HOUR,
+		offsetof(struct config, interval_usec), "1s", INTERVAL_MIN_USEC, INTERVAL_MAX_USEC,
 		"100ms to 1h", "Time from one sweep over the socket tables to the next."},
 	[SETTING_CPU_BUDGET] = {"Capture", "CpuBudget", &kind_percent,
 		offsetof(struct config, cpu_budget_permille), "5%", 1, 1000, "0.1% to 100%",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What this process costs, and with which rights it runs. */
+/* What this process costs. */
 
 #include "common/sighting.h"
 

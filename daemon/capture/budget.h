@@ -4,10 +4,7 @@
 /* The interval between sweeps: what is configured, doubled while sweeps cost more than their share of a core, and
  * halved again when they are cheap. Pure. */
 
-#include "common/clock.h"
-
-#define INTERVAL_MIN_USEC (100 * USEC_PER_MSEC)
-#define INTERVAL_MAX_USEC USEC_PER_HOUR
+#include "config/config.h"
 
 struct budget {
 	usec_t configured_usec; /* the interval asked for */

@@ -128,7 +128,7 @@ static int set_cgroup(const struct nobodies *n, uint64_t cgroup_id, struct proce
 	p->cgroup = escape_store(cgroup, strlen(cgroup), LIMIT_STRING_BYTES);
 	if (!p->cgroup)
 		return -ENOMEM;
-	if (unit_from_cgroup(cgroup, &unit) < 0)
+	if (unit_of_cgroup(cgroup, &unit) < 0)
 		return -ENOMEM;
 	if (!unit)
 		return 0;

@@ -182,12 +182,12 @@ static int ask_unit(
 	int e;
 
 	if (!r->pidfds)
-		return unit_from_cgroup(cgroup, ret_unit);
+		return unit_of_cgroup(cgroup, ret_unit);
 	e = unit_of_pid(pid, cgroup, &unit);
 	if (e < 0)
 		return e;
 	if (!streq_null(cgroup, read_cgroup(dir_fd, text, sizeof(text))))
-		return unit_from_cgroup(cgroup, ret_unit);
+		return unit_of_cgroup(cgroup, ret_unit);
 	*ret_unit = TAKE_PTR(unit);
 	return 0;
 }

@@ -56,6 +56,3 @@ int procfs_nobody(struct procfs *p, uint32_t uid, uint64_t cgroup_id, bool kerne
 
 /* May this process see other users' descriptors (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)? */
 bool procfs_sees_others(void);
-
-/* The unit of a cgroup path ("/system.slice/ssh.service" -> "ssh.service"); NULL: none. Fresh memory. */
-char *unit_of_cgroup(const char *cgroup);

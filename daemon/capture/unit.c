@@ -10,7 +10,6 @@
 #include "daemon/capture/unit.h"
 
 #include "common/limits.h"
-#include "daemon/capture/procfs.h"
 
 #include <systemd/sd-login.h>
 
@@ -132,7 +131,7 @@ static bool is_user_manager(const char *name, size_t size)
 	       has_suffix(name, size, ".service");
 }
 
-int unit_from_cgroup(const char *cgroup, char **ret_unit)
+int unit_of_cgroup(const char *cgroup, char **ret_unit)
 {
 	const char *unit = NULL;
 	size_t unit_size = 0;
@@ -167,13 +166,6 @@ int unit_from_cgroup(const char *cgroup, char **ret_unit)
 	return unit && !*ret_unit ? -ENOMEM : 0;
 }
 
-char *unit_of_cgroup(const char *cgroup)
-{
-	char *unit;
-
-	return unit_from_cgroup(cgroup, &unit) < 0 ? NULL : unit;
-}
-
 int unit_of_pid(int32_t pid, const char *cgroup, char **ret_unit)
 {
 	_cleanup_(free_p) char *unit = NULL, *user_unit = NULL;
@@ -183,7 +175,7 @@ int unit_of_pid(int32_t pid, const char *cgroup, char **ret_unit)
 	if (r == -ENOMEM)
 		return r;
 	if (r < 0 || !unit)
-		return unit_from_cgroup(cgroup, ret_unit);
+		return unit_of_cgroup(cgroup, ret_unit);
 	if (is_user_manager(unit, strlen(unit)) && sd_pid_get_user_unit(pid, &user_unit) >= 0)
 		*ret_unit = TAKE_PTR(user_unit);
 	else

@@ -20,8 +20,9 @@ bool units_get(struct units *u, const char *cgroup, const char **ret_unit) _must
 /* Remembers `unit` (NULL: none). The oldest of LIMIT_CGROUP_CACHE makes room. 0 or -ENOMEM. */
 int units_put(struct units *u, const char *cgroup, const char *unit) _must_check_;
 
-/* As unit_of_cgroup(), but tells no memory (-ENOMEM) from no unit (0 with *ret_unit NULL). */
-int unit_from_cgroup(const char *cgroup, char **ret_unit) _must_check_;
+/* The unit of a cgroup path ("/system.slice/ssh.service" -> "ssh.service"). Fresh memory. 0 with *ret_unit NULL: none; or
+ * -ENOMEM. */
+int unit_of_cgroup(const char *cgroup, char **ret_unit) _must_check_;
 
 /* The raw unit of a living process by libsystemd, a user's unit before the user@UID.service that it runs in; where
  * libsystemd knows none, by the cgroup path. Fresh memory. 0 with *ret_unit NULL: none; or -ENOMEM. */

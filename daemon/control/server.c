@@ -394,11 +394,6 @@ void *client_data(const struct client *c)
 	return c->data;
 }
 
-uid_t client_uid(const struct client *c)
-{
-	return c->uid;
-}
-
 struct buf *client_output(struct client *c)
 {
 	/* a wait begins: time counts from here */
@@ -410,11 +405,6 @@ struct buf *client_output(struct client *c)
 void client_sent(struct client *c)
 {
 	activate(c);
-}
-
-size_t client_queued(const struct client *c)
-{
-	return buf_size(&c->out);
 }
 
 void client_want_room(struct client *c)

@@ -41,14 +41,10 @@ DEFINE_CLEANUP(struct server, server_free)
 void client_set_data(struct client *c, void *data);
 void *client_data(const struct client *c);
 
-uid_t client_uid(const struct client *c); /* SO_PEERCRED at accept(2) */
-
-/* Where to append whole frames. Then client_sent(). */
+/* Where to append whole frames. Then client_sent(). What the client has not taken yet is in it too: a handler that can
+ * wait appends only below LIMIT_OUTPUT_BYTES. */
 struct buf *client_output(struct client *c);
 void client_sent(struct client *c);
-
-/* Bytes that the client has not taken yet. A handler that can wait appends only below LIMIT_OUTPUT_BYTES. */
-size_t client_queued(const struct client *c);
 
 /* `room` is called once, soon, when less than LIMIT_OUTPUT_BYTES are queued; never from within this. */
 void client_want_room(struct client *c);

@@ -6,7 +6,7 @@
 
 #include "common/base.h"
 #include "daemon/capture/proc_parse.h"
-#include "daemon/capture/procfs.h"
+#include "daemon/capture/unit.h"
 
 static void expect_within(const char *part, size_t part_size, const char *text, size_t size)
 {
@@ -45,8 +45,7 @@ static void parse_string(const char *text, size_t size)
 
 	if (proc_parse_cgroup2_mount(text, size, &mount) == 0)
 		assert(mount && strlen(mount) <= size);
-	unit = unit_of_cgroup(text);
-	if (unit)
+	if (unit_of_cgroup(text, &unit) == 0 && unit)
 		assert(strstr(text, unit) && strchr(unit, '.') && !strchr(unit, '/'));
 	if (proc_parse_pid(text, &pid))
 		assert(pid > 0);

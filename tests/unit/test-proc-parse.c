@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "daemon/capture/proc_parse.h"
-#include "daemon/capture/procfs.h"
+#include "daemon/capture/unit.h"
 
 /* A string literal that may hold NUL bytes. */
 #define BYTES(literal) (literal), sizeof(literal) - 1
@@ -240,8 +240,9 @@ static void test_unit(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-		_cleanup_(free_p) char *unit = unit_of_cgroup(cases[i].cgroup);
+		_cleanup_(free_p) char *unit = NULL;
 
+		assert_int_equal(unit_of_cgroup(cases[i].cgroup, &unit), 0);
 		if (!streq_null(unit, cases[i].unit))
 			fail_msg("%s: %s", cases[i].cgroup, unit ? unit : "(none)");
 	}
