@@ -61,6 +61,11 @@ bool address_equal(const struct address *a, const struct address *b)
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
 
+bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->port == b->port && address_equal(&a->address, &b->address);
+}
+
 const char *address_format(const struct address *a, char text[static ADDRESS_TEXT_MAX])
 {
 	int family = a->family == FAMILY_IPV4 ? AF_INET : AF_INET6;

@@ -34,6 +34,7 @@ size_t address_size(const struct address *a);
 
 bool address_is_any(const struct address *a); /* 0.0.0.0 or :: */
 bool address_equal(const struct address *a, const struct address *b);
+bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 
 /* RFC 5952 text, as inet_ntop(3) gives it; "" for FAMILY_NONE. Returns `text`. */
 const char *address_format(const struct address *a, char text[static ADDRESS_TEXT_MAX]);

@@ -109,10 +109,15 @@ static void say_coverage(struct capture *c)
 	say(c, &(struct record){.type = RECORD_COVERAGE, .coverage = coverage_now(c)});
 }
 
+static void say_settings(struct capture *c)
+{
+	say(c, &(struct record){.type = RECORD_SETTINGS, .settings = c->options.config->store});
+}
+
 /* Tells everything again, to a ledger that knows nothing or not all. */
 static void announce(struct capture *c)
 {
-	say(c, &(struct record){.type = RECORD_SETTINGS, .settings = c->options.config->store});
+	say_settings(c);
 	say(c, &(struct record){.type = RECORD_NETNS, .netns = c->netns});
 	say_coverage(c);
 	say(c, &(struct record){.type = RECORD_RESYNC});
@@ -128,19 +133,6 @@ static int on_row(void *context, const struct socket_row *row)
 	struct capture *c = context;
 
 	return table_row(c->table, row, clock_now().boot);
-}
-
-/* Other ranges, or other sockets of interest: what the table remembers is not comparable with what comes. */
-static int renew_table(struct capture *c)
-{
-	struct table *table = table_new(c->options.config->accepted);
-
-	if (!table)
-		return -ENOMEM;
-	table_free(c->table);
-	c->table = table;
-	c->announced = false;
-	return 0;
 }
 
 /* net.ipv4.ip_local_port_range of our namespace. Keeps the last known one when it cannot be read. */
@@ -160,22 +152,22 @@ static struct port_range read_ephemeral(const struct capture *c)
 	return (struct port_range){.low = (uint16_t)low, .high = (uint16_t)high};
 }
 
-static int refresh_ranges(struct capture *c)
+/* From here on: the ranges of the settings and of `ephemeral`. 0 or negative errno: all stays as it was. */
+static int watch(struct capture *c, struct port_range ephemeral)
 {
-	struct port_range ephemeral = read_ephemeral(c);
 	struct port_ranges ranges;
-	int r;
+	int r = config_ranges(c->options.config, ephemeral, &ranges);
 
-	if (c->table && ephemeral.low == c->ephemeral.low && ephemeral.high == c->ephemeral.high)
-		return 0;
-	r = config_ranges(c->options.config, ephemeral, &ranges);
 	if (r < 0)
 		return r;
-	if (c->table)
-		log_notice("the kernel now hands out ports %u-%u", ephemeral.low, ephemeral.high);
 	c->ephemeral = ephemeral;
 	c->ranges = ranges;
-	return renew_table(c);
+	table_watch(c->table, &ranges, c->options.config->accepted);
+	if (c->announced) {
+		say_settings(c);
+		say_coverage(c);
+	}
+	return 0;
 }
 
 /* Reads the tables; returns the mask of the protocols that were read whole. */
@@ -274,19 +266,13 @@ static void sweep_soon(struct capture *c)
 		event_add(c->asked, &delay);
 }
 
-static void sweep(struct capture *c)
+/* One round over the tables. */
+static void look(struct capture *c)
 {
-	size_t questions = c->question_count;
 	usec_t cpu = clock_cpu_usec();
 	struct record mark = {.type = RECORD_SWEEP};
 	struct table_stats stats;
 
-	if (c->behind_from != 0)
-		recover(c);
-	if (refresh_ranges(c) < 0) {
-		log_error("no memory for a table of sockets");
-		return;
-	}
 	if (!c->announced)
 		announce(c);
 	mark.sweep.begin = clock_now().boot;
@@ -303,10 +289,34 @@ static void sweep(struct capture *c)
 	mark.sweep.unattributed = stats.unattributed;
 	mark.sweep.cpu_usec = c->last_cpu = clock_cpu_usec() - cpu;
 	say(c, &mark);
+	c->last_end = mark.sweep.end;
+}
+
+/* Where other ports are watched from now on, those of before are looked at a last time, so that no time is lost. */
+static void follow_ephemeral(struct capture *c)
+{
+	struct port_range now = read_ephemeral(c);
+
+	if (now.low == c->ephemeral.low && now.high == c->ephemeral.high)
+		return;
+	look(c);
+	if (watch(c, now) < 0)
+		log_error("the watched ranges stay as they were");
+	else
+		log_notice("the kernel now hands out ports %u-%u", now.low, now.high);
+}
+
+static void sweep(struct capture *c)
+{
+	size_t questions = c->question_count;
+
+	if (c->behind_from != 0)
+		recover(c);
+	follow_ephemeral(c);
+	look(c);
 	answer(c, questions);
 	if (c->sweeps % FORGET_SWEEPS == 0)
 		forget_processes(c);
-	c->last_end = mark.sweep.end;
 	if (c->holders_pending)
 		sweep_soon(c);
 }
@@ -455,13 +465,15 @@ static int capture_start(struct capture *c)
 	c->procfs = procfs_new(c->options.proc_fd, true);
 	c->kernel_sockets = kernel_sockets_new(c->options.proc_fd);
 	c->refs = refs_new();
-	if (!c->timer || !c->asked || !c->speaker || !c->procfs || !c->kernel_sockets || !c->refs)
+	c->table = table_new(c->options.config->accepted);
+	if (!c->timer || !c->asked || !c->speaker || !c->procfs || !c->kernel_sockets || !c->refs ||
+		!c->table)
 		return -ENOMEM;
 	r = open_source(c);
 	if (r == 0)
 		r = read_netns(c);
 	if (r == 0)
-		r = refresh_ranges(c);
+		r = watch(c, read_ephemeral(c));
 	return r;
 }
 
@@ -492,16 +504,15 @@ int capture_new(const struct capture_options *options, struct capture **ret)
 
 void capture_reload(struct capture *c, const struct config *config)
 {
-	struct port_ranges ranges;
+	bool ready = speaker_is_ready(c->speaker);
 
+	if (ready)
+		look(c);
 	c->options.config = config;
 	budget_init(&c->budget, config->interval_usec, config->cpu_budget_permille);
-	if (config_ranges(config, c->ephemeral, &ranges) < 0 || renew_table(c) < 0) {
+	if (watch(c, read_ephemeral(c)) < 0)
 		log_error("the watched ranges stay as they were");
-		return;
-	}
-	c->ranges = ranges;
-	if (!speaker_is_ready(c->speaker))
+	if (!ready)
 		return;
 	sweep(c);
 	set_timer(c);

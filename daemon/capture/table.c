@@ -26,6 +26,8 @@
 
 #include "daemon/capture/table.h"
 
+#include "daemon/capture/table_listeners.h"
+
 #include <netinet/tcp.h>
 
 /* An allocation that fails is an error to return, not the end of the process. */
@@ -36,12 +38,6 @@ static void note_oom(bool *failed)
 #define HASH_NONFATAL_OOM            1
 #define uthash_nonfatal_oom(element) note_oom(&oom)
 #include <uthash.h>
-
-/* How long a port is remembered to have had a listener. TIME_WAIT, the longest that a connection is
- * first seen after its listener went, lasts one minute. */
-#define LISTENER_MEMORY_USEC (2 * USEC_PER_MINUTE)
-
-#define PORTS_PER_PAGE 256
 
 #define BIT(protocol) (1u << (protocol))
 
@@ -87,13 +83,14 @@ struct fold {
 struct table {
 	struct entry *sockets;
 	struct fold *folds; /* all remembered MPTCP sockets that have a key */
-	/* when a listener was last seen on a port; 0: never. Pages are made when needed. */
-	usec_t *listeners[(UINT16_MAX + 1) / PORTS_PER_PAGE];
+	struct table_listeners listeners;
 	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
 	usec_t begin, now;                  /* of this sweep; when its last row was read */
 	struct entry *first,
 		**last; /* seen in this sweep, in order; `last`: the end to append at */
-	bool accepted;  /* accepted connections are told */
+	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */
+	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
+	bool accepted;    /* accepted connections are told */
 	bool new_connections;
 	struct table_stats stats;
 };
@@ -101,11 +98,6 @@ struct table {
 static bool is_udp(uint8_t protocol)
 {
 	return protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE;
-}
-
-static bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
-{
-	return a->port == b->port && address_equal(&a->address, &b->address);
 }
 
 /* A connection that has ended keeps no remote end, whatever the kernel left in its bytes. */
@@ -118,28 +110,6 @@ static bool has_remote(const struct socket_row *row)
 static struct entry *canonical_of(struct entry *e)
 {
 	return e->alias ? e->canonical : e;
-}
-
-/* ---- ports that had a listener ---- */
-
-static int listener_note(struct table *t, uint16_t port, usec_t at)
-{
-	usec_t **page = &t->listeners[port / PORTS_PER_PAGE];
-
-	if (!*page)
-		*page = calloc(PORTS_PER_PAGE, sizeof(**page));
-	if (!*page)
-		return -ENOMEM;
-	(*page)[port % PORTS_PER_PAGE] = at;
-	return 0;
-}
-
-static bool listener_known(const struct table *t, uint16_t port)
-{
-	const usec_t *page = t->listeners[port / PORTS_PER_PAGE];
-	usec_t seen = page ? page[port % PORTS_PER_PAGE] : 0;
-
-	return seen > 0 && usec_sub(t->now, seen) <= LISTENER_MEMORY_USEC;
 }
 
 /* ---- folding MPTCP with its subflow ---- */
@@ -276,6 +246,14 @@ static void entry_begin(const struct table *t, struct entry *e, usec_t at)
 		e->first_at = at;
 }
 
+/* Has no whole sweep looked at this port yet? */
+static bool is_first_look(const struct table *t, const struct socket_row *row)
+{
+	return t->whole_begin[row->protocol] == USEC_UNSET ||
+	       ((t->changed & BIT(row->protocol)) &&
+		       !port_ranges_contain(&t->before, row->local.port));
+}
+
 static int entry_add(struct table *t, const struct socket_row *row, usec_t at, struct entry **ret)
 {
 	_cleanup_(free_p) struct entry *e = calloc(1, sizeof(*e));
@@ -286,7 +264,7 @@ static int entry_add(struct table *t, const struct socket_row *row, usec_t at, s
 	e->s.row = *row;
 	e->seen_begin = USEC_UNSET;
 	e->mptcp = row->protocol == PROTOCOL_MPTCP;
-	e->preexisting = t->whole_begin[row->protocol] == USEC_UNSET;
+	e->preexisting = is_first_look(t, row);
 	entry_begin(t, e, at);
 	HASH_ADD(hh, t->sockets, s.row.cookie, sizeof(e->s.row.cookie), e);
 	if (oom)
@@ -352,7 +330,7 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 		fold_subflow(t, e);
 	}
 	return row->state == TCP_LISTEN && !is_udp(row->protocol)
-		       ? listener_note(t, row->local.port, at)
+		       ? table_listeners_note(&t->listeners, row->local.port, at)
 		       : 0;
 }
 
@@ -375,6 +353,7 @@ static enum role role_of(const struct table *t, const struct entry *e)
 {
 	const struct socket_row *row = &e->s.row;
 	bool remote = has_remote(row);
+	bool listener = table_listeners_had(&t->listeners, row->local.port, t->now);
 
 	if (is_udp(row->protocol))
 		return remote ? ROLE_CONNECTED : ROLE_BOUND;
@@ -383,12 +362,11 @@ static enum role role_of(const struct table *t, const struct entry *e)
 	if (!e->placed && !remote)
 		return ROLE_BOUND;
 	if (!e->placed)
-		return listener_known(t, row->local.port) ? ROLE_ACCEPTED : ROLE_CONNECTED;
+		return listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
 	switch ((enum role)e->s.role) {
 	case ROLE_CONNECTED:
 		/* the first look may have come before its listener was seen */
-		return e->fresh && remote && listener_known(t, row->local.port) ? ROLE_ACCEPTED
-										: ROLE_CONNECTED;
+		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
 	case ROLE_ACCEPTED:
 		return ROLE_ACCEPTED;
 	case ROLE_LISTENING:
@@ -509,6 +487,18 @@ static void tell(
 	l->result = l->emit(l->context, &s);
 }
 
+/* Tells from the beginning what was seen before: not as of now, but as of its first time. */
+static void tell_anew(struct telling *l, const struct entry *e)
+{
+	usec_t span = e->first_span_msec * USEC_PER_MSEC, at = e->first_at;
+
+	/* what is told now was not so when it was first seen, but when it was last seen */
+	if (e->told_time_wait)
+		at = e->seen_begin + e->seen_offset;
+	tell(l, e, SIGHTING_PRESENT, at,
+		e->first_span_msec == SPAN_UNKNOWN ? 0 : usec_sub(e->first_at, span));
+}
+
 /* Gathers what this sweep saw of each claim, in whichever table. */
 static void end_gather(struct table *t)
 {
@@ -529,6 +519,7 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 {
 	enum role role = role_of(t, e);
 	usec_t after = bound_of(t, e);
+	bool late = !e->told && !e->renewed && e->seen_begin != USEC_UNSET;
 	bool news = !e->told || e->changed || e->renewed || e->missing || role != e->s.role ||
 		    e->told_time_wait == e->full || e->told_mptcp != e->mptcp;
 
@@ -543,7 +534,10 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 	if (!news || !is_of_interest(t, e, role))
 		return;
 	e->told = true;
-	tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
+	if (late)
+		tell_anew(l, e);
+	else
+		tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
 }
 
 /* A socket that this sweep has not seen. Frees it at the second time. */
@@ -613,6 +607,7 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 	for (unsigned p = 0; p < PROTOCOL_COUNT; p++)
 		if (protocols & BIT(p))
 			t->whole_begin[p] = t->begin;
+	t->changed &= ~protocols;
 	end_count(t);
 	return l.result;
 }
@@ -624,15 +619,8 @@ int table_resync(struct table *t, enum source source,
 
 	assert(!t->first);
 	for (const struct entry *e = t->sockets; e && l.result == 0; e = e->hh.next) {
-		usec_t span = e->first_span_msec * USEC_PER_MSEC, at = e->first_at;
-
-		if (e->alias || !e->told || e->missing)
-			continue;
-		/* what is told now was not so when it was first seen, but when it was last seen */
-		if (e->told_time_wait)
-			at = e->seen_begin + e->seen_offset;
-		tell(&l, e, SIGHTING_PRESENT, at,
-			e->first_span_msec == SPAN_UNKNOWN ? 0 : usec_sub(e->first_at, span));
+		if (!e->alias && e->told && !e->missing)
+			tell_anew(&l, e);
 	}
 	return l.result;
 }
@@ -650,6 +638,30 @@ void table_refs(const struct table *t, void (*visit)(void *context, uint32_t ref
 		for (uint32_t i = 0; i < e->s.holder_count; i++)
 			visit(context, e->s.holders[i]);
 	}
+}
+
+/* Those that are folded into another first: they name it. */
+static void forget_unwatched(struct table *t, bool aliases)
+{
+	struct entry *e, *next;
+
+	HASH_ITER (hh, t->sockets, e, next) {
+		if (e->alias == aliases &&
+			!port_ranges_contain(&t->ranges, canonical_of(e)->s.row.local.port))
+			entry_free(t, e);
+	}
+}
+
+void table_watch(struct table *t, const struct port_ranges *ranges, bool accepted)
+{
+	assert(!t->first);
+	/* changed again before anybody looked: none of them is known */
+	t->before = t->changed == 0 ? t->ranges : (struct port_ranges){0};
+	t->ranges = *ranges;
+	t->changed = BIT(PROTOCOL_COUNT) - 1;
+	t->accepted = accepted;
+	forget_unwatched(t, true);
+	forget_unwatched(t, false);
 }
 
 struct table *table_new(bool accepted)
@@ -681,8 +693,7 @@ struct table *table_free(struct table *t)
 		free(e->s.holders);
 		free(e);
 	}
-	for (size_t i = 0; i < ELEMENTSOF(t->listeners); i++)
-		free(t->listeners[i]);
+	table_listeners_done(&t->listeners);
 	free(t);
 	return NULL;
 }

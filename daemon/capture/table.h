@@ -30,6 +30,13 @@ struct table *table_free(struct table *t);
 DEFINE_CLEANUP(struct table, table_free)
 
 /*
+ * From the next sweep on, rows of these ports come, and accepted connections are told or not; between two sweeps.
+ * Sockets on other ports are forgotten and nothing is told of them: they did not end. What the first sweep shows on a
+ * port that was not watched before is preexisting. An accepted connection that was told is told to its end.
+ */
+void table_watch(struct table *t, const struct port_ranges *ranges, bool accepted);
+
+/*
  * A sweep is: table_begin; table_row for every row (MPTCP rows before TCP rows); table_attributable
  * to learn which sockets want a holder, and the caller's table_attribute for each; table_end, which
  * emits. An aborted sweep ends with table_end and the mask of the protocols that were read whole:

@@ -234,7 +234,7 @@ static int start_session(struct keeper *k, const struct hello *hello)
 		batch_absence(k->batch, before.last_seen_wall, absence_reason(&before));
 	k->until = (struct now){.boot = before.last_seen_boot, .wall = before.last_seen_wall};
 	if (before.known && before.same_boot)
-		ledger_watched_until(k->ledger, before.last_seen_boot);
+		ledger_watched_until(k->ledger, before.last_seen_boot, &before.how);
 	r = store_adopt(k->store, take_adopted, k);
 	if (r < 0) {
 		log_error("cannot take over what an earlier session left open: %s", strerror(-r));

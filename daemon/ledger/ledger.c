@@ -38,6 +38,7 @@ struct entry {
 	uint32_t round;            /* of the last sighting; confirmed if it is the ledger's */
 	bool absent_swept;         /* the sweep that told the absence has ended */
 	bool adopted;              /* and not shown since */
+	bool known_before;         /* was adopted: who asks capture now saw it open earlier */
 };
 _Static_assert(sizeof(struct entry) <= 280, "50,000 open claims must stay small");
 
@@ -58,13 +59,14 @@ struct ledger {
 	struct ledger_stats stats; /* open_claims is counted when asked */
 	struct now clock;          /* as last told */
 	struct coverage coverage;
-	usec_t watched_until; /* by an earlier session; 0: none */
-	usec_t whole_begin;   /* of the last whole sweep; 0: none yet */
-	uint64_t sweep;       /* number of the last sweep */
-	uint32_t round;       /* counts RESYNCs, from 1: an adopted entry has 0 */
-	bool greeted;         /* HELLO came */
-	bool covering;        /* the present stretch of coverage has begun */
-	bool unconfirmed;     /* there may be entries of an older round */
+	usec_t watched_until;    /* by an earlier session; 0: none */
+	struct coverage earlier; /* how that one watched */
+	usec_t whole_begin;      /* of the last whole sweep; 0: none yet */
+	uint64_t sweep;          /* number of the last sweep */
+	uint32_t round;          /* counts RESYNCs, from 1: an adopted entry has 0 */
+	bool greeted;            /* HELLO came */
+	bool covering;           /* the present stretch of coverage has begun */
+	bool unconfirmed;        /* there may be entries of an older round */
 };
 
 struct ledger *ledger_new(const struct ledger_sink *sink)
@@ -213,6 +215,21 @@ static int resolve(const struct ledger *l, const struct sighting *s, struct seen
 	return 0;
 }
 
+static bool is_watched(const struct coverage *c, uint8_t protocol, uint16_t port)
+{
+	return (c->protocols >> protocol & 1) && port_ranges_contain(&c->ranges, port);
+}
+
+/* Until when an earlier session would have seen this one; 0: it would not have. */
+static usec_t watched_until(const struct ledger *l, const struct sighting *s)
+{
+	bool same = l->earlier.rung == l->coverage.rung &&
+		    is_watched(&l->earlier, s->protocol, s->local.port) &&
+		    (s->role != ROLE_ACCEPTED || l->earlier.accepted);
+
+	return same ? l->watched_until : 0;
+}
+
 /* Puts the claim that a first sighting shows into the ledger, without telling the sink. */
 static int add_claim(struct ledger *l, const struct seen *seen, struct entry **ret)
 {
@@ -222,7 +239,7 @@ static int add_claim(struct ledger *l, const struct seen *seen, struct entry **r
 
 	if (!e)
 		return -ENOMEM;
-	r = ledger_claim_open(&e->claim, seen, ledger_wall(l, s->at), l->watched_until);
+	r = ledger_claim_open(&e->claim, seen, ledger_wall(l, s->at), watched_until(l, s));
 	if (r == 0)
 		r = add_entry(l, e);
 	if (r < 0) {
@@ -312,6 +329,7 @@ static int apply_present(struct ledger *l, const struct sighting *s)
 	if (!e)
 		return open_claim(l, &seen);
 	/* a new session that has not found the holders yet does not deny those of the old */
+	seen.connection_known = e->known_before;
 	seen.holders_unknown = e->adopted && s->attribution == ATTRIBUTION_NONE && !s->time_wait;
 	if (!ledger_claim_continues(&e->claim, s))
 		return replace_claim(l, e, &seen);
@@ -408,6 +426,17 @@ static void release_absent(struct ledger *l, const struct sweep *s)
 	}
 }
 
+/* Ends what nobody saw end: it was there at `seen`, the last time that somebody looked. */
+static void end_unseen(struct ledger *l, struct entry *e, usec_t seen)
+{
+	if (e->claim.closed_boot == USEC_UNSET) {
+		ledger_claim_close(&e->claim, seen, USEC_UNSET);
+		e->claim.closed_after_boot = USEC_UNSET;
+		e->claim.end_unseen = true;
+	}
+	release(l, e, seen);
+}
+
 /* Ends an unconfirmed claim that this sweep has not shown. */
 static void end_unconfirmed(struct ledger *l, struct entry *e, const struct sweep *s)
 {
@@ -416,12 +445,7 @@ static void end_unconfirmed(struct ledger *l, struct entry *e, const struct swee
 	} else if (!e->adopted) {
 		end_claim(l, e, s->begin, known_alive(l, e));
 	} else {
-		if (e->claim.closed_boot == USEC_UNSET) {
-			ledger_claim_close(&e->claim, e->last_seen, USEC_UNSET);
-			e->claim.closed_after_boot = USEC_UNSET;
-			e->claim.end_unseen = true;
-		}
-		release(l, e, e->last_seen);
+		end_unseen(l, e, e->last_seen);
 	}
 }
 
@@ -471,6 +495,28 @@ static int apply_hello(struct ledger *l, const struct hello *h)
 	l->greeted = true;
 	l->clock = h->at;
 	return 0;
+}
+
+/* What is not looked for any more has not ended: it is only known to have been there until now. */
+static void release_unwatched(struct ledger *l)
+{
+	struct entry *e, *next;
+
+	HASH_ITER (hh, l->open, e, next) {
+		if (is_watched(&l->coverage, e->claim.protocol, e->claim.local.port))
+			continue;
+		if (e->absent_at != USEC_UNSET)
+			end_claim(l, e, e->absent_at, e->absent_after);
+		else
+			end_unseen(l, e, e->adopted ? e->last_seen : known_alive(l, e));
+	}
+}
+
+static void apply_coverage(struct ledger *l, const struct coverage *c)
+{
+	l->coverage = *c;
+	l->covering = false;
+	release_unwatched(l);
 }
 
 /* After a RESYNC a process may be introduced again, but a ref never changes its process. */
@@ -529,8 +575,7 @@ int ledger_apply(struct ledger *l, const struct record *r)
 	case RECORD_HELLO:
 		return apply_hello(l, &r->hello);
 	case RECORD_COVERAGE:
-		l->coverage = r->coverage;
-		l->covering = false;
+		apply_coverage(l, &r->coverage);
 		return 0;
 	case RECORD_NETNS:
 		l->sink.netns(l->sink.context, &r->netns);
@@ -573,7 +618,7 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot)
 		return -ENOMEM;
 	e->claim = *claim;
 	e->last_seen = last_seen_boot;
-	e->adopted = true;
+	e->adopted = e->known_before = true;
 	r = add_entry(l, e);
 	if (r < 0) {
 		free(e);
@@ -584,9 +629,10 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot)
 	return 0;
 }
 
-void ledger_watched_until(struct ledger *l, usec_t last_seen_boot)
+void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct coverage *how)
 {
 	l->watched_until = last_seen_boot;
+	l->earlier = *how;
 }
 
 int ledger_each(struct ledger *l, int (*visit)(void *context, struct claim *claim), void *context)

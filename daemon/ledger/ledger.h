@@ -54,10 +54,10 @@ DEFINE_CLEANUP(struct ledger, ledger_free)
 int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot) _must_check_;
 
 /*
- * Says that an earlier session of the same boot watched until `last_seen_boot`: what a first sweep finds that is
- * not adopted was opened after that.
+ * Says that an earlier session of the same boot watched until `last_seen_boot`, and `how` (rung, ranges, protocols
+ * and accepted count): what a first sweep finds that it would have seen, and that is not adopted, was opened after that.
  */
-void ledger_watched_until(struct ledger *l, usec_t last_seen_boot);
+void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct coverage *how);
 
 /*
  * Folds one record (HELLO, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP, RESYNC; others are not for the

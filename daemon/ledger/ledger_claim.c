@@ -202,8 +202,9 @@ int ledger_claim_open(
 
 	if (r < 0)
 		return r;
-	if (s->preexisting && s->after != USEC_UNSET)
-		c.opened_after_boot = clamp(watched_until, s->after, s->at);
+	/* seen before that and not adopted: it is not the earlier session's to bound */
+	if (s->preexisting && s->after != USEC_UNSET && watched_until <= s->at)
+		c.opened_after_boot = MAX(watched_until, s->after);
 	if (s->time_wait)
 		ledger_claim_close(&c, s->at, s->after);
 	*ret = c;
@@ -222,20 +223,29 @@ bool ledger_claim_continues(const struct claim *c, const struct sighting *s)
 	return c->local.port == s->local.port && same_protocol(c->protocol, s->protocol);
 }
 
-static bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
+/* That a connection was accepted shows only while there is a listener: once known it stays. */
+static uint8_t role_of(const struct claim *c, const struct seen *seen)
 {
-	return a->port == b->port && address_equal(&a->address, &b->address);
+	uint8_t role = seen->sighting->role;
+
+	if (c->role == ROLE_ACCEPTED && role == ROLE_CONNECTED)
+		return ROLE_ACCEPTED;
+	if (c->role == ROLE_CONNECTED && role == ROLE_ACCEPTED && seen->connection_known)
+		return ROLE_CONNECTED;
+	return role;
 }
 
 /* What the full socket shows of itself. */
-static bool fold_socket(struct claim *c, const struct sighting *s)
+static bool fold_socket(struct claim *c, const struct seen *seen)
 {
-	bool changed = c->protocol != s->protocol || c->role != s->role ||
+	const struct sighting *s = seen->sighting;
+	uint8_t role = role_of(c, seen);
+	bool changed = c->protocol != s->protocol || c->role != role ||
 		       !endpoint_equal(&c->local, &s->local) ||
 		       !endpoint_equal(&c->remote, &s->remote) || c->closed_boot != USEC_UNSET;
 
 	c->protocol = s->protocol;
-	c->role = s->role;
+	c->role = role;
 	c->local = s->local;
 	c->remote = s->remote;
 	c->closed_boot = c->closed_after_boot = USEC_UNSET;
@@ -250,7 +260,7 @@ int ledger_claim_update(struct claim *c, const struct seen *seen)
 	if (changed < 0)
 		return changed;
 	if (!s->time_wait)
-		return fold_socket(c, s) || changed;
+		return fold_socket(c, seen) || changed;
 	if (c->closed_boot != USEC_UNSET)
 		return changed;
 	ledger_claim_close(c, s->at, s->after);

@@ -12,6 +12,8 @@ struct seen {
 	struct process *holders[LIMIT_HOLDERS]; /* sighting->holder_count of them */
 	/* who holds the socket was not asked yet: nobody is said to have let go of it */
 	bool holders_unknown;
+	/* an earlier session saw who made the connection; the present one can only guess by a listener on its port */
+	bool connection_known;
 };
 
 /*

@@ -47,8 +47,10 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"SELECT id,boot_id,last_seen_usec,last_seen_boot_usec FROM session ORDER BY id DESC LIMIT 1",
 	/* One that ended before its first sweep saw nothing, and so says nothing about what was before it. */
 	[STATEMENT_SESSION_BEFORE] =
-		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec FROM session"
+		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec,id FROM session"
 		" WHERE last_seen_boot_usec>started_boot_usec ORDER BY id DESC LIMIT 1",
+	[STATEMENT_SESSION_HOW] =
+		"SELECT source,ranges,protocols,accepted FROM coverage WHERE session=?1 ORDER BY id DESC LIMIT 1",
 	[STATEMENT_SESSION_ADD] =
 		"INSERT INTO session(boot_id,started_usec,started_boot_usec,last_seen_usec,"
 		"last_seen_boot_usec,version) VALUES(?1,?2,?3,?2,?3,?4)",

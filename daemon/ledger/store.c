@@ -22,6 +22,7 @@
 #include "daemon/ledger/store_private.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 
 #include "daemon/schema.h"
 
@@ -261,10 +262,45 @@ static int apply_heartbeat(struct store *s, const struct heartbeat *beat)
 	return r < 0 ? r : set_seen(s, beat->session, beat->seen);
 }
 
+/* The inverse of what is put there (rows.c); what makes no sense was not watched. */
+static void parse_ranges(const char *text, struct port_ranges *ret)
+{
+	unsigned low, high;
+	int size;
+
+	for (; ret->count < PORT_RANGES_MAX && sscanf(text, "%5u-%5u%n", &low, &high, &size) == 2;
+		text += size)
+		ret->range[ret->count++] =
+			(struct port_range){.low = (uint16_t)low, .high = (uint16_t)high};
+}
+
+/* The last stretch of coverage of a session. Without one nothing was watched. */
+static int read_how(struct store *s, int64_t session, struct coverage *ret)
+{
+	sqlite3_stmt *row = s->statements[STATEMENT_SESSION_HOW];
+	struct binder b = sql_bind(s, STATEMENT_SESSION_HOW);
+	const char *ranges;
+	int r;
+
+	bind_int(&b, session);
+	r = sql_step(s, STATEMENT_SESSION_HOW);
+	if (r <= 0)
+		return r;
+	ranges = (const char *)sqlite3_column_text(row, 1);
+	ret->rung = (uint8_t)sqlite3_column_int(row, 0);
+	if (ranges)
+		parse_ranges(ranges, &ret->ranges);
+	ret->protocols = (uint32_t)sqlite3_column_int(row, 2);
+	ret->accepted = sqlite3_column_int(row, 3) != 0;
+	sql_reset(s, STATEMENT_SESSION_HOW);
+	return 0;
+}
+
 static int read_before(struct store *s, struct store_session *ret)
 {
 	sqlite3_stmt *row = s->statements[STATEMENT_SESSION_BEFORE];
 	struct binder b = sql_bind(s, STATEMENT_SESSION_BEFORE);
+	int64_t session;
 	int r;
 
 	bind_blob(&b, s->boot_id, sizeof(s->boot_id));
@@ -278,8 +314,9 @@ static int read_before(struct store *s, struct store_session *ret)
 	ret->clean = sqlite3_column_int(row, 1) != 0;
 	ret->last_seen_wall = (usec_t)sqlite3_column_int64(row, 2);
 	ret->last_seen_boot = (usec_t)sqlite3_column_int64(row, 3);
+	session = sqlite3_column_int64(row, 4);
 	sql_reset(s, STATEMENT_SESSION_BEFORE);
-	return 0;
+	return read_how(s, session, &ret->how);
 }
 
 static int add_session(struct store *s, struct now now, const char *version)

@@ -19,6 +19,8 @@ struct store_session {
 	bool clean;     /* it stopped in order */
 	usec_t last_seen_boot,
 		last_seen_wall; /* all up to here is stored; the later of database and heartbeat */
+	/* how it watched then: rung, ranges, protocols and accepted; the rest is 0 */
+	struct coverage how;
 };
 
 /*

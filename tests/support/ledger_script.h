@@ -160,11 +160,12 @@ static inline struct ledger_sink sink_of(struct log *log)
 	{                                                                                          \
 		RECORD_HELLO, .hello = {.at = {100, 1000100} }                                     \
 	}
-#define COVERAGE(...)                                                                              \
+#define COVERAGE_IN(low, high, ...)                                                                \
 	{                                                                                          \
-		RECORD_COVERAGE, .coverage = { __VA_ARGS__ }                                       \
+		RECORD_COVERAGE, .coverage = {.ranges = {{{low, high}}, 1}, __VA_ARGS__ }          \
 	}
-#define START HELLO, COVERAGE(.protocols = ALL)
+#define COVERAGE(...) COVERAGE_IN(1, UINT16_MAX, __VA_ARGS__)
+#define START         HELLO, COVERAGE(.protocols = ALL)
 #define PROCESS(r, p)                                                                              \
 	{                                                                                          \
 		RECORD_PROCESS, .process = { r, p }                                                \

@@ -29,6 +29,9 @@
 #define ALL         15
 
 /* A socket as it truly is. */
+static const struct coverage everything = {
+	.protocols = ALL, .ranges = {.range = {{1, UINT16_MAX}}, .count = 1}, .accepted = true};
+
 struct socket {
 	uint8_t protocol;
 	uint16_t port[TENURES];
@@ -457,7 +460,7 @@ static void start(struct world *w)
 static void greet(struct world *w)
 {
 	tell(w, &(struct record){RECORD_HELLO});
-	tell(w, &(struct record){RECORD_COVERAGE, .coverage = {.protocols = ALL}});
+	tell(w, &(struct record){RECORD_COVERAGE, .coverage = everything});
 	tell(w, &(struct record){RECORD_PROCESS, .process = {1, &opener}});
 }
 
@@ -477,7 +480,7 @@ static void restart(struct world *w)
 	struct ledger *old = w->ledger;
 
 	start(w);
-	ledger_watched_until(w->ledger, w->last_begin);
+	ledger_watched_until(w->ledger, w->last_begin, &everything);
 	assert_int_equal(ledger_each(old, adopt, w), 0);
 	ledger_free(old);
 	greet(w);

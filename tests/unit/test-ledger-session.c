@@ -8,6 +8,8 @@
 
 static struct process ann = PERSON(101, 1), bob = PERSON(102, 2), cid = PERSON(103, 3),
 		      ann_again = PERSON(101, 1), other_ann = PERSON(101, 9), nobody = PERSON(0, 0);
+static const struct coverage everything = {
+	.protocols = ALL, .ranges = {{{1, UINT16_MAX}}, 1}, .accepted = true};
 static char reason[] = "ring-full";
 
 /* Each must be refused after what is before it, and leave everything as it was. */
@@ -164,7 +166,7 @@ static void test_adopted(void **state)
 			claim.closed_boot = 35;
 			claim.closed_after_boot = 30;
 		}
-		ledger_watched_until(l, 90);
+		ledger_watched_until(l, 90, &everything);
 		assert_int_equal(ledger_adopt(l, &claim, 90), 0);
 		assert_int_equal(ledger_stats(l).open_claims, 1);
 		assert_int_equal(ledger_stats(l).unattributed, 0);
@@ -199,14 +201,14 @@ static void test_watched_until(void **state)
 
 	(void)state;
 	assert_non_null(l);
-	ledger_watched_until(l, 500);
+	ledger_watched_until(l, 500, &everything);
 	play(l, SCRIPT(START, PRESENT(1, 1, 1000, 0, .preexisting = true),
 			PRESENT(2, 2, 1000, 600, .preexisting = true),
 			PRESENT(3, 3, 400, 0, .preexisting = true), PRESENT(4, 4, 1000, 0)));
 	assert_string_equal(log.text,
 		"opened 1 tcp 127.0.0.1:1 connected (500,1000] none preexisting\n"
 		"opened 2 tcp 127.0.0.1:2 connected (600,1000] none preexisting\n"
-		"opened 3 tcp 127.0.0.1:3 connected (400,400] none preexisting\n"
+		"opened 3 tcp 127.0.0.1:3 connected (0,400] none preexisting\n"
 		"opened 4 tcp 127.0.0.1:4 connected (0,1000] none\n");
 }
 

@@ -231,11 +231,17 @@ static const struct script marks[] = {
 			"netns 1 2 -\n"
 			"released 8 tcp 127.0.0.1:40000 connected (0,900] closed(1000,3000] "
 			"released=3000 none\n" UNTIL3 UNTIL4},
-	{"after a resync, a whole sweep ends even what is not watched any more",
-		SCRIPT(START, PRESENT(7, 40000, 1000, 0), COVERAGE(.protocols = 2), {RECORD_RESYNC},
-			PARTIAL(1, 2, 2000, 2010)),
-		OPENED7 "released " NEW " closed(0,2000] released=2000 none\n"
-			"covers 2 from 1002000\n" UNTIL2},
+	{"a protocol that is not watched any more: nobody saw an end",
+		SCRIPT(START, PRESENT(7, 40000, 1000, 0), SWEEP(1), COVERAGE(.protocols = 2),
+			PARTIAL(2, 2, 2000, 2010)),
+		OPENED7 UNTIL1 "released " NEW " closed=1000 released=1000 none end-unseen\n"
+			       "covers 2 from 1002000\n" UNTIL2},
+	{"nor of a port that is not watched any more, and those that are go on",
+		SCRIPT(START, PRESENT(7, 40000, 1000, 0), PRESENT(8, 50000, 1000, 0), SWEEP(1),
+			SWEEP(2), COVERAGE_IN(49152, 65535, .protocols = ALL), SWEEP(3)),
+		OPENED7 "opened 8 tcp 127.0.0.1:50000 connected (0,1000] none\n" UNTIL1 UNTIL2
+			"released " NEW " closed=2000 released=2000 none end-unseen\n"
+			"covers 15 from 1003000\n" UNTIL3},
 	{"an absence told before the resync keeps its bounds",
 		SCRIPT(START, PRESENT(7, 40000, 1000, 0), ABSENT(7, 1010, 1000), {RECORD_RESYNC},
 			SWEEP(2)),
