@@ -78,7 +78,7 @@ static const struct {
 
 static char *view_sql(const char *name, unsigned seconds)
 {
-	char since[64] = "", seg[192] = "", rest[160] = "";
+	char since[64] = "", seg[256] = "", rest[160] = "";
 
 	if (seconds > 0) {
 		snprintf(since, sizeof(since),
