@@ -157,7 +157,7 @@ def test_no_daemon_is_3_and_says_how_to_start_it(directory):
         assert result.returncode == 3 and "no daemon answers" in result.stdout and "fix: " in result.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a socket that it may not open")
+@pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can make a socket that it may not open")
 def test_permission_denied_names_the_group(directory):
     os.chmod(directory, 0o755)
     group = grp.getgrnam("adm")
@@ -172,7 +172,7 @@ def test_permission_denied_names_the_group(directory):
         assert result.returncode == 4 and "no group to join" in result.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can listen as somebody else")
 def test_a_stranger_behind_the_socket_is_named(directory):
     os.chmod(directory, 0o777)
     path = str(directory / "control")

@@ -472,7 +472,8 @@ static void test_reused_pid(void **state)
 	stop(&a);
 	if (start_with_pid(&b, a.pid, open_when_told) < 0) {
 		done(&before);
-		skip(); /* needs CAP_SYS_ADMIN */
+		print_message("cannot run here: to choose a pid takes CAP_SYS_ADMIN\n");
+		skip();
 	}
 	assert_int_equal(b.pid, a.pid);
 	second = hear_from(&b);
@@ -580,7 +581,8 @@ static void test_other_namespace(void **state)
 	inode = hear_from(&a);
 	if (inode == 0) {
 		stop(&a);
-		skip(); /* needs CAP_SYS_ADMIN */
+		print_message("cannot run here: a network namespace takes CAP_SYS_ADMIN\n");
+		skip();
 	}
 	find(inode, &w);
 	assert_int_equal(w.holder_count, 1);
@@ -652,8 +654,10 @@ static void test_nobody_by_cgroup(void **state)
 	uint64_t id;
 
 	(void)state;
-	if (!make_cgroup(path, sizeof(path)))
-		skip(); /* needs root and cgroup2 */
+	if (!make_cgroup(path, sizeof(path))) {
+		print_message("cannot run here: a cgroup of its own takes root and cgroup2\n");
+		skip();
+	}
 	id = cgroup_id(path);
 	assert_int_equal(procfs_nobody(shared, 1000, id, false, &before), 0);
 	assert_int_equal(rmdir(path), 0);

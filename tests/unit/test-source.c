@@ -251,8 +251,10 @@ static int live_teardown(void **state)
 /* Without a namespace of its own a test of real sockets would see those of the machine. */
 static struct live *live_of(void **state)
 {
-	if (!*state)
+	if (!*state) {
+		print_message("cannot run here: a network namespace takes CAP_SYS_ADMIN\n");
 		skip();
+	}
 	return *state;
 }
 
