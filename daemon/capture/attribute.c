@@ -11,7 +11,9 @@
 
 #include "daemon/capture/attribute.h"
 
-#define SOCKETS_AT_ONCE 4096u
+/* A walk costs by the descriptors that there are, not by those that are wanted: better one for all. 10 MB while it
+ * lasts; with 4096 at once, 49,500 new sockets took 13 walks and half a minute, with all at once two. */
+#define SOCKETS_AT_ONCE 65536u
 #define UNHELD_AT_ONCE  512u
 #define SHARED_AT_ONCE  256u /* known sockets whose holders are looked at again in the same walk */
 
@@ -153,6 +155,7 @@ int attribute(struct attributor *a)
 	_cleanup_(free_p) struct procfs_wanted *wanted = NULL;
 	struct procfs_result result = {0};
 	size_t count;
+	bool more;
 	int r = place_unheld(a);
 
 	if (r < 0)
@@ -163,6 +166,7 @@ int attribute(struct attributor *a)
 	count = table_attributable(a->table, sockets, SOCKETS_AT_ONCE);
 	if (count == 0)
 		return 0;
+	more = count == SOCKETS_AT_ONCE;
 	count += table_shared(a->table, sockets + count, SHARED_AT_ONCE);
 	wanted = calloc(count, sizeof(*wanted));
 	if (!wanted)
@@ -176,5 +180,5 @@ int attribute(struct attributor *a)
 	if (r == 0)
 		r = settle_all(a, sockets, count, wanted);
 	drop_holders(wanted, count);
-	return r;
+	return r == 0 ? more : r;
 }

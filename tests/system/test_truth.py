@@ -131,3 +131,14 @@ def test_exec_between_two_claims(make_daemon, actor):
     sync(daemon)
     assert only(daemon, first)["comm"] == "first-name"
     assert only(daemon, second)["comm"] == "second-name"
+
+
+def test_a_burst_is_attributed_in_one_walk(make_daemon, make_actor):
+    daemon = make_daemon().start()
+    actors = [make_actor() for _ in range(5)]
+    for i, actor in enumerate(actors):
+        actor.do(f"[bound(f'u{{i}}', 'udp', '4', 40000 + {i} * 900 + i) for i in range(900)]")
+    claims, _ = daemon.rows("now")
+    assert len(claims) == 4500
+    for i, actor in enumerate(actors):
+        assert {c["pid"] for c in claims if (c["port"] - 40000) // 900 == i} == {actor.pid}
