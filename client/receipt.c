@@ -189,7 +189,7 @@ static bool same_way(const json_t *a, const json_t *b)
 }
 
 /* Under events nothing short is missed, and the sweeps behind them are only an audit. */
-static bool way_polls(const json_t *stretch)
+static bool way_sweeps(const json_t *stretch)
 {
 	return !streq(row_text(stretch, "source"), "events");
 }
@@ -199,7 +199,7 @@ static int put_way(struct buf *b, const json_t *stretch)
 	const char *source = row_text(stretch, "source");
 	char interval[FORMAT_MAX];
 
-	if (!way_polls(stretch))
+	if (!way_sweeps(stretch))
 		return buf_append_string(b, source);
 	return buf_append_format(b, "%s every %s", streq(source, "procnet") ? "/proc/net" : source,
 		format_span((usec_t)row_int(stretch, "interval_usec", 0), interval));
@@ -236,18 +236,18 @@ static int put_loss(struct buf *b, const json_t *coverage)
 {
 	int64_t lost = row_int(coverage, "lost", 0);
 	const json_t *stretch;
-	bool polls = false;
+	bool sweeps = false;
 	char count[FORMAT_MAX];
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(list(coverage, "stretches"), i, stretch) polls =
-		polls || way_polls(stretch);
+	json_array_foreach(list(coverage, "stretches"), i, stretch) sweeps =
+		sweeps || way_sweeps(stretch);
 	if (receipt_complete(coverage))
 		return buf_append_string(b, "; complete");
 	if (lost > 0)
 		r = buf_append_format(b, "; %s lost", format_count((uint64_t)lost, count));
-	if (r == 0 && polls)
+	if (r == 0 && sweeps)
 		r = buf_append_string(b, "; shorter claims may be missing");
 	return r;
 }
@@ -289,7 +289,7 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 		r = receipt_window(b, from, until);
 	if (r == 0)
 		r = put_zone(v, from, b);
-	if (r == 0 && until >= v->now && until > from + 1)
+	if (r == 0 && until >= v->now && until <= v->now + USEC_PER_SEC && until > from + 1)
 		r = buf_append_string(b, " (now)");
 	if (r == 0)
 		r = put_ways(b, list(coverage, "stretches"));

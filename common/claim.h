@@ -114,9 +114,9 @@ struct claim {
 	struct endpoint remote;                      /* FAMILY_NONE where there is none */
 	usec_t opened_boot, opened_after_boot;
 	usec_t opened_wall;
-	usec_t closed_boot,
-		closed_after_boot; /* when the full socket went; USEC_UNSET: still open */
-	usec_t released_boot;      /* when the port was free again; USEC_UNSET: not yet */
+	/* when the full socket went; USEC_UNSET: still open */
+	usec_t closed_boot, closed_after_boot;
+	usec_t released_boot; /* when the port was free again; USEC_UNSET: not yet */
 	/* was there when we began to watch: `opened_boot` is when we first saw it */
 	bool preexisting;
 	/* closed by an unclean end of ours: `closed_boot` is when it was last known alive */

@@ -9,12 +9,12 @@
 #define LIMIT_CLIENTS          64u           /* connections in all */
 #define LIMIT_CLIENTS_RESERVED 4u            /* of those, kept for root */
 #define LIMIT_CLIENTS_PER_UID  16u /* connections of one uid (SO_PEERCRED); root has all */
-#define LIMIT_OUTPUT_BYTES                                                                         \
-	(1024u * 1024u)           /* queued to one client; a page waits below, Follow too */
+/* queued to one client; a page waits below, Follow too */
+#define LIMIT_OUTPUT_BYTES   (1024u * 1024u)
 #define LIMIT_CALLS_PER_TURN 16u  /* pipelined calls of one client served in one loop turn */
 #define LIMIT_PAGE_ROWS      256u /* rows in one reply */
 #define LIMIT_PAGE_BYTES     (256u * 1024u) /* a reply with this much takes no further row */
-#define LIMIT_SCAN_ROWS      4096u          /* rows that a stream reads ahead of its pages */
+#define LIMIT_AHEAD_ROWS     4096u          /* rows that a stream reads ahead of its pages */
 #define LIMIT_RECEIPT_ROWS   1024u          /* stretches, and gaps, listed in one receipt */
 /* distinct (program, port) and (program, remote) of one audit: 64 MiB */
 #define LIMIT_AUDIT_PAIRS  1500000u
@@ -27,15 +27,15 @@
 
 /* Client: what a daemon may send us. */
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
-#define LIMIT_ANSWER_USEC                                                                          \
-	(60u * 1000u * 1000u) /* a daemon silent this long is given up: sync and query fit in it */
+/* a daemon silent this long is given up: sync and query fit in it */
+#define LIMIT_ANSWER_USEC (60u * 1000u * 1000u)
 
 /* Sighting stream (common/stream). */
 #define LIMIT_RECORD_BYTES (64u * 1024u) /* one record, header included */
 #define LIMIT_STRING_BYTES 4096u /* one string in a record, after escaping: cut, never refused */
 #define LIMIT_HOLDERS      16u   /* holders kept per claim beside its opener; the rest is counted */
-#define LIMIT_STREAM_BACKLOG                                                                       \
-	(16u * 1024u * 1024u) /* unsent from capture to ledger; past it: gap and resync */
+/* unsent from capture to ledger; past it: gap and resync */
+#define LIMIT_STREAM_BACKLOG (16u * 1024u * 1024u)
 
 /* Attribution (daemon/capture/procfs). */
 #define LIMIT_PROC_USEC     (200u * 1000u) /* CPU time of one attribution walk */
@@ -46,14 +46,14 @@
 /* Store (daemon/ledger). */
 #define LIMIT_PENDING_CLAIMS 65536u /* closed claims that wait in memory while the disk refuses */
 #define LIMIT_SEGMENT_ROWS   16384u /* closed claims per sealed segment */
-#define LIMIT_INTERN_BYTES                                                                         \
-	(1024u * 1024u) /* each of the maps of apps, processes, addresses and namespaces */
+/* each of the maps of apps, processes, addresses and namespaces */
+#define LIMIT_INTERN_BYTES (1024u * 1024u)
 
 /* Configuration (config/). The length of a line is inih's own limit. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u) /* one file */
 #define LIMIT_CONFIG_FILES 256u            /* the main file and its drop-ins */
 
 /* Supervision (daemon/supervise). */
-#define LIMIT_RESTARTS 5u /* of one child ... */
-#define LIMIT_RESTARTS_USEC                                                                        \
-	(60u * 1000u * 1000u) /* ... within this time; past it the daemon fails */
+/* of one child, within this time; past it the daemon fails */
+#define LIMIT_RESTARTS      5u
+#define LIMIT_RESTARTS_USEC (60u * 1000u * 1000u)

@@ -37,8 +37,8 @@ static inline bool port_ranges_contain(const struct port_ranges *ranges, uint16_
 /* From here on we watch like this: starts a new stretch of coverage. It begins with the first whole sweep
  * that follows. */
 struct coverage {
-	uint8_t rung;         /* enum source, but never SOURCE_DESTROY etc. that is not attached */
-	usec_t interval_usec; /* between sweeps */
+	uint8_t rung;                /* enum source: the one that is attached */
+	usec_t interval_usec;        /* between sweeps */
 	struct port_ranges ranges;   /* what is watched */
 	struct port_range ephemeral; /* net.ipv4.ip_local_port_range of the daemon's namespace */
 	uint32_t protocols;          /* bit mask, 1 << enum protocol: what the sweeps cover */
@@ -62,10 +62,12 @@ struct process_entry {
 };
 
 enum sighting_kind {
-	SIGHTING_PRESENT = 1, /* seen, for the first time or changed: all members hold */
-	SIGHTING_ABSENT =
-		2, /* not seen by a whole sweep, seen by the one before: cookie, at, after */
-	SIGHTING_CLOSED = 3, /* the kernel said that it ended, exactly at `at` */
+	/* seen, for the first time or changed: all members hold */
+	SIGHTING_PRESENT = 1,
+	/* not seen by a whole sweep, seen by the one before: cookie, at, after */
+	SIGHTING_ABSENT = 2,
+	/* the kernel said that it ended, exactly at `at` */
+	SIGHTING_CLOSED = 3,
 };
 
 /*

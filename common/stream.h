@@ -29,17 +29,16 @@ enum record_type {
 	RECORD_SWEEP = 8,
 	RECORD_GAP = 9,
 	RECORD_BARRIER = 10,
-	RECORD_RESYNC =
-		11, /* empty: all that is open follows as PRESENT, whether sent before or not */
+	/* empty: all that is open follows as PRESENT, whether sent before or not */
+	RECORD_RESYNC = 11,
 	RECORD_BYE = 12, /* empty: a clean stop; the stream ends here */
 	/* ledger -> capture */
 	RECORD_READY = 32, /* empty: the store is open */
 	RECORD_SYNC = 33,  /* u64 id: sweep, then answer with a BARRIER. Also control -> ledger */
 	/* ledger -> control */
 	RECORD_COMMITTED = 48,
-	/* control -> ledger */
-	RECORD_FOLLOW =
-		49, /* u8: 1 send COMMITTED for every commit and commit every sweep, 0 no more */
+	/* control -> ledger; u8: 1 send COMMITTED for every commit and commit every sweep, 0 no more */
+	RECORD_FOLLOW = 49,
 };
 
 /* One decoded record. Owns what its member owns. */

@@ -6,8 +6,10 @@
 #include "common/base.h"
 
 enum privilege {
-	PRIVILEGE_CAPTURE, /* CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, as far as they are there: to read /proc/PID/fd */
-	PRIVILEGE_NONE, /* ledger and control */
+	/* CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, as far as they are there: to read /proc/PID/fd */
+	PRIVILEGE_CAPTURE,
+	/* ledger and control */
+	PRIVILEGE_NONE,
 };
 
 /* Drops all other capabilities, from the bounding set too where that is allowed, and any way to get new ones

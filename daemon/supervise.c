@@ -67,8 +67,8 @@ static void become_child(const char *name, const int *keep, size_t count)
 
 	sigemptyset(&none);
 	close_others(keep, count);
-	(void)signal(
-		SIGINT, SIG_IGN); /* Ctrl-C goes to the group; the main process ends us in order */
+	/* Ctrl-C goes to the group; the main process ends us in order */
+	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);

@@ -11,9 +11,9 @@ struct proc_reader {
 	int proc_fd;               /* a /proc; not owned */
 	bool pidfds;               /* its pids are those of this process's pid namespace */
 	uint64_t ticks_per_second; /* of start times in it */
-	char mount_namespace
-		[64];        /* our own, as the link /proc/self/ns/mnt shows it; "": not known */
-	struct units *units; /* owned */
+	struct units *units;       /* owned */
+	/* our own, as the link /proc/self/ns/mnt shows it; "": not known */
+	char mount_namespace[64];
 };
 
 /* 0 or -ENOMEM. */

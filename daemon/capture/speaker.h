@@ -14,8 +14,8 @@ struct speaker_handler {
 	void (*sync)(void *context, uint64_t id); /* a question: look, then answer with a barrier */
 };
 
-struct speaker *speaker_new(
-	struct event_base *base, const struct speaker_handler *handler); /* NULL: no memory */
+/* NULL: no memory. */
+struct speaker *speaker_new(struct event_base *base, const struct speaker_handler *handler);
 struct speaker *speaker_free(struct speaker *s);
 DEFINE_CLEANUP(struct speaker, speaker_free)
 

@@ -86,8 +86,8 @@ struct table {
 	struct table_listeners listeners;
 	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
 	usec_t begin, now;                  /* of this sweep; when its last row was read */
-	struct entry *first,
-		**last; /* seen in this sweep, in order; `last`: the end to append at */
+	/* seen in this sweep, in order; `last`: the end to append at */
+	struct entry *first, **last;
 	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */
 	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
 	bool accepted;    /* accepted connections are told */

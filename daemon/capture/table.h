@@ -63,8 +63,7 @@ int table_attribute(struct table *t, struct table_socket *s, uint8_t attribution
 	bool final) _must_check_;
 
 /* Emits, in the order in which rows were seen, what changed; then what is absent. `emit` returns 0 or a negative
- * errno, which stops (the rest is emitted by the next resync). `end`: boottime after the last row.
- * The sightings'
+ * errno, which stops (the rest is emitted by the next resync). `end`: boottime after the last row. The sightings'
  * `netns` is 0: a table is one namespace's, and the caller knows which. Returns what `emit` returned. */
 int table_end(struct table *t, usec_t end, uint32_t protocols, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;

@@ -19,7 +19,7 @@ struct receipt {
 	size_t stretch_count, gap_count;
 	usec_t watched_until; /* watched without a hole from the window's begin to here */
 	usec_t unlisted;      /* from here on, not all is listed; USEC_UNSET */
-	bool hole, polled;    /* something unwatched; watched, but not by events */
+	bool hole, swept;     /* something unwatched; watched, but not by events */
 	bool lost_known;
 	uint64_t lost;
 };
@@ -58,7 +58,7 @@ static int append_stretch(struct receipt *c, usec_t from, usec_t until, int sour
 	if (from > c->watched_until)
 		c->hole = true;
 	c->watched_until = MAX(c->watched_until, until);
-	c->polled |= source != SOURCE_EVENTS;
+	c->swept |= source != SOURCE_EVENTS;
 	return buf_append_format(&c->stretches,
 		"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"source\":\"%s\",\"interval_usec\":%llu}",
 		c->stretch_count++ ? "," : "", (unsigned long long)from, (unsigned long long)until,
@@ -202,14 +202,14 @@ static int append_receipt(const struct receipt *c, struct buf *out)
 	if (r == 0)
 		r = append_list(out, "stretches", &c->stretches);
 	if (r == 0)
-		r = watched && !c->polled && c->lost_known
+		r = watched && !c->swept && c->lost_known
 			    ? buf_append_format(out, ",\"lost\":%llu", (unsigned long long)c->lost)
 			    : buf_append_string(out, ",\"lost\":null");
 	if (r == 0)
 		r = append_list(out, "gaps", &c->gaps);
 	if (r == 0)
 		r = buf_append_format(out, ",\"complete\":%s}",
-			watched && !c->polled && c->gap_count == 0 ? "true" : "false");
+			watched && !c->swept && c->gap_count == 0 ? "true" : "false");
 	return r;
 }
 

@@ -186,7 +186,7 @@ static int place_stream(struct request *r)
 static int read_ahead(struct request *r)
 {
 	struct claims_stream *s = &r->claims;
-	size_t wanted = r->call.more ? LIMIT_SCAN_ROWS : LIMIT_PAGE_ROWS + 1;
+	size_t wanted = r->call.more ? LIMIT_AHEAD_ROWS : LIMIT_PAGE_ROWS + 1;
 	int e;
 
 	if (s->ended || s->next < s->rows.count)

@@ -21,13 +21,13 @@ struct methods {
 /* A stream, or one page, of claims. */
 struct claims_stream {
 	struct question question;
-	struct place ahead; /* where the scan goes on */
+	struct place ahead; /* where reading goes on */
 	struct place given; /* behind the last row that was given */
 	struct rows rows;   /* read, from `next` on not given yet */
 	size_t next;
 	uint64_t left; /* of the limit; UINT64_MAX: there is none */
 	bool placed;   /* `ahead` and `given` are where the answer begins */
-	bool ended;    /* the scan has come to the end */
+	bool ended;    /* all is read */
 };
 
 struct follow_stream {
@@ -98,8 +98,8 @@ struct method {
 	int (*run)(struct request *r);   /* inside a read transaction, unless LOOKS_NEVER */
 	int (*go_on)(struct request *r); /* the same, after GOES_ON: there is room */
 	void (*done)(struct request *r); /* frees what it holds; may be NULL */
-	int (*without_store)(struct request *r,
-		int error); /* answers although the database cannot be read; may be NULL */
+	/* answers although the database cannot be read; may be NULL */
+	int (*without_store)(struct request *r, int error);
 };
 
 /* methods.c */

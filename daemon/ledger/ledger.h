@@ -15,12 +15,12 @@ struct record;
 /* What became of a claim. `claim` lives until the call returns, or for opened and changed until it is released. */
 struct ledger_sink {
 	void *context;
-	void (*opened)(
-		void *context, struct claim *claim); /* new; has no id yet: the sink gives it one */
-	void (*changed)(void *context,
-		struct claim *claim); /* role, holders, attribution, closed: still in memory */
-	void (*released)(void *context,
-		struct claim *claim); /* over: store it; freed when the call returns */
+	/* New; has no id yet: the sink gives it one. */
+	void (*opened)(void *context, struct claim *claim);
+	/* Role, holders, attribution, closed: it stays in memory. */
+	void (*changed)(void *context, struct claim *claim);
+	/* Over: store it; freed when the call returns. */
+	void (*released)(void *context, struct claim *claim);
 	void (*coverage_begins)(void *context, const struct coverage *c, usec_t from_wall);
 	/* All is known up to here (end of a whole sweep): extends the present stretch. */
 	void (*coverage_extends)(void *context, struct now until);

@@ -22,13 +22,13 @@ CREATE TABLE gap(
 
 CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec INT NOT NULL) STRICT;
 
--- Single values: 'next_claim', 'next_hot' and 'expired_until_usec' (raw claims released before it are pruned).
+-- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE netns(id INTEGER PRIMARY KEY, session INT NOT NULL, cookie INT NOT NULL, inode INT NOT NULL, name TEXT) STRICT;
 CREATE TABLE local(id INTEGER PRIMARY KEY, netns INT NOT NULL, address TEXT NOT NULL, UNIQUE(netns, address)) STRICT;
 
--- A program as it ran: interned for ever (audits of years to come refer to it).
+-- A program as it ran; kept as long as one of its processes.
 CREATE TABLE app(
 	id INTEGER PRIMARY KEY, exe TEXT, exe_note INT NOT NULL, comm TEXT, uid INT, unit TEXT, cgroup TEXT,
 	first_seen_usec INT NOT NULL) STRICT;

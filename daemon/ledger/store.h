@@ -17,8 +17,8 @@ struct store_session {
 	bool known;     /* there was an earlier session */
 	bool same_boot; /* of this boot: cookies still mean the same sockets */
 	bool clean;     /* it stopped in order */
-	usec_t last_seen_boot,
-		last_seen_wall; /* all up to here is stored; the later of database and heartbeat */
+	/* all up to here is stored; the later of database and heartbeat */
+	usec_t last_seen_boot, last_seen_wall;
 	/* how it watched then: rung, ranges, protocols and accepted; the rest is 0 */
 	struct coverage how;
 };
@@ -58,12 +58,12 @@ int store_begin(struct store *s) _must_check_; /* no-op inside one */
 /* As store_begin, for a transaction that a question waits for: store_commit(durable = false) will end it, and needs
  * no fsync. Of a transaction that began otherwise every commit is durable: SQLite takes the choice only here. */
 int store_begin_question(struct store *s) _must_check_;
-int store_put_open(
-	struct store *s, struct claim *claim) _must_check_; /* insert or update in claim_open */
-int store_put_released(
-	struct store *s, struct claim *claim) _must_check_; /* claim_open -> claim_hot */
-int store_put_coverage(
-	struct store *s, const struct coverage *c, usec_t from_wall) _must_check_; /* new stretch */
+/* Inserts or updates in claim_open. */
+int store_put_open(struct store *s, struct claim *claim) _must_check_;
+/* From claim_open, if it is there, to claim_hot. */
+int store_put_released(struct store *s, struct claim *claim) _must_check_;
+/* Begins a new stretch. */
+int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wall) _must_check_;
 int store_put_gap(struct store *s, usec_t from_wall, usec_t until_wall, const char *reason,
 	uint64_t lost) _must_check_;
 int store_put_clock_step(struct store *s, usec_t at_wall, int64_t by_usec) _must_check_;
