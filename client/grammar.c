@@ -27,7 +27,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"connected, listening, bound or accepted"},
 	[OPTION_RANGE] = {"range", 0, "RANGE", GROUP_FILTER, "iana, kernel or LOW-HIGH"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
-		"read this file in place of the installed ones"},
+		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_JSON] = {"json", 0, "MODE", GROUP_COMMON,
 		"pretty: one document; short: an object a line; off"},
 	[OPTION_JSON_AUTO] = {NULL, 'j', NULL, GROUP_COMMON,
