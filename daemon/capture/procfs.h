@@ -4,9 +4,9 @@
 /*
  * Attribution from /proc: which processes have which socket inodes open, and who these processes are.
  * It walks only for inodes that are wanted, likely processes first, within a budget of CPU time, and looks into
- * /proc/PID/task/TID/fd: a thread may have a table of its own, and a leader may be a zombie. A pidfd is held
- * while a process is read, and checked after, so that a reused pid is never credited. Takes a descriptor of a
- * /proc, so that a test can give it a tree of its own.
+ * /proc/PID/task/TID/fd: a thread may have a table of its own, and a leader may be a zombie. A process is read through
+ * the descriptor of its directory, which stays bound to it, so that a reused pid is never credited. Takes a descriptor
+ * of a /proc, so that a test can give it a tree of its own.
  */
 
 #include "common/claim.h"
