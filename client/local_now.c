@@ -33,6 +33,7 @@ struct look {
 	struct refs *refs;
 	const char *protocol; /* only this; NULL: any */
 	uint64_t netns;
+	usec_t begin; /* of the sweep, in boottime */
 	json_t *claims;
 };
 
@@ -78,7 +79,7 @@ static int on_row(void *context, const struct socket_row *row)
 {
 	struct look *l = context;
 
-	return table_row(l->table, row, 0);
+	return table_row(l->table, row, l->begin);
 }
 
 /* An `introduce`: the references that `refs` keeps are all that is needed. */
@@ -181,12 +182,15 @@ static int sweep(struct look *l, uint16_t port)
 	uint32_t protocols = 0;
 	int r;
 
-	table_begin(l->table, 0);
+	l->begin = clock_now().boot;
+	table_begin(l->table, l->begin);
 	r = l->ops->read(l->source, &ranges, on_row, l, &protocols);
 	if (r < 0)
 		return r;
 	r = attribute_all(l);
-	return r < 0 ? r : table_end(l->table, 1, protocols, l->facts.kind, on_sighting, l);
+	return r < 0 ? r
+		     : table_end(l->table, clock_now().boot, protocols, l->facts.kind, on_sighting,
+			       l);
 }
 
 /* net.ipv4.ip_local_port_range of our namespace. */

@@ -158,8 +158,9 @@ static void say_no_history(const struct options *o, const struct view *v)
 		_cleanup_(free_p) char *text = NULL;
 
 		if (asprintf(&text,
-			    "Coverage: only this moment, in this network namespace; history is missing: "
+			    "Coverage: only this moment, in this network namespace%s; history is missing: "
 			    "no daemon answers at %s",
+			    geteuid() == 0 ? "" : ", processes of other users unnamed",
 			    o->socket_path) < 0)
 			text = NULL;
 		view_wrapped(v, v->out, text ? text : "Coverage: only this moment", 0, 2);

@@ -199,6 +199,15 @@ def test_without_a_daemon_the_port_is_still_explained(namespace, actor):
     assert "history is missing" in result.stderr
     free = subprocess.run([*command, "65000"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert free.returncode == 1 and "Free now." in free.stdout
+    # the roles are the daemon's, and who may not look into other users' processes is told so
+    actor.do(f"client('c', {port})")
+    actor.do("accept('l', 'a')")
+    result = subprocess.run([*command, str(port), "-F", "role"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert sorted(result.stdout.split()) == ["accepted", "listening"]
+    if os.geteuid() == 0:
+        user = namespace.enter("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CLIENT, "--socket", "/nonexistent/x")
+        result = subprocess.run([*user, str(port)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert "unknown (uid 0)" in result.stdout and "processes of other users unnamed" in result.stdout
 
 
 def test_config(directory):
