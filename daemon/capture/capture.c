@@ -518,10 +518,14 @@ void capture_reload(struct capture *c, const struct config *config)
 	set_timer(c);
 }
 
+/* Two last sweeps: what ended since the one before is missed by both, so its end is known and not only that of our
+ * watching. */
 void capture_stop(struct capture *c)
 {
-	if (speaker_is_ready(c->speaker))
+	if (speaker_is_ready(c->speaker)) {
 		sweep(c);
+		look(c);
+	}
 	speaker_bye(c->speaker, STOP_USEC);
 }
 
