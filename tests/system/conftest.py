@@ -14,6 +14,7 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))  # each file runs alone, too
 BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
 DAEMON = BUILD / "daemon/portledgerd"
 CLIENT = BUILD / "client/portledger"
