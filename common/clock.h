@@ -22,6 +22,11 @@ struct now {
 	usec_t wall; /* CLOCK_REALTIME since the epoch: for people; can step */
 };
 
+/* A half-open stretch of wall time: [from, until). */
+struct window {
+	usec_t from, until;
+};
+
 struct now clock_now(void);
 
 /* CPU time used by this process so far, in microseconds (CLOCK_PROCESS_CPUTIME_ID). */

@@ -9,11 +9,7 @@
 
 #include "common/clock.h"
 
-/* A half-open stretch of wall time: [from, until). */
-struct window {
-	usec_t from, until;
-};
-#define WHEN_WINDOWS_MAX 2
+#define WHEN_WINDOWS_MAX 2 /* that one text can name */
 
 /*
  * Parses a moment into the stretch that it names: a time given to the second is that second, one to the minute

@@ -87,12 +87,9 @@ static bool watched_asked(const struct filter *asked, const char *ranges_text, i
 static int expired_until(struct query *q, usec_t *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = query_prepare(
+	int r = query_first(
 		q, "SELECT value FROM counter WHERE name='expired_until_usec'", &statement);
 
-	if (r < 0)
-		return r;
-	r = query_step(statement);
 	if (r < 0)
 		return r;
 	*ret = r == 1 && sqlite3_column_int64(statement, 0) > 0

@@ -114,6 +114,13 @@ int query_step(sqlite3_stmt *statement)
 	return code == SQLITE_ROW ? 1 : query_error(code);
 }
 
+int query_first(struct query *q, const char *sql, sqlite3_stmt **ret)
+{
+	int r = query_prepare(q, sql, ret);
+
+	return r < 0 ? r : query_step(*ret);
+}
+
 void query_bind(sqlite3_stmt *statement, const char *name, int64_t value)
 {
 	(void)sqlite3_bind_int64(statement, sqlite3_bind_parameter_index(statement, name), value);
@@ -141,13 +148,10 @@ int64_t query_column(sqlite3_stmt *statement, int column)
 static int check_schema(struct query *q)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = query_prepare(q,
+	int r = query_first(q,
 		"SELECT application_id,user_version FROM pragma_application_id,pragma_user_version",
 		&statement);
 
-	if (r < 0)
-		return r;
-	r = query_step(statement);
 	if (r < 0)
 		return r;
 	return sqlite3_column_int(statement, 0) == SCHEMA_APPLICATION_ID &&

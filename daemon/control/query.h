@@ -26,11 +26,6 @@ void query_end(struct query *q);
 /* Later than any claim, and small enough to be added to. */
 #define WALL_FOREVER (UINT64_C(1) << 62)
 
-/* [from, until), wall times. */
-struct window {
-	usec_t from, until;
-};
-
 /* Which claims: all that is given must match. Strings are borrowed, in stored form. */
 struct filter {
 	uint16_t ports[LIMIT_FILTER_PORTS]; /* host byte order */

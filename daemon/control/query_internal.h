@@ -28,6 +28,9 @@ int query_prepare(struct query *q, const char *sql, sqlite3_stmt **ret) _must_ch
 /* 1: a row, 0: no more, or negative errno. */
 int query_step(sqlite3_stmt *statement) _must_check_;
 
+/* Prepares a statement that binds nothing, and steps to its first row; as query_step(). */
+int query_first(struct query *q, const char *sql, sqlite3_stmt **ret) _must_check_;
+
 /* Binds a named parameter, where the statement has it. An error shows as one of the step. */
 void query_bind(sqlite3_stmt *statement, const char *name, int64_t value);
 void query_bind_text(sqlite3_stmt *statement, const char *name, const char *value);

@@ -21,15 +21,12 @@ static int64_t at_least_0(sqlite3_stmt *statement, int column)
 int query_follow_place(struct query *q, struct follow_place *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = query_prepare(q,
+	int r = query_first(q,
 		"SELECT (SELECT max(claim) FROM claim_open),"
 		"max(ifnull((SELECT max(id) FROM claim_hot),0),"
 		"ifnull((SELECT value-1 FROM counter WHERE name='next_hot'),0))",
 		&statement);
 
-	if (r < 0)
-		return r;
-	r = query_step(statement);
 	if (r < 0)
 		return r;
 	*ret = (struct follow_place){
@@ -69,11 +66,8 @@ static int oldest_hot(struct query *q, int64_t newest, int64_t *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int64_t oldest;
-	int r = query_prepare(q, "SELECT min(id) FROM claim_hot", &statement);
+	int r = query_first(q, "SELECT min(id) FROM claim_hot", &statement);
 
-	if (r < 0)
-		return r;
-	r = query_step(statement);
 	if (r < 0)
 		return r;
 	oldest = query_column(statement, 0);
@@ -148,14 +142,11 @@ struct port_ranges query_parse_ranges(const char *text)
 static int latest_coverage(struct query *q, struct query_state *state)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = query_prepare(q,
+	int r = query_first(q,
 		"SELECT source,interval_usec,ranges,ephemeral_low,ephemeral_high,protocols,bound_only,"
 		"accepted,foreign_processes,netns_all FROM coverage ORDER BY id DESC LIMIT 1",
 		&statement);
 
-	if (r < 0)
-		return r;
-	r = query_step(statement);
 	if (r <= 0)
 		return r;
 	state->covered = true;
@@ -180,7 +171,7 @@ int query_state(struct query *q, struct query_state *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	struct query_state state = {.oldest = USEC_UNSET};
-	int r = query_prepare(q,
+	int r = query_first(q,
 		"SELECT (SELECT last_seen_usec FROM session ORDER BY id DESC LIMIT 1),"
 		"max((SELECT min(from_usec) FROM coverage),"
 		"ifnull((SELECT value FROM counter WHERE name='expired_until_usec'),0)),"
@@ -189,9 +180,6 @@ int query_state(struct query *q, struct query_state *ret)
 		" WHERE p.pid IS NULL AND c.meta" META_ATTRIBUTION "<>" SQL_KERNEL ")",
 		&statement);
 
-	if (r < 0)
-		return r;
-	r = query_step(statement);
 	if (r < 0)
 		return r;
 	state.session = query_column(statement, 0) != ROW_NULL;
