@@ -8,7 +8,6 @@ import pathlib
 import pty
 import re
 import subprocess
-import sys
 import termios
 import struct
 import fcntl
@@ -16,9 +15,7 @@ import fcntl
 import pytest
 
 from conftest import CLIENT, PATIENCE, ROOT
-
-sys.path.insert(0, str(ROOT / "tests/support"))
-from fakedaemon import NIGHT, FakeDaemon, claim, coverage, explain, program, status  # noqa: E402
+from fakedaemon import NIGHT, FakeDaemon, claim, coverage, explain, program, status
 
 MINUTE = NIGHT - 7_114_000
 CLAIM_TYPE = re.search(r"type Claim \((.*?)\n\)", (ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(),

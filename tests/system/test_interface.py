@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The interface description is served as it stands in the tree, and every reply is of the types that it declares."""
-import sys
 import time
 
 import pytest
 
+import idl
 from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "tests/support"))
-import idl  # noqa: E402
 
 NAME = "org.portledger.ledger"
 FILE = ROOT / "daemon/control/org.portledger.ledger.varlink"
