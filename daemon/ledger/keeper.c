@@ -25,7 +25,8 @@
 #define TICK_USEC           USEC_PER_SEC
 #define COMMIT_BUSY_CHANGES 100u /* in one second: commit every second */
 #define COMMIT_QUIET_USEC   (30 * USEC_PER_SEC)
-#define MAINTAIN_STEPS      4u /* bounded steps of sealing and pruning in one tick */
+#define COMMIT_FULL_CLAIMS  (LIMIT_PENDING_CLAIMS / 4) /* closed claims that wait: commit at once */
+#define MAINTAIN_STEPS      4u /* bounded steps of sealing and pruning at once */
 
 /* A question that waits for its barrier. */
 struct question {
@@ -153,6 +154,13 @@ static void answer_overdue(struct keeper *k, usec_t now)
 	}
 }
 
+static void maintain(struct keeper *k)
+{
+	for (unsigned i = 0; i < MAINTAIN_STEPS; i++)
+		if (store_maintain(k->store, k->until) <= 0)
+			break;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
 	struct keeper *k = context;
@@ -170,9 +178,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 		commit(k, true);
 	else if (!waits && store_heartbeat(k->store, k->until) < 0)
 		log_debug("cannot move the heartbeat");
-	for (unsigned i = 0; i < MAINTAIN_STEPS; i++)
-		if (store_maintain(k->store, k->until) <= 0)
-			break;
+	maintain(k);
 }
 
 /* What an earlier session of this boot left open. */
@@ -313,6 +319,11 @@ static void fold(struct keeper *k, const struct record *r)
 	}
 	if (r->type == RECORD_SWEEP)
 		on_swept(k, &r->sweep);
+	/* What waits is limited for the sake of a disk that refuses; one that does not is to get it in time. */
+	if (k->store_error == 0 && batch_stats(k->batch).waiting >= COMMIT_FULL_CLAIMS) {
+		commit(k, false);
+		maintain(k); /* as fast as they come, so that the database keeps its size */
+	}
 }
 
 static void record_bytes(const struct keeper *k, const void *bytes, size_t size)

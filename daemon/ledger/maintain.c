@@ -56,8 +56,17 @@ int maintain_step(struct store *s, struct now now)
 		if (r < 0)
 			return r;
 	}
-	r = seal_step(s, now);
-	return r != 0 ? r : retention_step(s, now);
+	/* Sealing writes before it deletes. Where there is no room it would fail, again and again, with retention
+	 * waiting behind it for ever; so what makes room comes first, and is tried as well when sealing had none. */
+	r = retention_room_step(s, now);
+	if (r == 0)
+		r = seal_step(s, now);
+	if (r == 0 || r == -ENOSPC) {
+		int freed = retention_step(s, now);
+
+		r = freed != 0 ? freed : r;
+	}
+	return r;
 }
 
 int store_maintain(struct store *s, struct now now)

@@ -280,6 +280,39 @@ static int vacuum(struct store *s)
 	return r < 0 ? store_fail(s, r) : 1;
 }
 
+static int take_step(struct store *s, struct now now, const struct choice *c)
+{
+	int r = store_begin_question(s);
+
+	if (r < 0)
+		return r;
+	r = work(s, now, c);
+	if (r == 0)
+		r = store_commit_step(s);
+	return r < 0 ? store_fail(s, r) : 1;
+}
+
+static bool is_too_large(const struct store *s, uint64_t pages, uint64_t unused)
+{
+	return (pages - unused) * PAGE_BYTES > s->settings.max_bytes;
+}
+
+int retention_room_step(struct store *s, struct now now)
+{
+	uint64_t pages, unused;
+	struct choice c;
+	int r = read_pages(s, &pages, &unused);
+
+	if (r < 0 || !is_too_large(s, pages, unused))
+		return r;
+	c = (struct choice){.work = s->state.process_due ? WORK_PROCESSES : WORK_SEGMENT};
+	if (c.work == WORK_SEGMENT)
+		r = find_segment(s, now, true, &c.segment, &c.released_to);
+	if (r < 0 || (c.work == WORK_SEGMENT && r == 0))
+		return r;
+	return take_step(s, now, &c);
+}
+
 int retention_step(struct store *s, struct now now)
 {
 	uint64_t pages, unused;
@@ -287,16 +320,10 @@ int retention_step(struct store *s, struct now now)
 	int r = read_pages(s, &pages, &unused);
 
 	if (r == 0)
-		r = choose(s, now, (pages - unused) * PAGE_BYTES > s->settings.max_bytes, &c);
+		r = choose(s, now, is_too_large(s, pages, unused), &c);
 	if (r < 0)
 		return r;
 	if (c.work == WORK_NONE)
 		return unused > 0 && pages > s->max_pages ? vacuum(s) : 0;
-	r = store_begin_question(s);
-	if (r < 0)
-		return r;
-	r = work(s, now, &c);
-	if (r == 0)
-		r = store_commit_step(s);
-	return r < 0 ? store_fail(s, r) : 1;
+	return take_step(s, now, &c);
 }

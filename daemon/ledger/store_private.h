@@ -229,6 +229,8 @@ int store_counter_set(struct store *s, const char *name, uint64_t value) _must_c
 /* One bounded step of each kind. 1: something was done (there may be more); 0: nothing is due. */
 int seal_step(struct store *s, struct now now) _must_check_;
 int retention_step(struct store *s, struct now now) _must_check_;
+/* The part of it that frees pages now: drops the oldest while the database is larger than it may be. */
+int retention_room_step(struct store *s, struct now now) _must_check_;
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Recordings for --replay, made by hand: the stream format of common/stream.h from the writer's side, independent of
+the C code. With these a live daemon gets any history: hundreds of thousands of claims, of any age, in a second."""
+import struct
+
+MAGIC = b"PLSTRM\x01\n"
+UNSET = 2**64 - 1
+HELLO, SETTINGS, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP = range(1, 10)
+PRESENT, ABSENT = 1, 2
+PROTOCOLS = 0b1111
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+
+
+def text(value):
+    if value is None:
+        return b"\xff\xff"
+    value = value.encode()
+    return struct.pack("<H", len(value)) + value
+
+
+def record(kind, body):
+    return struct.pack("<IHH", 8 + len(body), kind, 0) + body
+
+
+def endpoint(address, port):
+    """`address`: packed, 4 or 16 bytes, or None."""
+    family = {4: 4, 16: 6}[len(address)] if address else 0
+    return bytes([family]) + (address or b"") + struct.pack("<H", port)
+
+
+def sighting(kind, cookie, at, after, port=0, remote=None, opener=0, local=b"\x7f\0\0\1", role=0, protocol=0, holders=()):
+    """`remote`: (packed address, port). An opener is known from /proc/PID/fd."""
+    return record(SIGHTING, b"".join((
+        struct.pack("<BBBBBBBQQ", kind, 0, protocol, role, 3 if opener else 0, 0, 0, cookie, 1),
+        endpoint(local, port) if port else endpoint(None, 0),
+        endpoint(*remote) if remote else endpoint(None, 0),
+        struct.pack("<QQQII", at, after, UNSET, opener, len(holders)),
+        b"".join(struct.pack("<I", h) for h in holders), struct.pack("<I", 0))))
+
+
+class Recording:
+    """A file that grows by whole records. Its clock, `boot` and `wall`, only moves when told, and by both alike."""
+
+    def __init__(self, path, wall, boot=1000 * HOUR, boot_id=bytes(range(16)), max_age=30 * 24 * HOUR,
+                 max_bytes=2 << 30, interval=SECOND):
+        self.file = open(path, "wb")
+        self.boot, self.offset, self.interval = boot, wall - boot, interval
+        self.sweeps = 0
+        self.file.write(MAGIC + record(HELLO, boot_id + struct.pack("<QQi", boot, wall, 1) + text("0")))
+        self.settings(max_age, max_bytes)
+        self.write(COVERAGE, struct.pack("<BQIHHHHIBBBB", 0, interval, 1, 32768, 65535, 32768, 60999, PROTOCOLS,
+                                         1, 1, 1, 0))
+        self.write(NETNS, struct.pack("<QQ", 1, 4026531840) + text(None))
+
+    @property
+    def wall(self):
+        return self.boot + self.offset
+
+    def write(self, kind, body):
+        self.file.write(record(kind, body))
+
+    def settings(self, max_age, max_bytes):
+        self.write(SETTINGS, struct.pack("<QQ", max_age, max_bytes))
+
+    def process(self, ref, comm, pid=None, exe=None, unit=None, uid=1000):
+        self.write(PROCESS, struct.pack("<IiiQQIB", ref, pid or ref, 1, self.boot, 0, uid, 0) + text(comm) +
+                   text(exe or f"/usr/bin/{comm}") + text("/system.slice") + text(unit) + text("init"))
+
+    def present(self, cookie, port, **more):
+        self.file.write(sighting(PRESENT, cookie, self.boot, self.boot - self.interval, port, **more))
+
+    def absent(self, cookie):
+        self.file.write(sighting(ABSENT, cookie, self.boot, self.boot - self.interval))
+
+    def sweep(self, sockets=0):
+        """The end of a whole sweep that began when the clock was moved here."""
+        self.sweeps += 1
+        self.write(SWEEP, struct.pack("<QQQQQIIQI", self.sweeps, self.boot, self.boot + 1000, self.boot + 1000,
+                                      self.wall + 1000, PROTOCOLS, sockets, 1000, 0))
+
+    def move(self, usec=None):
+        self.boot += self.interval if usec is None else usec
+
+    def churn(self, count, per_sweep, first_cookie=1, opener=0):
+        """`count` claims, `per_sweep` of them at a time, each held for one sweep."""
+        before = []
+        for begin in range(0, count, per_sweep):
+            now = range(first_cookie + begin, first_cookie + min(begin + per_sweep, count))
+            for cookie in before:
+                self.absent(cookie)
+            for cookie in now:
+                self.present(cookie, 32768 + cookie % 32768,
+                             remote=(struct.pack(">I", 0x0a000000 + cookie % 5000), 443), opener=opener)
+            self.sweep(len(now))
+            self.move()
+            before = now
+        for cookie in before:
+            self.absent(cookie)
+        self.sweep()
+        self.move()
+        self.sweep()
+
+    def close(self):
+        self.file.close()
