@@ -22,7 +22,7 @@ static inline size_t buf_size(const struct buf *b)
 
 static inline const uint8_t *buf_bytes(const struct buf *b)
 {
-	return b->data + b->start;
+	return b->data ? b->data + b->start : NULL;
 }
 
 /* Makes room for `size` more bytes and returns where to put them (then buf_grow), or NULL (no memory). */

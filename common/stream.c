@@ -291,7 +291,9 @@ static void set_integer(void *object, const struct member *m, uint64_t value)
 
 static void members_done(void *object, const struct member *members, size_t count)
 {
-	for (const struct member *m = members; m < members + count; m++) {
+	for (size_t i = 0; i < count; i++) {
+		const struct member *m = &members[i];
+
 		if (m->kind == KIND_STRING)
 			free(pointer_at(object, m));
 		else if (m->kind == KIND_PROCESS)
