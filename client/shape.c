@@ -30,14 +30,13 @@ INNER_SHAPE(shape_holder, {"pid", SHAPE_INT, true}, {"comm", SHAPE_TEXT, true},
 		{"opened_usec", SHAPE_TIME}, {"opened_after_usec", SHAPE_TIME, true},              \
 		{"closed_usec", SHAPE_TIME, true}, {"closed_after_usec", SHAPE_TIME, true},        \
 		{"released_usec", SHAPE_TIME, true}, {"pid", SHAPE_INT, true},                     \
-		{"comm", SHAPE_TEXT, true}, {"exe", SHAPE_TEXT, true},                             \
-		{"exe_note", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true},                          \
+		{"comm", SHAPE_TEXT, true}, {"exe", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true},   \
 		{"user", SHAPE_TEXT, true}, {"unit", SHAPE_TEXT, true},                            \
 		{"cgroup", SHAPE_TEXT, true}, {"parent_pid", SHAPE_INT, true},                     \
 		{"parent_comm", SHAPE_TEXT, true}, {"attribution", SHAPE_TEXT},                    \
-		{"source", SHAPE_TEXT},                                                            \
+		{"source", SHAPE_TEXT}, {"holders", SHAPE_LIST, false, &shape_holder},             \
 	{                                                                                          \
-		"holders", SHAPE_LIST, false, &shape_holder                                        \
+		"exe_note", SHAPE_TEXT, true                                                       \
 	}
 
 SHAPE(shape_claim, CLAIM_MEMBERS);

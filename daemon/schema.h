@@ -97,14 +97,11 @@
 
 /*
  * The columns of a claim for people, in their order; the one list that the views, JSON, CSV and the manual share.
- * X(name, SQL): `r` is a row as above, `p` its process, `a` its app, `l` its local, `n` its netns; ADDRESS(blob)
- * gives the text of a 4 or 16 byte address.
+ * FIRST and X(name, SQL): `r` is a row as above, `p` its process, `a` its app, `l` its local, `n` its netns; ADDRESS(blob)
+ * gives the text of a 4 or 16 byte address, JSON(text) makes JSON of what is JSON text, where that matters.
  */
-#define CLAIM_COLUMNS(X, ADDRESS) CLAIM_COLUMNS_FLAT(X, ADDRESS) X("holders", SQL_HOLDERS("r"))
-
-/* The same without `holders`, the one that is JSON itself. */
-#define CLAIM_COLUMNS_FLAT(X, ADDRESS)                                                             \
-	X("port", "r.port")                                                                        \
+#define CLAIM_COLUMNS(FIRST, X, ADDRESS, JSON)                                                     \
+	FIRST("port", "r.port")                                                                    \
 	X("protocol", SQL_PROTOCOL("r"))                                                           \
 	X("family", SQL_FAMILY("r"))                                                               \
 	X("netns", "nullif(n.inode,0)")                                                            \
@@ -121,7 +118,6 @@
 	X("pid", "p.pid")                                                                          \
 	X("comm", "a.comm")                                                                        \
 	X("exe", "a.exe")                                                                          \
-	X("exe_note", SQL_EXE_NOTE("a"))                                                           \
 	X("uid", "a.uid")                                                                          \
 	X("user", "NULL")                                                                          \
 	X("unit", "a.unit")                                                                        \
@@ -129,7 +125,9 @@
 	X("parent_pid", "p.parent_pid")                                                            \
 	X("parent_comm", "p.parent_comm")                                                          \
 	X("attribution", SQL_ATTRIBUTION("r"))                                                     \
-	X("source", SQL_SOURCE("r"))
+	X("source", SQL_SOURCE("r"))                                                               \
+	X("holders", JSON(SQL_HOLDERS("r")))                                                       \
+	X("exe_note", SQL_EXE_NOTE("a"))
 
 /* JSON array text of the further holders; '[]' where there are none. */
 #define SQL_HOLDERS(r)                                                                             \

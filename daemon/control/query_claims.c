@@ -284,13 +284,15 @@ int query_count(
 	return count_chunk(q, question, 0, WALL_FOREVER, &PLACE_START, ret_count, ret_first);
 }
 
-#define ADDRESS_TEXT(blob) "address_text(" blob ")"
-#define MEMBER(name, sql)  "'" name "'," sql ","
-#define JSON_ROW                                                                                      \
-	"SELECT json_object(" CLAIM_COLUMNS_FLAT(MEMBER, ADDRESS_TEXT) "'holders',json(" SQL_HOLDERS( \
-		"r") ")) FROM (SELECT ?1 AS claim,?2 AS holders,?3 AS port,?4 AS opened_usec,"        \
-		     "?5 AS opened_slack,?6 AS closed_usec,?7 AS closed_slack,?8 AS released_usec,"   \
-		     "?9 AS meta,?10 AS rport,?11 AS process,?12 AS raddr) r" CLAIM_JOINS
+#define ADDRESS_TEXT(blob)      "address_text(" blob ")"
+#define FIRST_MEMBER(name, sql) "'" name "'," sql
+#define MEMBER(name, sql)       ",'" name "'," sql
+#define JSON_OF(text)           "json(" text ")"
+#define JSON_ROW                                                                                        \
+	"SELECT json_object(" CLAIM_COLUMNS(FIRST_MEMBER, MEMBER, ADDRESS_TEXT,                         \
+		JSON_OF) ") FROM (SELECT ?1 AS claim,?2 AS holders,?3 AS port,?4 AS opened_usec,"       \
+			 "?5 AS opened_slack,?6 AS closed_usec,?7 AS closed_slack,?8 AS released_usec," \
+			 "?9 AS meta,?10 AS rport,?11 AS process,?12 AS raddr) r" CLAIM_JOINS
 
 int query_row_json(struct query *q, const struct row *row, struct buf *out)
 {

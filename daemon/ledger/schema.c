@@ -68,7 +68,8 @@ const size_t schema_step_count = ELEMENTSOF(schema_steps);
 		8) " WHEN 16 THEN " IPV6("hex(" blob ")") " END"
 
 #define COLUMN(name, sql) ", " sql " AS " name
-static const char columns[] = CLAIM_COLUMNS(COLUMN, ADDRESS_TEXT);
+#define AS_IT_IS(text)    text
+static const char columns[] = CLAIM_COLUMNS(COLUMN, COLUMN, ADDRESS_TEXT, AS_IT_IS);
 
 /* A view keeps open claims and those released in the last so many seconds; 0: all. */
 static const struct {

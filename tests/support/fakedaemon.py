@@ -16,9 +16,10 @@ def claim(**members):
         "local_address": "10.0.0.5", "remote_address": "93.184.216.34", "remote_port": 443, "role": "connected",
         "opened_usec": NIGHT, "opened_after_usec": NIGHT - 1_000_000, "closed_usec": NIGHT + 2_300_000,
         "closed_after_usec": NIGHT + 1_300_000, "released_usec": NIGHT + 62_300_000, "pid": 48211, "comm": "curl",
-        "exe": "/usr/bin/curl", "exe_note": None, "uid": 0, "user": None, "unit": "session-3.scope",
+        "exe": "/usr/bin/curl", "uid": 0, "user": None, "unit": "session-3.scope",
         "cgroup": "/user.slice/user-0.slice/session-3.scope", "parent_pid": 48000, "parent_comm": "bash",
-        "attribution": "procfd", "source": "sweep", "holders": []}
+        "attribution": "procfd", "source": "sweep", "holders": [],
+        "exe_note": None}
     return {**whole, **members}
 
 

@@ -289,7 +289,6 @@ static inline void expect_process(struct buf *b, const struct process *p)
 	expect_number(b, (uint64_t)p->pid, p->pid > 0);
 	expect_text(b, p->comm);
 	expect_text(b, p->exe);
-	expect_text(b, exe_note_name((enum exe_note)p->exe_note));
 	expect_number(b, p->uid, p->uid != UID_UNSET);
 	expect_text(b, NULL); /* user */
 	expect_text(b, p->unit);
@@ -315,6 +314,7 @@ static inline void expect_row(struct buf *b, const struct claim *c)
 	expect_text(b, attribution_name((enum attribution)c->attribution));
 	expect_text(b, source_name((enum source)c->source));
 	expect_holders(b, c);
+	expect_text(b, c->opener ? exe_note_name((enum exe_note)c->opener->exe_note) : NULL);
 }
 
 /* All rows of a query, "~" for NULL, "|" after each column, one line a row, through a connection of its own that may

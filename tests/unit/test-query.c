@@ -654,20 +654,20 @@ static void test_row_json(void **state)
 		"\"remote_port\":443,\"role\":\"accepted\",\"opened_usec\":1790000000000001,"
 		"\"opened_after_usec\":1789999999999001,\"closed_usec\":1790000000000002,"
 		"\"closed_after_usec\":1789999999998002,\"released_usec\":null,\"pid\":4194304,"
-		"\"comm\":\"c\\\"\",\"exe\":\"/bin/c\\\\x1b\",\"exe_note\":\"deleted\","
+		"\"comm\":\"c\\\"\",\"exe\":\"/bin/c\\\\x1b\","
 		"\"uid\":4294967294,\"user\":null,\"unit\":\"c.service\",\"cgroup\":\"/c\","
 		"\"parent_pid\":1,\"parent_comm\":\"init\",\"attribution\":\"procfd\","
 		"\"source\":\"events\",\"holders\":[{\"pid\":4194304,\"comm\":\"c\\\"\","
 		"\"exe\":\"/bin/c\\\\x1b\",\"unit\":\"c.service\",\"from_usec\":7,"
-		"\"until_usec\":null}]}");
+		"\"until_usec\":null}],\"exe_note\":\"deleted\"}");
 	assert_row_json(f, 2,
 		"{\"port\":32768,\"protocol\":\"tcp\",\"family\":\"ipv4\",\"netns\":null,"
 		"\"netns_name\":null,\"local_address\":null,\"remote_address\":null,"
 		"\"remote_port\":null,\"role\":\"connected\",\"opened_usec\":5,"
 		"\"opened_after_usec\":null,\"closed_usec\":null,\"closed_after_usec\":null,"
-		"\"released_usec\":null,\"pid\":null,\"comm\":null,\"exe\":null,\"exe_note\":null,"
+		"\"released_usec\":null,\"pid\":null,\"comm\":null,\"exe\":null,"
 		"\"uid\":null,\"user\":null,\"unit\":null,\"cgroup\":null,\"parent_pid\":null,"
-		"\"parent_comm\":null,\"attribution\":\"none\",\"source\":\"sweep\",\"holders\":[]}");
+		"\"parent_comm\":null,\"attribution\":\"none\",\"source\":\"sweep\",\"holders\":[],\"exe_note\":null}");
 }
 
 /* Names in SQL and in C are the same. */
