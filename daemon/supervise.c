@@ -218,6 +218,7 @@ static void log_death(const struct child *c, int status)
 static bool is_final(int status)
 {
 	return WIFEXITED(status) && (WEXITSTATUS(status) == KEEPER_EXIT_LOCKED ||
+					    WEXITSTATUS(status) == KEEPER_EXIT_DAMAGED ||
 					    WEXITSTATUS(status) == KEEPER_EXIT_SCHEMA);
 }
 

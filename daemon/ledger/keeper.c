@@ -21,6 +21,7 @@
 #include "daemon/cost.h"
 #include "daemon/handover.h"
 #include "daemon/ledger/batch.h"
+#include "daemon/schema.h"
 
 #define TICK_USEC           USEC_PER_SEC
 #define COMMIT_BUSY_CHANGES 100u /* in one second: commit every second */
@@ -216,6 +217,10 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 	else if (r == -EPROTO)
 		log_error("the database was made by a newer portledger or another program; "
 			  "it is left untouched");
+	else if (r == -EUCLEAN)
+		log_error("%s in the state directory is damaged or no database: "
+			  "move it away, with its -wal and -shm, to begin a new one",
+			SCHEMA_FILE);
 	else if (r < 0)
 		log_error("cannot open the database: %s", strerror(-r));
 	if (r < 0)
@@ -257,6 +262,8 @@ static int start_status(int error)
 		return KEEPER_EXIT_LOCKED;
 	if (error == -EPROTO)
 		return KEEPER_EXIT_SCHEMA;
+	if (error == -EUCLEAN)
+		return KEEPER_EXIT_DAMAGED;
 	return EXIT_FAILURE;
 }
 

@@ -6,9 +6,10 @@
 #include "common/base.h"
 
 /* Exit statuses of the ledger process that mean something to the supervisor (sysexits.h). */
-#define KEEPER_EXIT_LOCKED 75 /* EX_TEMPFAIL: another daemon has this state directory */
-#define KEEPER_EXIT_SCHEMA 78 /* EX_CONFIG: the database is newer, or not ours: untouched */
-#define KEEPER_EXIT_STREAM 76 /* EX_PROTOCOL: the stream contradicted itself */
+#define KEEPER_EXIT_DAMAGED 65 /* EX_DATAERR: the database is damaged, or none: untouched */
+#define KEEPER_EXIT_LOCKED  75 /* EX_TEMPFAIL: another daemon has this state directory */
+#define KEEPER_EXIT_SCHEMA  78 /* EX_CONFIG: the database is newer, or not ours: untouched */
+#define KEEPER_EXIT_STREAM  76 /* EX_PROTOCOL: the stream contradicted itself */
 
 struct keeper_options {
 	int capture_fd; /* the sighting stream, a connected AF_UNIX stream socket */
