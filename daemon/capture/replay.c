@@ -210,12 +210,17 @@ int replay_new(const struct replay_options *options, struct replay **ret)
 
 int replay_link(struct replay *r, int fd)
 {
-	int e = speaker_link(r->speaker, fd);
+	int e;
 
+	if (r->said > 0) { /* nobody knows how much of it was stored, and twice would be wrong */
+		(void)close(fd);
+		log_error(
+			"the ledger died while it was replayed to: replay it anew, with another --state");
+		return -ECANCELED;
+	}
+	e = speaker_link(r->speaker, fd);
 	if (e < 0)
 		return e;
-	r->said = 0;
-	r->question_count = 0;
 	e = say_next(r); /* the HELLO; the rest when the ledger is ready */
 	return e < 0 ? e : 0;
 }

@@ -18,7 +18,7 @@ struct replay_options {
 /* Reads the whole recording. 0; -EBADMSG: it is none, or damaged (logged with its offset); else negative errno. */
 int replay_new(const struct replay_options *options, struct replay **ret) _must_check_;
 
-/* A ledger process waits for its stream at `fd` (taken). */
+/* A ledger process waits for its stream at `fd` (taken). -ECANCELED: there was one before, which has some of it. */
 int replay_link(struct replay *r, int fd) _must_check_;
 
 /* Ends the stream. */

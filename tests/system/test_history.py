@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A live daemon with a long history: recordings made by hand are replayed (tests/support/stream.py), so that sealing and
 retention really run, and answers are held against each other before and after."""
+import os
+import signal
 import sqlite3
 import sys
 import time
@@ -88,3 +90,12 @@ def test_the_past_gives_the_same_bytes(make_daemon, directory, sweep):
     wait_for(lambda: query(daemon, "SELECT count(*) FROM claim_hot") == [(0,)], "the seal")
     assert hot[0][0] > 0
     assert [daemon.client(*command).stdout for command in commands] == before
+
+
+def test_nothing_is_replayed_twice(make_daemon, directory):
+    """A ledger that dies in a replay has stored some of it: to go on would double that."""
+    daemon, _ = replay(make_daemon, directory, 1000, 100)
+    os.kill(daemon.child("pl-ledger"), signal.SIGKILL)
+    wait_for(lambda: daemon.process.poll() is not None, "the daemon to give up")
+    assert daemon.process.returncode == 1 and "replay it anew" in daemon.log.read_text()
+    assert query(daemon, "SELECT count(*) FROM claims") == [(1000,)]
