@@ -227,6 +227,8 @@ def make_daemon(namespace, directory):
                 d.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 d.kill()
+        log = d.log.read_text(errors="replace") if d.log.exists() else ""
+        assert "Sanitizer: " not in log and "runtime error: " not in log, log
 
 
 @pytest.fixture

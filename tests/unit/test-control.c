@@ -762,9 +762,14 @@ static void test_too_many_clients(void **state)
 static void test_few_descriptors(void **state)
 {
 	struct fixture *f = *state;
+	const char *preload = getenv("LD_PRELOAD");
 	struct peer p[32];
 	unsigned served = 0;
 
+	if (preload && strstr(preload, "vgpreload")) {
+		print_message("cannot run here: valgrind keeps no limit of descriptors\n");
+		skip();
+	}
 	for (size_t i = 0; i < ELEMENTSOF(p); i++) {
 		struct varlink_reply reply;
 
