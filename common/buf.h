@@ -22,7 +22,8 @@ static inline size_t buf_size(const struct buf *b)
 
 static inline const uint8_t *buf_bytes(const struct buf *b)
 {
-	return b->data ? b->data + b->start : NULL;
+	/* NULL while there is nothing: nothing may be added to that, not even 0 */
+	return b->start > 0 ? b->data + b->start : b->data;
 }
 
 /* Makes room for `size` more bytes and returns where to put them (then buf_grow), or NULL (no memory). */
