@@ -135,8 +135,8 @@ static void test_twice(void **state)
 		/* half an hour only */
 		{"Australia/Lord_Howe", "2026-04-05 01:45", 1775313900, 1775315700,
 			USEC_PER_MINUTE},
-		/* a midnight */
-		{"America/Havana", "2026-11-01", 1793505600, 1793509200, USEC_PER_SEC},
+		/* a midnight, of a year that no newer tzdata changes */
+		{"America/Havana", "2024-11-03", 1730606400, 1730610000, USEC_PER_SEC},
 	};
 
 	(void)state;
@@ -158,7 +158,7 @@ static void test_never(void **state)
 	};
 	/* Havana skips a midnight: the day begins an hour later */
 	static const struct window_case midnight = {
-		"America/Havana", "2026-03-08", 1772946000, 0, USEC_PER_SEC};
+		"America/Havana", "2024-03-10", 1710046800, 0, USEC_PER_SEC};
 	struct window windows[WHEN_WINDOWS_MAX];
 	usec_t moment;
 
