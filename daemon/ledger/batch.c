@@ -170,6 +170,7 @@ static void add_gap(
 	e->until_wall = until_wall;
 	e->gap.reason = TAKE_PTR(copy);
 	e->gap.lost = lost;
+	b->stats.gaps++;
 }
 
 static void on_coverage_begins(void *context, const struct coverage *c, usec_t from_wall)
@@ -342,6 +343,7 @@ int batch_commit(struct batch *b, struct now until, bool durable)
 	drop_all(b);
 	b->stats.changes = 0;
 	b->stats.waiting = 0;
+	b->stats.gaps += b->lost_untold > 0;
 	b->lost_untold = 0;
 	return 0;
 }

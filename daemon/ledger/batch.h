@@ -37,5 +37,6 @@ struct batch_stats {
 	uint64_t changes; /* opened, changed and released claims since the last commit */
 	uint64_t waiting; /* closed claims not yet written */
 	uint64_t lost;    /* closed claims that could not be kept, ever */
+	uint64_t gaps;    /* of every kind, in this session */
 };
 struct batch_stats batch_stats(const struct batch *b);

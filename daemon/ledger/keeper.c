@@ -94,7 +94,7 @@ static void tell_control(struct keeper *k, uint64_t id, bool answered)
 				.open_claims = l.open_claims,
 				.recorded = s.recorded,
 				.lost = l.lost + b.lost,
-				.gaps = l.gaps,
+				.gaps = b.gaps,
 				.unattributed = l.unattributed,
 				.found_only_by_sweep = l.found_only_by_sweep,
 				.coverage = k->coverage,

@@ -99,6 +99,8 @@ static int open_connection(struct store *s, int dir_fd)
 		return r;
 	sqlite3_busy_timeout(s->db, STORE_BUSY_MSEC);
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	/* Until all is well (store_open): a start that is refused leaves the file as it is. */
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
 	r = sql_exec(s, pragmas);
 	if (r < 0)
@@ -404,6 +406,7 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 		r = start_session(s, now, version, &before);
 	if (r < 0)
 		return r;
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
 	store_settings(s, &defaults);
 	*ret = TAKE_PTR(s);
 	*ret_before = before;

@@ -120,6 +120,7 @@ def test_clean_stop_and_start(make_daemon, actor):
     with database(daemon) as db:
         gaps = db.execute("SELECT * FROM gap").fetchall()
         assert [g["reason"] for g in gaps] == ["stopped"]
+        assert daemon.call("org.portledger.ledger.Status")["gaps"] == 1
         coverage = db.execute("SELECT * FROM coverage ORDER BY from_usec").fetchall()
         assert len(coverage) == 2
         assert coverage[0]["until_usec"] == gaps[0]["from_usec"] and gaps[0]["until_usec"] == coverage[1]["from_usec"]
