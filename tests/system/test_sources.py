@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""Where sweeps cost too much, and where the kernel has no inet_diag: both are said, and the ledger goes on."""
+import os
+import signal
+import sqlite3
+import subprocess
+
+from conftest import DAEMON, PATIENCE, wait_for
+
+
+def test_past_its_budget_the_interval_doubles_visibly(make_daemon):
+    """Ten sweeps a second within a thousandth of a core are too many: 100 us each."""
+    daemon = make_daemon(interval="100ms", config="CpuBudget=0.1%\n").start()
+
+    def status():
+        return daemon.call("org.portledger.ledger.Status")
+
+    slower = wait_for(lambda: status()["interval_usec"] > 100_000 and status(), "a longer interval")
+    assert slower["interval_usec"] in [100_000 << n for n in range(1, 16)]
+    assert "the interval is now" in daemon.log.read_text()
+    daemon.stop()
+    with sqlite3.connect(daemon.database) as db:
+        stretches = db.execute("SELECT from_usec, until_usec, interval_usec FROM coverage ORDER BY from_usec").fetchall()
+    intervals = [s[2] for s in stretches]
+    assert intervals[0] == 100_000 and intervals[1] == 200_000 and len(intervals) >= 2
+    # Only how often it looks has changed: no moment lies between two stretches.
+    for earlier, later in zip(stretches, stretches[1:]):
+        assert earlier[1] == later[0], stretches
+
+
+def test_without_inet_diag_proc_net_is_read(make_daemon, actor):
+    """Netlink is made to answer as where the kernel's module is missing."""
+    port, udp = actor.do("listener('l')"), actor.do("bound('u', 'udp')")
+    daemon = make_daemon()
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=recvmsg", "-e", "inject=recvmsg:error=ENOENT", DAEMON,
+               "--config", daemon.config, "--state", daemon.state, "--socket", daemon.socket]
+    with open(daemon.log, "ab") as log:
+        tracer = subprocess.Popen(daemon.namespace.enter(*command), stderr=log)
+    try:
+        wait_for(daemon.answers, "the daemon to answer")
+        assert "no inet_diag" in daemon.log.read_text()
+        claims, receipt = daemon.rows("now")
+        assert {(c["port"], c["protocol"], c["pid"], c["source"]) for c in claims} == \
+            {(port, "tcp", actor.pid, "procnet"), (udp, "udp", actor.pid, "procnet")}
+        assert receipt["stretches"][0]["source"] == "procnet" and not receipt["complete"]
+    finally:
+        with open(f"/proc/{tracer.pid}/task/{tracer.pid}/children", encoding="ascii") as children:
+            for pid in children.read().split():
+                os.kill(int(pid), signal.SIGTERM)
+        assert tracer.wait(PATIENCE) == 0
