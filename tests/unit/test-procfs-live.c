@@ -2,71 +2,20 @@
 
 /* Real processes of our own, seen through the real /proc: who holds which socket, and who is credited. */
 
-#include "common/base.h"
+#include "tests/unit/procfs-actors.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
-#include <sys/wait.h>
-#include <cmocka.h>
-
-#include "daemon/capture/procfs.h"
 
 #define BUDGET (60 * USEC_PER_SEC) /* never used up */
-
-/* A child that does as it is told over a socket pair, and ends when we close it. */
-struct actor {
-	pid_t pid;
-	int fd; /* our end */
-};
-
-/* What runs in a child; `fd` is its end. */
-typedef void (*actor_fn)(int fd);
 
 static uint64_t inode_of(int fd)
 {
 	struct stat status;
 
 	return fstat(fd, &status) < 0 ? 0 : status.st_ino;
-}
-
-/* In a child, where cmocka's asserts are of no use. */
-static void demand(bool condition)
-{
-	if (!condition)
-		_exit(99);
-}
-
-static void tell(int fd, uint64_t value)
-{
-	demand(write(fd, &value, sizeof(value)) == sizeof(value));
-}
-
-/* Waits until the other side says something. False: it closed. */
-static bool hear(int fd, uint64_t *ret)
-{
-	return read(fd, ret, sizeof(*ret)) == sizeof(*ret);
-}
-
-static void wait_for_end(int fd)
-{
-	uint64_t value;
-
-	while (hear(fd, &value))
-		;
-	_exit(0);
 }
 
 static int open_socket(void)
@@ -76,67 +25,6 @@ static int open_socket(void)
 	demand(fd >= 0);
 	return fd;
 }
-
-/* Starts a child, with the pid that is asked for (0: any). -1: that may not be. */
-static pid_t start_with_pid(struct actor *a, pid_t pid, actor_fn run)
-{
-	struct clone_args args = {.exit_signal = SIGCHLD};
-	int ends[2];
-
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	if (pid != 0) {
-		args.set_tid = (uintptr_t)&pid;
-		args.set_tid_size = 1;
-	}
-	a->pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-	if (a->pid == 0) {
-		/* sockets of other tests' making are not this child's */
-		if (dup2(ends[1], 3) != 3 || close_range(4, ~0u, 0) != 0)
-			_exit(98);
-		run(3);
-		wait_for_end(3);
-	}
-	(void)close(ends[1]);
-	a->fd = ends[0];
-	return a->pid;
-}
-
-static void start(struct actor *a, actor_fn run)
-{
-	assert_true(start_with_pid(a, 0, run) > 0);
-}
-
-static uint64_t hear_from(const struct actor *a)
-{
-	uint64_t value = 0;
-
-	assert_true(hear(a->fd, &value));
-	return value;
-}
-
-static void stop(struct actor *a)
-{
-	int status;
-
-	(void)close(a->fd);
-	assert_int_equal(waitpid(a->pid, &status, 0), a->pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-static struct procfs *open_procfs(int *ret_fd)
-{
-	struct procfs *p;
-
-	*ret_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(*ret_fd >= 0);
-	p = procfs_new(*ret_fd, true);
-	assert_non_null(p);
-	return p;
-}
-
-static struct procfs *shared;
-static int shared_fd = -1;
 
 static struct procfs_result find(uint64_t inode, struct procfs_wanted *ret)
 {
@@ -591,104 +479,6 @@ static void test_other_namespace(void **state)
 	stop(&a);
 }
 
-/* Tells what it sees with all its capabilities, and without them. */
-static void give_up_capabilities(int fd)
-{
-	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct data[2] = {{0}, {0}};
-
-	tell(fd, procfs_sees_others());
-	demand(syscall(SYS_capset, &header, data) == 0);
-	tell(fd, procfs_sees_others());
-}
-
-static void test_sees_others(void **state)
-{
-	struct actor a;
-
-	(void)state;
-	assert_int_equal(procfs_sees_others(), geteuid() == 0);
-	start(&a, give_up_capabilities);
-	assert_int_equal(hear_from(&a), geteuid() == 0);
-	assert_int_equal(hear_from(&a), 0);
-	stop(&a);
-}
-
-/* The id of a cgroup is the handle of its directory. 0: not one of cgroup2. */
-static uint64_t cgroup_id(const char *path)
-{
-	union {
-		struct file_handle handle;
-		char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} id = {.handle = {.handle_bytes = MAX_HANDLE_SZ}};
-	uint64_t value;
-	int mount;
-
-	if (name_to_handle_at(AT_FDCWD, path, &id.handle, &mount, 0) < 0 ||
-		id.handle.handle_bytes != sizeof(value))
-		return 0;
-	memcpy(&value, id.handle.f_handle, sizeof(value));
-	return value;
-}
-
-/* A cgroup of our own in the first place that takes one. False: none does. */
-static bool make_cgroup(char *path, size_t size)
-{
-	static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-
-	for (size_t i = 0; i < ELEMENTSOF(mounts); i++) {
-		struct statfs filesystem;
-
-		(void)snprintf(path, size, "%s/test-procfs-%d.service", mounts[i], getpid());
-		if (statfs(mounts[i], &filesystem) == 0 && filesystem.f_type == 0x63677270 &&
-			mkdir(path, 0755) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void test_nobody_by_cgroup(void **state)
-{
-	struct process *before, *after, *gone;
-	char path[128];
-	uint64_t id;
-
-	(void)state;
-	if (!make_cgroup(path, sizeof(path))) {
-		print_message("cannot run here: a cgroup of its own takes root and cgroup2\n");
-		skip();
-	}
-	id = cgroup_id(path);
-	assert_int_equal(procfs_nobody(shared, 1000, id, false, &before), 0);
-	assert_int_equal(rmdir(path), 0);
-	assert_int_equal(procfs_nobody(shared, 1001, id, false, &after), 0);
-	assert_int_equal(procfs_nobody(shared, 1000, UINT64_C(1) << 62, false, &gone), 0);
-	assert_string_equal(before->unit, strrchr(path, '/') + 1);
-	assert_string_equal(before->cgroup, strrchr(path, '/'));
-	assert_int_equal(before->uid, 1000);
-	assert_int_equal(after->uid, 1001);
-	assert_string_equal(after->unit, before->unit);
-	assert_null(gone->cgroup);
-	assert_int_equal(gone->uid, 1000);
-	process_unref(before);
-	process_unref(after);
-	process_unref(gone);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	shared = open_procfs(&shared_fd);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	shared = procfs_free(shared);
-	return close(shared_fd);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -703,8 +493,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_reused_pid),
 		cmocka_unit_test(test_exe_notes),
 		cmocka_unit_test(test_other_namespace),
-		cmocka_unit_test(test_sees_others),
-		cmocka_unit_test(test_nobody_by_cgroup),
 	};
 
 	if (argc == 2 && streq(argv[1], "hold")) {

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Answers about a history and what follows it: streams, pages, Explain, Follow. */
+
+#include "tests/unit/control-peers.h"
+
+#define CLAIMS 3000u
+
+static int setup_history(void **state)
+{
+	struct fixture *f = new_fixture(CLAIMS);
+
+	start_control(f, 0);
+	*state = f;
+	return 0;
+}
+
+/* Rows of one answer, and where each began. */
+struct collected {
+	size_t count;
+	json_int_t opened[CLAIMS];
+};
+
+static void collect(struct collected *c, const struct varlink_reply *reply)
+{
+	const json_t *claims = json_object_get(reply->parameters, "claims");
+
+	assert_null(reply->error);
+	assert_true(json_array_size(claims) <= LIMIT_PAGE_ROWS);
+	for (size_t i = 0; i < json_array_size(claims); i++) {
+		assert_true(c->count < CLAIMS);
+		c->opened[c->count++] = json_integer_value(
+			json_object_get(json_array_get(claims, i), "opened_usec"));
+	}
+}
+
+static bool has_coverage(const struct varlink_reply *reply)
+{
+	return json_is_object(json_object_get(reply->parameters, "coverage"));
+}
+
+/* A reader who takes nothing at first holds up nobody, and gets all of it. */
+static void test_stream(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+	struct collected *all = calloc(1, sizeof(*all)), *newest = calloc(1, sizeof(*newest));
+	struct varlink_reply reply;
+	bool continues;
+
+	peer_call(&p, "{\"method\":\"" LEDGER "Claims\",\"more\":true}");
+	commit(f, next_sync(f));
+	barrier(f);
+	do {
+		reply = peer_reply(&p);
+		continues = reply.continues;
+		collect(all, &reply);
+		assert_int_equal(has_coverage(&reply), !continues);
+		varlink_reply_done(&reply);
+	} while (continues);
+	assert_int_equal(all->count, CLAIMS);
+	for (size_t i = 1; i < all->count; i++)
+		assert_true(all->opened[i - 1] <= all->opened[i]);
+	peer_call(&p,
+		"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"limit\":777},\"more\":true}");
+	commit(f, next_sync(f));
+	do {
+		reply = peer_reply(&p);
+		continues = reply.continues;
+		collect(newest, &reply);
+		varlink_reply_done(&reply);
+	} while (continues);
+	assert_int_equal(newest->count, 777);
+	assert_memory_equal(newest->opened, all->opened + CLAIMS - 777, 777 * sizeof(json_int_t));
+	free(newest);
+	free(all);
+	peer_close(&p);
+}
+
+/* The same, a page at a time. What was hot is sealed on the way. */
+static void test_cursor(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+	struct collected *c = calloc(1, sizeof(*c));
+	char call[512], *cursor = NULL;
+	unsigned pages = 0;
+
+	(void)snprintf(call, sizeof(call),
+		"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"limit\":1000,\"filter\":{}}}");
+	do {
+		struct varlink_reply reply;
+		const char *text;
+
+		peer_call(&p, call);
+		if (pages++ == 0)
+			commit(f, next_sync(f));
+		reply = peer_reply(&p);
+		collect(c, &reply);
+		assert_true(has_coverage(&reply));
+		free(cursor);
+		text = json_string_value(json_object_get(reply.parameters, "cursor"));
+		cursor = text ? strdup(text) : NULL;
+		varlink_reply_done(&reply);
+		if (cursor)
+			(void)snprintf(call, sizeof(call),
+				"{\"method\":\"" LEDGER
+				"Claims\",\"parameters\":{\"limit\":1000,\"filter\":{},\"cursor\":\"%s\"}}",
+				cursor);
+		if (pages == 2)
+			history_seal(&f->history);
+	} while (cursor);
+	assert_int_equal(c->count, 1000);
+	assert_int_equal(pages, 4);
+	for (size_t i = 1; i < c->count; i++)
+		assert_true(c->opened[i - 1] <= c->opened[i]);
+	assert_quiet(f); /* the window was fixed when asked: no page needed another look */
+	free(c);
+	peer_close(&p);
+}
+
+/* What Explain says of a busy port, against a count by hand. */
+static void test_explain(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+	struct varlink_reply reply;
+	json_int_t before = INT64_MAX;
+	const json_t *last;
+	size_t now = 0, ever = 0;
+
+	for (size_t i = 0; i < f->history.count; i++) {
+		ever += f->history.past[i].port == 32768;
+		now += f->history.past[i].port == 32768 && f->history.past[i].in == IN_OPEN;
+	}
+	assert_true(now > 0 && ever > 100);
+	peer_call(&p, "{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":32768}}");
+	commit(f, next_sync(f));
+	reply = peer_reply(&p);
+	assert_null(reply.error);
+	assert_int_equal(
+		json_integer_value(json_object_get(reply.parameters, "claims_ever")), ever);
+	assert_int_equal(json_integer_value(json_object_get(reply.parameters, "claims_now")), now);
+	assert_int_equal(json_array_size(json_object_get(reply.parameters, "now")), now);
+	assert_true(json_is_true(json_object_get(reply.parameters, "ephemeral")));
+	assert_true(json_is_true(json_object_get(reply.parameters, "watched")));
+	assert_true(json_is_false(json_object_get(reply.parameters, "dynamic")));
+	last = json_object_get(reply.parameters, "last");
+	assert_int_equal(json_array_size(last), 10);
+	for (size_t i = 0; i < 10; i++) {
+		const json_t *claim = json_array_get(last, i);
+		json_int_t opened = json_integer_value(json_object_get(claim, "opened_usec"));
+
+		assert_true(json_is_integer(json_object_get(claim, "released_usec")));
+		assert_true(opened <= before);
+		before = opened;
+	}
+	varlink_reply_done(&reply);
+	peer_close(&p);
+}
+
+static void assert_event(struct peer *p, const char *event, const char *ports, int lost)
+{
+	struct varlink_reply reply = peer_reply(p);
+	const json_t *claims = json_object_get(reply.parameters, "claims");
+	char got[256] = "";
+
+	assert_null(reply.error);
+	assert_true(reply.continues);
+	assert_string_equal(json_string_value(json_object_get(reply.parameters, "event")), event);
+	for (size_t i = 0; i < json_array_size(claims); i++)
+		(void)snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s%d", i ? " " : "",
+			(int)json_integer_value(
+				json_object_get(json_array_get(claims, i), "port")));
+	assert_string_equal(got, ports);
+	assert_int_equal(json_integer_value(json_object_get(reply.parameters, "lost")), lost);
+	varlink_reply_done(&reply);
+}
+
+#define OPEN_ROW(claim, port)                                                                      \
+	"INSERT INTO claim_open VALUES(" #claim ",1," #claim "," #port                             \
+	",1,0,NULL,NULL,NULL,0,NULL,NULL,NULL);"
+#define HOT_ROW(id, claim, port)                                                                   \
+	"DELETE FROM claim_open WHERE claim=" #claim ";INSERT INTO claim_hot VALUES(" #id          \
+	"," #claim ",0," #port ",1,1,NULL,NULL,NULL,0,NULL,NULL,NULL);"                            \
+	"INSERT OR REPLACE INTO counter VALUES('next_hot'," #id "+1);"
+
+static void test_follow(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f), other = peer_connect(f);
+	struct record record;
+
+	history_sql(&f->history, OPEN_ROW(1, 40001) OPEN_ROW(2, 40002) HOT_ROW(1, 9, 40009));
+	history_sql(&f->history, "DELETE FROM claim_open WHERE claim=9");
+	peer_call(&p, "{\"method\":\"" LEDGER "Follow\",\"more\":true}");
+	commit(f, next_sync(f));
+	assert_event(&p, "open", "40001 40002", 0);
+	record = next_record(f);
+	assert_int_equal(record.type, RECORD_FOLLOW);
+	assert_true(record.follow);
+	/* one that matches nothing still gets a first reply */
+	peer_call(&other, "{\"method\":\"" LEDGER
+			  "Follow\",\"parameters\":{\"filter\":{\"ports\":[1]}},\"more\":true}");
+	commit(f, next_sync(f));
+	assert_event(&other, "open", "", 0);
+	peer_close(&other);
+
+	history_sql(&f->history, OPEN_ROW(10, 40010) HOT_ROW(2, 1, 40001));
+	commit(f, 0);
+	assert_event(&p, "released", "40001", 0);
+	assert_event(&p, "opened", "40010", 0);
+	/* came and went between two looks */
+	history_sql(&f->history, HOT_ROW(3, 11, 40011) HOT_ROW(4, 2, 40002));
+	commit(f, 0);
+	assert_event(&p, "opened", "40011", 0);
+	assert_event(&p, "released", "40002 40011", 0);
+	/* sealed before it was read */
+	history_sql(&f->history, "INSERT OR REPLACE INTO counter VALUES('next_hot',8)");
+	history_sql(&f->history, "DELETE FROM claim_hot");
+	history_sql(&f->history, HOT_ROW(8, 10, 40010));
+	commit(f, 0);
+	assert_event(&p, "released", "40010", 3);
+	peer_close(&p);
+	record = next_record(f);
+	assert_int_equal(record.type, RECORD_FOLLOW);
+	assert_false(record.follow);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_stream, setup_history, teardown),
+		cmocka_unit_test_setup_teardown(test_cursor, setup_history, teardown),
+		cmocka_unit_test_setup_teardown(test_explain, setup_history, teardown),
+		cmocka_unit_test_setup_teardown(test_follow, setup_empty, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
