@@ -11,206 +11,9 @@
  * A sweep strings the entries that it sees on a list, in their order. Nothing is decided before the
  * end of the sweep, since a listener may be seen after a connection that it took, and MPTCP's two
  * halves come from two tables.
- *
- * Roles. That a connection was accepted is not in the tables. It is taken to be so if its port has,
- * or had a moment ago, a listener: for a connection that makes its own port, the kernel never
- * chooses one that somebody bound (the two could share it only by binding different addresses
- * explicitly). Who was seen bound or listening before it was connected, connected by itself.
- *
- * MPTCP. A connection is in two tables: the MPTCP socket and its first subflow, with two cookies
- * but the same inode and port. As long as nobody accepted it, neither has an inode; then they have
- * the same two endpoints. They are folded into the one that was remembered first (the canonical
- * one; the MPTCP socket, where both are new). The other is an alias: it keeps the canonical one
- * present, and is itself never told.
  */
 
-#include "daemon/capture/table.h"
-
-#include "daemon/capture/table_listeners.h"
-
-#include <netinet/tcp.h>
-
-/* An allocation that fails is an error to return, not the end of the process. */
-static void note_oom(bool *failed)
-{
-	*failed = true;
-}
-#define HASH_NONFATAL_OOM            1
-#define uthash_nonfatal_oom(element) note_oom(&oom)
-#include <uthash.h>
-
-#define BIT(protocol) (1u << (protocol))
-
-struct entry {
-	struct table_socket s; /* first member: what the caller holds is the entry */
-	UT_hash_handle hh;     /* in table.sockets, by s.row.cookie */
-	struct entry *next;    /* seen next in this sweep; NULL: the last, or not seen */
-	union {
-		usec_t first_at; /* not an alias: when this tenure of the port was first seen */
-		struct entry *canonical; /* an alias: of whom */
-	};
-	usec_t seen_begin; /* begin of the last sweep that saw it; USEC_UNSET: this is the first */
-	uint32_t seen_offset; /* when its row was read, in microseconds after the sweep's begin */
-	uint32_t first_span_msec; /* first_at minus its earlier bound, rounded up; SPAN_UNKNOWN */
-	uint16_t aliases;         /* remembered ones of this */
-	bool seen : 1;            /* in this sweep */
-	bool present : 1;         /* it or an alias was seen in this sweep */
-	bool full : 1;            /* ... and more of it than a TIME_WAIT remainder */
-	bool handled : 1;         /* this sweep's telling is done */
-	bool missing : 1;         /* a whole sweep has missed it */
-	bool alias : 1;
-	bool mptcp : 1;       /* an MPTCP socket, or folded with one */
-	bool preexisting : 1; /* there at the very first sweep */
-	bool placed : 1;      /* has a role */
-	bool fresh : 1;       /* was first placed, as connected, in the sweep before */
-	bool renewed : 1;     /* another local port than before: a new tenure */
-	bool changed : 1;     /* something to tell */
-	bool final : 1;       /* attributed for good */
-	bool told : 1;
-	bool told_time_wait : 1, told_mptcp : 1;
-};
-#define SPAN_UNKNOWN UINT32_MAX
-_Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
-
-/* Where an MPTCP socket's other half will look for it. */
-#define FOLD_KEY_BYTES (sizeof(uint64_t) + 2 * (sizeof(struct address) + sizeof(uint16_t)))
-struct fold {
-	uint8_t key[FOLD_KEY_BYTES];
-	struct entry *mptcp;
-	UT_hash_handle hh;
-};
-
-struct table {
-	struct entry *sockets;
-	struct fold *folds; /* all remembered MPTCP sockets that have a key */
-	struct table_listeners listeners;
-	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
-	usec_t begin, now;                  /* of this sweep; when its last row was read */
-	/* seen in this sweep, in order; `last`: the end to append at */
-	struct entry *first, **last;
-	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */
-	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
-	bool accepted;    /* accepted connections are told */
-	bool new_connections;
-	struct table_stats stats;
-};
-
-static bool is_udp(uint8_t protocol)
-{
-	return protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE;
-}
-
-/* A connection that has ended keeps no remote end, whatever the kernel left in its bytes. */
-static bool has_remote(const struct socket_row *row)
-{
-	return row->remote.address.family != FAMILY_NONE &&
-	       (row->state != TCP_CLOSE || is_udp(row->protocol));
-}
-
-static struct entry *canonical_of(struct entry *e)
-{
-	return e->alias ? e->canonical : e;
-}
-
-/* ---- folding MPTCP with its subflow ---- */
-
-static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t size)
-{
-	memcpy(at, bytes, size);
-	return at + size;
-}
-
-/* Inode and port, or both endpoints where there is no inode. False: nothing to tell it by. */
-static bool fold_key(const struct socket_row *row, uint8_t key[static FOLD_KEY_BYTES])
-{
-	uint8_t *at = put_bytes(key, &row->inode, sizeof(row->inode));
-
-	memset(at, 0, FOLD_KEY_BYTES - sizeof(row->inode));
-	at = put_bytes(at, &row->local.port, sizeof(row->local.port));
-	if (row->inode != 0)
-		return true;
-	at = put_bytes(at, &row->remote.port, sizeof(row->remote.port));
-	at = put_bytes(at, &row->local.address, sizeof(row->local.address));
-	(void)put_bytes(at, &row->remote.address, sizeof(row->remote.address));
-	return has_remote(row);
-}
-
-static bool fold_same(const struct socket_row *a, const struct socket_row *b)
-{
-	uint8_t key_a[FOLD_KEY_BYTES], key_b[FOLD_KEY_BYTES];
-
-	return fold_key(a, key_a) == fold_key(b, key_b) &&
-	       memcmp(key_a, key_b, FOLD_KEY_BYTES) == 0;
-}
-
-static struct fold *fold_find(struct table *t, const struct socket_row *row)
-{
-	uint8_t key[FOLD_KEY_BYTES];
-	struct fold *f = NULL;
-
-	if (t->folds && fold_key(row, key))
-		HASH_FIND(hh, t->folds, key, sizeof(key), f);
-	return f;
-}
-
-static void fold_remove(struct table *t, const struct entry *e)
-{
-	struct fold *f = fold_find(t, &e->s.row);
-
-	if (!f || f->mptcp != e)
-		return;
-	HASH_DELETE(hh, t->folds, f);
-	free(f);
-}
-
-/* Makes an MPTCP socket findable by its present row. The newest wins: an inode is reused. */
-static int fold_add(struct table *t, struct entry *e)
-{
-	_cleanup_(free_p) struct fold *new = NULL;
-	struct fold *f = fold_find(t, &e->s.row);
-	bool oom = false;
-
-	if (f) {
-		f->mptcp = e;
-		return 0;
-	}
-	new = calloc(1, sizeof(*new));
-	if (!new)
-		return -ENOMEM;
-	if (!fold_key(&e->s.row, new->key))
-		return 0;
-	new->mptcp = e;
-	HASH_ADD(hh, t->folds, key, sizeof(new->key), new);
-	if (oom)
-		return -ENOMEM;
-	TAKE_PTR(new);
-	return 0;
-}
-
-static void fold_into(struct entry *alias, struct entry *canonical)
-{
-	if (canonical->aliases == UINT16_MAX)
-		return;
-	alias->alias = true;
-	alias->canonical = canonical;
-	alias->s.wants_holder = false;
-	canonical->aliases++;
-	canonical->mptcp = true;
-}
-
-/* A TCP row was seen: is it the subflow of an MPTCP socket that this sweep has shown? */
-static void fold_subflow(struct table *t, struct entry *e)
-{
-	struct fold *f = fold_find(t, &e->s.row);
-	struct entry *m = f ? f->mptcp : NULL;
-
-	if (!m || !m->seen || e->alias || e->aliases > 0)
-		return;
-	if (!m->alias && m->aliases == 0 && e->first_at < m->first_at)
-		fold_into(m, e);
-	else
-		fold_into(e, canonical_of(m));
-}
+#include "daemon/capture/table_private.h"
 
 /* ---- rows ---- */
 
@@ -219,7 +22,7 @@ static void entry_free(struct table *t, struct entry *e)
 	if (e->alias)
 		e->canonical->aliases--;
 	if (e->s.row.protocol == PROTOCOL_MPTCP)
-		fold_remove(t, e);
+		table_fold_remove(t, e);
 	HASH_DELETE(hh, t->sockets, e);
 	free(e->s.holders);
 	free(e);
@@ -311,8 +114,8 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 	t->now = MAX(t->now, at);
 	HASH_FIND(hh, t->sockets, &row->cookie, sizeof(row->cookie), e);
 	if (e) {
-		if (mptcp && !fold_same(&e->s.row, row))
-			fold_remove(t, e);
+		if (mptcp && !table_fold_same(&e->s.row, row))
+			table_fold_remove(t, e);
 		entry_update(t, e, row, at);
 	} else {
 		r = entry_add(t, row, at, &e);
@@ -323,11 +126,11 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 	entry_see(t, e, at);
 	e->s.wants_holder = row->inode != 0 && !e->final && !e->alias;
 	if (mptcp) {
-		r = fold_add(t, e);
+		r = table_fold_add(t, e);
 		if (r < 0)
 			return r;
 	} else if (tcp) {
-		fold_subflow(t, e);
+		table_fold_subflow(t, e);
 	}
 	return row->state == TCP_LISTEN && !is_udp(row->protocol)
 		       ? table_listeners_note(&t->listeners, row->local.port, at)
@@ -347,48 +150,14 @@ bool table_has_new_connections(const struct table *t)
 	return t->new_connections;
 }
 
-/* ---- roles and holders ---- */
-
-static enum role role_of(const struct table *t, const struct entry *e)
-{
-	const struct socket_row *row = &e->s.row;
-	bool remote = has_remote(row);
-	bool listener = table_listeners_had(&t->listeners, row->local.port, t->now);
-
-	if (is_udp(row->protocol))
-		return remote ? ROLE_CONNECTED : ROLE_BOUND;
-	if (row->state == TCP_LISTEN)
-		return ROLE_LISTENING;
-	if (!e->placed && !remote)
-		return ROLE_BOUND;
-	if (!e->placed)
-		return listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
-	switch ((enum role)e->s.role) {
-	case ROLE_CONNECTED:
-		/* the first look may have come before its listener was seen */
-		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
-	case ROLE_ACCEPTED:
-		return ROLE_ACCEPTED;
-	case ROLE_LISTENING:
-	case ROLE_BOUND:
-	case ROLE_COUNT:
-		break;
-	}
-	return remote ? ROLE_CONNECTED : ROLE_BOUND;
-}
-
-/* Accepted connections may be of no interest; but what was told once is told to its end. */
-static bool is_of_interest(const struct table *t, const struct entry *e, enum role role)
-{
-	return role != ROLE_ACCEPTED || t->accepted || e->told;
-}
+/* ---- holders ---- */
 
 size_t table_attributable(struct table *t, struct table_socket **ret, size_t max)
 {
 	size_t count = 0;
 
 	for (struct entry *e = t->first; e && count < max; e = e->next)
-		if (e->s.wants_holder && is_of_interest(t, e, role_of(t, e)))
+		if (e->s.wants_holder && table_is_of_interest(t, e, table_role(t, e)))
 			ret[count++] = &e->s;
 	return count;
 }
@@ -399,7 +168,8 @@ size_t table_unheld(struct table *t, struct table_socket **ret, size_t max)
 
 	for (struct entry *e = t->first; e && count < max; e = e->next)
 		if (e->s.row.inode == 0 && e->s.row.cgroup_id != 0 &&
-			e->s.attribution == ATTRIBUTION_NONE && is_of_interest(t, e, role_of(t, e)))
+			e->s.attribution == ATTRIBUTION_NONE &&
+			table_is_of_interest(t, e, table_role(t, e)))
 			ret[count++] = &e->s;
 	return count;
 }
@@ -517,7 +287,7 @@ static void end_gather(struct table *t)
 
 static void end_present(struct table *t, struct entry *e, struct telling *l)
 {
-	enum role role = role_of(t, e);
+	enum role role = table_role(t, e);
 	usec_t after = bound_of(t, e);
 	bool late = !e->told && !e->renewed && e->seen_begin != USEC_UNSET;
 	bool news = !e->told || e->changed || e->renewed || e->missing || role != e->s.role ||
@@ -531,7 +301,7 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 	e->told_mptcp = e->mptcp;
 	e->changed = e->renewed = e->missing = false;
 	e->seen_begin = t->begin;
-	if (!news || !is_of_interest(t, e, role))
+	if (!news || !table_is_of_interest(t, e, role))
 		return;
 	e->told = true;
 	if (late)
@@ -570,7 +340,7 @@ static void end_count(struct table *t)
 			continue;
 		t->stats.sockets++;
 		if (e->s.row.inode != 0 && e->s.opener == 0 &&
-			is_of_interest(t, e, (enum role)e->s.role))
+			table_is_of_interest(t, e, (enum role)e->s.role))
 			t->stats.unattributed++;
 	}
 }

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the files of the table share: how a socket is remembered. */
+
+#include "daemon/capture/table.h"
+#include "daemon/capture/table_listeners.h"
+
+#include <netinet/tcp.h>
+
+/* An allocation that fails is an error to return, not the end of the process. */
+static inline void note_oom(bool *failed)
+{
+	*failed = true;
+}
+#define HASH_NONFATAL_OOM            1
+#define uthash_nonfatal_oom(element) note_oom(&oom)
+#include <uthash.h>
+
+#define BIT(protocol) (1u << (protocol))
+
+struct entry {
+	struct table_socket s; /* first member: what the caller holds is the entry */
+	UT_hash_handle hh;     /* in table.sockets, by s.row.cookie */
+	struct entry *next;    /* seen next in this sweep; NULL: the last, or not seen */
+	union {
+		usec_t first_at; /* not an alias: when this tenure of the port was first seen */
+		struct entry *canonical; /* an alias: of whom */
+	};
+	usec_t seen_begin; /* begin of the last sweep that saw it; USEC_UNSET: this is the first */
+	uint32_t seen_offset; /* when its row was read, in microseconds after the sweep's begin */
+	uint32_t first_span_msec; /* first_at minus its earlier bound, rounded up; SPAN_UNKNOWN */
+	uint16_t aliases;         /* remembered ones of this */
+	bool seen : 1;            /* in this sweep */
+	bool present : 1;         /* it or an alias was seen in this sweep */
+	bool full : 1;            /* ... and more of it than a TIME_WAIT remainder */
+	bool handled : 1;         /* this sweep's telling is done */
+	bool missing : 1;         /* a whole sweep has missed it */
+	bool alias : 1;
+	bool mptcp : 1;       /* an MPTCP socket, or folded with one */
+	bool preexisting : 1; /* there at the very first sweep */
+	bool placed : 1;      /* has a role */
+	bool fresh : 1;       /* was first placed, as connected, in the sweep before */
+	bool renewed : 1;     /* another local port than before: a new tenure */
+	bool changed : 1;     /* something to tell */
+	bool final : 1;       /* attributed for good */
+	bool told : 1;
+	bool told_time_wait : 1, told_mptcp : 1;
+};
+#define SPAN_UNKNOWN UINT32_MAX
+_Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
+
+/* Where an MPTCP socket's other half will look for it. */
+#define FOLD_KEY_BYTES (sizeof(uint64_t) + 2 * (sizeof(struct address) + sizeof(uint16_t)))
+struct fold {
+	uint8_t key[FOLD_KEY_BYTES];
+	struct entry *mptcp;
+	UT_hash_handle hh;
+};
+
+struct table {
+	struct entry *sockets;
+	struct fold *folds; /* all remembered MPTCP sockets that have a key */
+	struct table_listeners listeners;
+	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
+	usec_t begin, now;                  /* of this sweep; when its last row was read */
+	/* seen in this sweep, in order; `last`: the end to append at */
+	struct entry *first, **last;
+	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */
+	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
+	bool accepted;    /* accepted connections are told */
+	bool new_connections;
+	struct table_stats stats;
+};
+
+static inline bool is_udp(uint8_t protocol)
+{
+	return protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE;
+}
+
+/* A connection that has ended keeps no remote end, whatever the kernel left in its bytes. */
+static inline bool has_remote(const struct socket_row *row)
+{
+	return row->remote.address.family != FAMILY_NONE &&
+	       (row->state != TCP_CLOSE || is_udp(row->protocol));
+}
+
+static inline struct entry *canonical_of(struct entry *e)
+{
+	return e->alias ? e->canonical : e;
+}
+
+/* table_fold.c: an MPTCP socket and its first subflow are one claim. */
+
+/* Does `row` have the same other half as the MPTCP socket's `known` row? */
+bool table_fold_same(const struct socket_row *known, const struct socket_row *row);
+/* Makes an MPTCP socket findable by its present row. The newest wins: an inode is reused. 0 or -ENOMEM. */
+int table_fold_add(struct table *t, struct entry *e) _must_check_;
+void table_fold_remove(struct table *t, const struct entry *e);
+/* A TCP row was seen: is it the subflow of an MPTCP socket that this sweep has shown? */
+void table_fold_subflow(struct table *t, struct entry *e);
+
+/* table_roles.c */
+
+/* What the entry's row, and what is known of its port, say of how the socket is used. */
+enum role table_role(const struct table *t, const struct entry *e);
+/* Accepted connections may be of no interest; but what was told once is told to its end. */
+bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role);
