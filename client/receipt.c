@@ -194,6 +194,12 @@ static bool way_sweeps(const json_t *stretch)
 	return !streq(row_text(stretch, "source"), "events");
 }
 
+/* The kernel tells of what the sweeps have not seen, when it goes. */
+static bool way_is_told(const json_t *stretch)
+{
+	return streq(row_text(stretch, "source"), "destroy");
+}
+
 static int put_way(struct buf *b, const json_t *stretch)
 {
 	const char *source = row_text(stretch, "source");
@@ -201,8 +207,10 @@ static int put_way(struct buf *b, const json_t *stretch)
 
 	if (!way_sweeps(stretch))
 		return buf_append_string(b, source);
-	return buf_append_format(b, "%s every %s", streq(source, "procnet") ? "/proc/net" : source,
-		format_span((usec_t)row_int(stretch, "interval_usec", 0), interval));
+	return buf_append_format(b, "%s every %s%s",
+		streq(source, "procnet") ? "/proc/net" : "sweep",
+		format_span((usec_t)row_int(stretch, "interval_usec", 0), interval),
+		way_is_told(stretch) ? " and told of ends" : "");
 }
 
 /* "sweep every 1 s, sweep every 2 s": each way once, in the order of time. */
@@ -236,19 +244,23 @@ static int put_loss(struct buf *b, const json_t *coverage)
 {
 	int64_t lost = row_int(coverage, "lost", 0);
 	const json_t *stretch;
-	bool sweeps = false;
+	bool sweeps = false, told = true;
 	char count[FORMAT_MAX];
 	size_t i;
 	int r = 0;
 
-	json_array_foreach(list(coverage, "stretches"), i, stretch) sweeps =
-		sweeps || way_sweeps(stretch);
+	json_array_foreach(list(coverage, "stretches"), i, stretch)
+	{
+		sweeps = sweeps || way_sweeps(stretch);
+		told = told && (!way_sweeps(stretch) || way_is_told(stretch));
+	}
 	if (receipt_complete(coverage))
 		return buf_append_string(b, "; complete");
 	if (lost > 0)
 		r = buf_append_format(b, "; %s lost", format_count((uint64_t)lost, count));
 	if (r == 0 && sweeps)
-		r = buf_append_string(b, "; shorter claims may be missing");
+		r = buf_append_string(b, told ? "; shorter claims are without a process, or missing"
+					      : "; shorter claims may be missing");
 	return r;
 }
 

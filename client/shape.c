@@ -26,7 +26,7 @@ INNER_SHAPE(shape_holder, {"pid", SHAPE_INT, true}, {"comm", SHAPE_TEXT, true},
 	{"port", SHAPE_PORT}, {"protocol", SHAPE_TEXT}, {"family", SHAPE_TEXT},                    \
 		{"netns", SHAPE_INT, true}, {"netns_name", SHAPE_TEXT, true},                      \
 		{"local_address", SHAPE_TEXT, true}, {"remote_address", SHAPE_TEXT, true},         \
-		{"remote_port", SHAPE_PORT, true}, {"role", SHAPE_TEXT},                           \
+		{"remote_port", SHAPE_PORT, true}, {"role", SHAPE_TEXT, true},                     \
 		{"opened_usec", SHAPE_TIME}, {"opened_after_usec", SHAPE_TIME, true},              \
 		{"closed_usec", SHAPE_TIME, true}, {"closed_after_usec", SHAPE_TIME, true},        \
 		{"released_usec", SHAPE_TIME, true}, {"pid", SHAPE_INT, true},                     \

@@ -69,6 +69,7 @@ static void print_counts(const struct view *v, const json_t *reply)
 {
 	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
 	bool events = streq(row_text(reply, "rung"), "events");
+	bool told = streq(row_text(reply, "rung"), "destroy");
 
 	print_label(v, "claims");
 	fprintf(v->out, "%s recorded, %s open now, %s without a process\n",
@@ -79,7 +80,9 @@ static void print_counts(const struct view *v, const json_t *reply)
 	if (events || row_int(reply, "lost", -1) >= 0)
 		fprintf(v->out, "%s claims lost", count(reply, "lost", b));
 	else
-		fputs("what lives shorter than the interval is not seen, nor counted", v->out);
+		fputs(told ? "what lives shorter than the interval is without a process, or missing"
+			   : "what lives shorter than the interval is not seen, nor counted",
+			v->out);
 	if (events)
 		fprintf(v->out, "; %s found only by sweep", count(reply, "found_only_by_sweep", c));
 	fputc('\n', v->out);

@@ -52,7 +52,7 @@ static const char *name_of(const char *const names[], size_t count, size_t value
 static int value_of(const char *const names[], size_t count, const char *name)
 {
 	for (size_t i = 0; i < count; i++)
-		if (streq(names[i], name))
+		if (names[i] && streq(names[i], name))
 			return (int)i;
 	return -EINVAL;
 }

@@ -22,6 +22,8 @@ enum role {
 	ROLE_LISTENING = 1, /* TCP and MPTCP: listen(2) */
 	ROLE_BOUND = 2,     /* has a port, no remote end: bound-only TCP, unconnected UDP */
 	ROLE_ACCEPTED = 3,  /* a connection that a listener took: on the listener's port */
+	/* TCP that no sweep saw: bound or listening; or a connection that either side may have opened */
+	ROLE_UNKNOWN = 4,
 	ROLE_COUNT,
 };
 
@@ -48,7 +50,7 @@ enum source {
 
 /* Names as on the wire and in the views ("tcp", "connected", "procfd", "sweep" ...). */
 const char *protocol_name(enum protocol p);
-const char *role_name(enum role r);
+const char *role_name(enum role r); /* NULL for ROLE_UNKNOWN */
 const char *attribution_name(enum attribution a);
 const char *source_name(enum source s);
 /* 0 or -EINVAL. */
@@ -110,13 +112,15 @@ struct claim {
 	uint64_t cookie; /* the socket's cookie (SO_COOKIE), its identity within this boot */
 	uint64_t netns;  /* net cookie of its network namespace */
 	uint8_t protocol, role, attribution, source; /* the enums above */
-	struct endpoint local;                       /* what is claimed; port never 0 */
-	struct endpoint remote;                      /* FAMILY_NONE where there is none */
+	struct endpoint local;  /* what is claimed; port never 0, family never FAMILY_NONE */
+	struct endpoint remote; /* FAMILY_NONE where there is none */
 	usec_t opened_boot, opened_after_boot;
 	usec_t opened_wall;
 	/* when the full socket went; USEC_UNSET: still open */
 	usec_t closed_boot, closed_after_boot;
 	usec_t released_boot; /* when the port was free again; USEC_UNSET: not yet */
+	/* `local` has only family and port: the address was gone when we heard of it */
+	bool local_unknown;
 	/* was there when we began to watch: `opened_boot` is when we first saw it */
 	bool preexisting;
 	/* closed by an unclean end of ours: `closed_boot` is when it was last known alive */

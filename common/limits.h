@@ -37,6 +37,10 @@
 /* unsent from capture to ledger; past it: gap and resync */
 #define LIMIT_STREAM_BACKLOG (16u * 1024u * 1024u)
 
+/* Capture (daemon/capture). */
+#define LIMIT_ENDS                                                                                 \
+	65536u /* sockets that the kernel said are gone, until the next sweep; past it: gap */
+
 /* Attribution (daemon/capture/procfs). */
 #define LIMIT_PROC_USEC     (200u * 1000u) /* CPU time of one attribution walk */
 #define LIMIT_PROCESS_CACHE 16384u         /* processes remembered */

@@ -66,7 +66,7 @@ enum sighting_kind {
 	SIGHTING_PRESENT = 1,
 	/* not seen by a whole sweep, seen by the one before: cookie, at, after */
 	SIGHTING_ABSENT = 2,
-	/* the kernel said that it ended, exactly at `at` */
+	/* the kernel said that it ended: cookie, at, after, time_wait, expires */
 	SIGHTING_CLOSED = 3,
 };
 
@@ -75,6 +75,8 @@ enum sighting_kind {
  * PRESENT: the socket was there at `at`, and was not there (or not so) at `after`.
  * ABSENT: it was not there at `at`, and still was at `after`. The ledger closes the claim with the next whole
  * SWEEP that covers its protocol, unless PRESENT comes first.
+ * CLOSED: the full socket went at `at`, not before `after`; with time_wait a remainder still holds the port, else it is
+ * free.
  */
 struct sighting {
 	uint8_t kind;   /* enum sighting_kind */
@@ -82,7 +84,8 @@ struct sighting {
 	uint8_t protocol, role, attribution;
 	/* only a TIME_WAIT (or FIN_WAIT2) remainder is left: the full socket went */
 	bool time_wait;
-	bool preexisting; /* it was there at the very first sweep */
+	bool preexisting;   /* it was there at the very first sweep */
+	bool local_unknown; /* of `local`, only family and port are known */
 	uint64_t cookie, netns;
 	struct endpoint local, remote;
 	usec_t at; /* boottime */

@@ -126,6 +126,7 @@ static const struct member sighting_members[] = {
 	ENUM(sighting.attribution, ATTRIBUTION_COUNT),
 	MEMBER(sighting.time_wait),
 	MEMBER(sighting.preexisting),
+	MEMBER(sighting.local_unknown),
 	MEMBER(sighting.cookie),
 	MEMBER(sighting.netns),
 	MEMBER(sighting.local),

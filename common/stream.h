@@ -6,14 +6,14 @@
  *
  * A record is u32 size (header included), u16 type, u16 zero, then its members in the order of its struct, each
  * little-endian; a string is u16 length and bytes, 0xffff for NULL; an address is u8 family and its 0, 4 or 16
- * bytes; a bool is a u8 that is 0 or 1. A file starts with the 8 bytes "PLSTRM\x01\n". The decoder takes
+ * bytes; a bool is a u8 that is 0 or 1. A file starts with the 8 bytes "PLSTRM\x02\n". The decoder takes
  * nothing on trust: sizes, enums, counts, UTF-8 and trailing bytes are checked.
  */
 
 #include "common/buf.h"
 #include "common/sighting.h"
 
-#define STREAM_MAGIC        "PLSTRM\x01\n"
+#define STREAM_MAGIC        "PLSTRM\x02\n"
 #define STREAM_MAGIC_BYTES  8
 #define STREAM_HEADER_BYTES 8
 

@@ -31,6 +31,7 @@
 
 struct options {
 	const char *config, *state, *socket, *record, *replay;
+	enum capture_rung rung;
 	bool check_config, debug;
 };
 
@@ -52,7 +53,7 @@ static const char HELP[] =
 	"  --config FILE     configuration (default " DEFAULT_CONFIG ")\n"
 	"  --state DIR       database and lock (default " DEFAULT_STATE ")\n"
 	"  --socket PATH     control socket (default " DEFAULT_SOCKET ")\n"
-	"  --rung RUNG       only this source: sweep (default: the best that works)\n"
+	"  --rung RUNG       only this source: destroy or sweep (default: the best that works)\n"
 	"  --netns all|self  network namespaces to watch (sweeps see only the daemon's own)\n"
 	"  --record FILE     also write the sighting stream to FILE\n"
 	"  --replay FILE     read the sighting stream from FILE instead of watching\n"
@@ -91,16 +92,18 @@ static const struct option OPTIONS[] = {
 	{0},
 };
 
-/* This build has one source; a rung that cannot be attached fails the start, it never falls back. */
-static bool rung_is_available(const char *rung)
+/* A rung that cannot be attached fails the start, it never falls back. */
+static bool parse_rung(const char *rung, enum capture_rung *ret)
 {
 	if (streq(rung, "sweep"))
-		return true;
-	if (streq(rung, "events") || streq(rung, "destroy"))
-		log_error("the rung '%s' is not in this build", rung);
+		*ret = CAPTURE_RUNG_SWEEP;
+	else if (streq(rung, "destroy"))
+		*ret = CAPTURE_RUNG_DESTROY;
+	else if (streq(rung, "events"))
+		log_error("the rung 'events' is not in this version");
 	else
 		log_error("--rung wants events, destroy or sweep, not '%s'", rung);
-	return false;
+	return *ret != CAPTURE_RUNG_BEST;
 }
 
 /* Returns -1 to go on, else the exit status. */
@@ -129,7 +132,7 @@ static int parse_option(struct options *o, int code)
 		log_open("portledgerd", LOG_LEVEL_DEBUG);
 		return -1;
 	case OPTION_RUNG:
-		return rung_is_available(optarg) ? -1 : EXIT_USAGE;
+		return parse_rung(optarg, &o->rung) ? -1 : EXIT_USAGE;
 	case OPTION_NETNS:
 		if (streq(optarg, "all") || streq(optarg, "self"))
 			return -1;
@@ -313,6 +316,7 @@ static int start_speaking(struct daemon *d)
 		.base = d->base,
 		.config = &d->config,
 		.proc_fd = d->proc_fd,
+		.rung = d->options.rung,
 		.context = d,
 		.ready = on_ready,
 	};

@@ -8,7 +8,7 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION        1
+#define SCHEMA_VERSION        2
 #define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
@@ -19,17 +19,19 @@
 #define META_PROTOCOL_SHIFT    0 /* enum protocol */
 #define META_PROTOCOL_MASK     3
 #define META_FAMILY_SHIFT      2 /* 0 IPv4, 1 IPv6: of the local address */
-#define META_ROLE_SHIFT        3 /* enum role */
+#define META_ROLE_SHIFT        3 /* enum role; 0 where META_ROLE_UNKNOWN is set */
 #define META_ROLE_MASK         3
 #define META_ATTRIBUTION_SHIFT 5 /* enum attribution */
 #define META_ATTRIBUTION_MASK  7
 #define META_SOURCE_SHIFT      8 /* enum source */
 #define META_SOURCE_MASK       3
-#define META_PREEXISTING_SHIFT 10 /* opened_usec is when we first saw it */
-#define META_END_UNSEEN_SHIFT  11 /* closed_usec is when it was last known alive */
-#define META_LOCAL_SHIFT       12 /* the rest: local.id */
+#define META_PREEXISTING_SHIFT 10            /* opened_usec is when we first saw it */
+#define META_END_UNSEEN_SHIFT  11            /* closed_usec is when it was last known alive */
+#define META_LOCAL_SHIFT       12            /* local.id, up to bit 51 */
+#define META_LOCAL_MASK        1099511627775 /* 40 bits */
+#define META_ROLE_UNKNOWN      4503599627370496 /* bit 52: seldom, so that it costs the others no byte */
 /* What may change while a claim is open: role, attribution, source, preexisting, end_unseen. */
-#define META_MUTABLE ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT))
+#define META_MUTABLE ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT) + META_ROLE_UNKNOWN)
 
 /* A number that has a name here, as SQL text. */
 #define SQL_NUMBER(number) SQL_STRINGIFY(number)
@@ -41,12 +43,15 @@
 /* What takes a field out of `meta` in SQL: "r.meta" META_ROLE. */
 #define META_PROTOCOL ">>" SQL_NUMBER(META_PROTOCOL_SHIFT) "&" SQL_NUMBER(META_PROTOCOL_MASK)
 #define META_FAMILY   ">>" SQL_NUMBER(META_FAMILY_SHIFT) "&1"
-#define META_ROLE     ">>" SQL_NUMBER(META_ROLE_SHIFT) "&" SQL_NUMBER(META_ROLE_MASK)
+/* no enum role where it is unknown */
+#define META_ROLE                                                                                  \
+	">>" SQL_NUMBER(META_ROLE_SHIFT) "&(" SQL_NUMBER(META_ROLE_UNKNOWN) ">>" SQL_NUMBER(       \
+		META_ROLE_SHIFT) "|" SQL_NUMBER(META_ROLE_MASK) ")"
 #define META_ATTRIBUTION                                                                           \
 	">>" SQL_NUMBER(META_ATTRIBUTION_SHIFT) "&" SQL_NUMBER(META_ATTRIBUTION_MASK)
 #define META_SOURCE      ">>" SQL_NUMBER(META_SOURCE_SHIFT) "&" SQL_NUMBER(META_SOURCE_MASK)
 #define META_PREEXISTING ">>" SQL_NUMBER(META_PREEXISTING_SHIFT) "&1"
-#define META_LOCAL       ">>" SQL_NUMBER(META_LOCAL_SHIFT)
+#define META_LOCAL       ">>" SQL_NUMBER(META_LOCAL_SHIFT) "&" SQL_NUMBER(META_LOCAL_MASK)
 
 /* When a claim of claim_hot or claim_long was released; `c` is "" or the table's name and a dot. */
 #define SQL_RELEASED(c) "(" c "opened_usec+" c "dur+ifnull(" c "linger,0)*1000)"
@@ -82,7 +87,7 @@
 #define SQL_FAMILY(r) "CASE " r ".meta" META_FAMILY " WHEN 0 THEN 'ipv4' ELSE 'ipv6' END"
 #define SQL_ROLE(r)                                                                                \
 	"CASE " r ".meta" META_ROLE " WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN" \
-	" 'bound' ELSE 'accepted' END"
+	" 'bound' WHEN 3 THEN 'accepted' END"
 #define SQL_ATTRIBUTION(r)                                                                         \
 	"CASE " r ".meta" META_ATTRIBUTION                                                         \
 	" WHEN 0 THEN 'none' WHEN 1 THEN 'event' WHEN 2 THEN 'iter'"                               \
@@ -106,7 +111,7 @@
 	X("family", SQL_FAMILY("r"))                                                               \
 	X("netns", "nullif(n.inode,0)")                                                            \
 	X("netns_name", "n.name")                                                                  \
-	X("local_address", "l.address")                                                            \
+	X("local_address", "nullif(l.address,'')")                                                 \
 	X("remote_address", ADDRESS("r.raddr"))                                                    \
 	X("remote_port", "r.rport")                                                                \
 	X("role", SQL_ROLE("r"))                                                                   \

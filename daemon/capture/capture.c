@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "daemon/capture/attribute.h"
 #include "daemon/capture/budget.h"
+#include "daemon/capture/hearing.h"
 #include "daemon/capture/source.h"
 #include "daemon/capture/speaker.h"
 #include "daemon/cost.h"
@@ -40,6 +41,7 @@ struct capture {
 	const struct source_ops *source_ops;
 	void *source;
 	struct source_facts facts;
+	struct hearing *hearing; /* NULL: the rung is what the sweeps are */
 	struct table *table;
 	struct procfs *procfs;
 	struct kernel_sockets *kernel_sockets;
@@ -57,6 +59,7 @@ struct capture {
 	bool read_failed; /* of the last sweep: say it once */
 	/* the last sweep did not get through /proc */
 	bool holders_pending;
+	bool wanted;        /* a sweep, for the sake of what was heard */
 	usec_t behind_from; /* boottime since which the ledger is behind; 0: it is not */
 };
 
@@ -92,7 +95,7 @@ static int introduce(void *context, uint32_t ref, struct process *p)
 static struct coverage coverage_now(const struct capture *c)
 {
 	return (struct coverage){
-		.rung = (uint8_t)c->facts.kind,
+		.rung = (uint8_t)(c->hearing ? SOURCE_DESTROY : c->facts.kind),
 		.interval_usec = c->budget.interval_usec,
 		.ranges = c->ranges,
 		.ephemeral = c->ephemeral,
@@ -158,6 +161,8 @@ static int watch(struct capture *c, struct port_range ephemeral)
 	struct port_ranges ranges;
 	int r = config_ranges(c->options.config, ephemeral, &ranges);
 
+	if (r == 0 && c->hearing)
+		r = hearing_watch(c->hearing, &ranges);
 	if (r < 0)
 		return r;
 	c->ephemeral = ephemeral;
@@ -266,19 +271,39 @@ static void sweep_soon(struct capture *c)
 		event_add(c->asked, &delay);
 }
 
+/* What the kernel told since `since` (boottime; USEC_UNSET: the loop was idle). Returns when all of that was read. */
+static usec_t hear(struct capture *c, usec_t since)
+{
+	if (c->hearing)
+		hearing_read(c->hearing, since);
+	return clock_now().boot;
+}
+
+static void say_lost(struct capture *c)
+{
+	char reason[] = "notifications-lost";
+	struct record r = {.type = RECORD_GAP, .gap = {.reason = reason, .lost = LOST_UNKNOWN}};
+
+	if (c->hearing && hearing_take_lost(c->hearing, &r.gap.from, &r.gap.until))
+		say(c, &r);
+}
+
 /* One round over the tables. */
 static void look(struct capture *c)
 {
-	usec_t cpu = clock_cpu_usec();
+	usec_t cpu = clock_cpu_usec(), heard;
 	struct record mark = {.type = RECORD_SWEEP};
 	struct table_stats stats;
 
 	if (!c->announced)
 		announce(c);
-	mark.sweep.begin = clock_now().boot;
+	mark.sweep.begin = heard = hear(c, USEC_UNSET);
 	table_begin(c->table, mark.sweep.begin);
 	mark.sweep.protocols = read_tables(c);
+	heard = hear(c, heard);
 	look_for_holders(c);
+	(void)hear(c, heard);
+	say_lost(c);
 	mark.sweep.now = clock_now();
 	mark.sweep.end = mark.sweep.now.boot;
 	if (table_end(c->table, mark.sweep.end, mark.sweep.protocols, c->facts.kind, emit, c) < 0)
@@ -310,10 +335,13 @@ static void sweep(struct capture *c)
 {
 	size_t questions = c->question_count;
 
+	c->wanted = false;
 	if (c->behind_from != 0)
 		recover(c);
 	follow_ephemeral(c);
 	look(c);
+	if (questions > 0 && table_ends(c->table) > 0)
+		look(c); /* heard during the first: whoever asks afterwards may know of them */
 	answer(c, questions);
 	if (c->sweeps % FORGET_SWEEPS == 0)
 		forget_processes(c);
@@ -355,7 +383,8 @@ static void on_asked(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
-	if (speaker_is_ready(c->speaker) && (c->question_count > 0 || c->holders_pending))
+	if (speaker_is_ready(c->speaker) &&
+		(c->question_count > 0 || c->holders_pending || c->wanted))
 		sweep(c);
 }
 
@@ -435,6 +464,42 @@ static int open_source(struct capture *c)
 	return source_procnet_open(c->options.proc_fd, &c->source, &c->facts);
 }
 
+static void on_sweep_wanted(void *context)
+{
+	struct capture *c = context;
+
+	c->wanted = true;
+	if (speaker_is_ready(c->speaker))
+		sweep_soon(c);
+}
+
+/* The rung above the sweeps, if it can be had. Before the first sweep, so that nothing falls between the two. */
+static int open_hearing(struct capture *c)
+{
+	const struct hearing_options options = {
+		.base = c->options.base,
+		.table = c->table,
+		.ranges = &c->ranges,
+		.bound_only = c->facts.bound_only,
+		.proc_fd = c->options.proc_fd,
+		.context = c,
+		.sweep_wanted = on_sweep_wanted,
+	};
+	/* what is told is known by its cookie, and /proc/net has none */
+	bool possible = c->source_ops == &source_diag_ops;
+	bool forced = c->options.rung == CAPTURE_RUNG_DESTROY;
+	int r;
+
+	if (c->options.rung == CAPTURE_RUNG_SWEEP || (!possible && !forced))
+		return 0;
+	r = possible ? hearing_new(&options, &c->hearing) : -ENOENT;
+	if (r == 0)
+		return 0;
+	log_line(forced ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+		"this kernel does not tell of sockets that it destroys: %s", strerror(-r));
+	return forced ? r : 0;
+}
+
 /* Our own namespace: the only one whose tables these sources read. */
 static int read_netns(struct capture *c)
 {
@@ -474,6 +539,8 @@ static int capture_start(struct capture *c)
 		r = read_netns(c);
 	if (r == 0)
 		r = watch(c, read_ephemeral(c));
+	if (r == 0)
+		r = open_hearing(c);
 	return r;
 }
 
@@ -539,6 +606,7 @@ struct capture *capture_free(struct capture *c)
 		event_free(c->asked);
 	if (c->source)
 		c->source_ops->free(c->source);
+	hearing_free(c->hearing);
 	table_free(c->table);
 	kernel_sockets_free(c->kernel_sockets);
 	procfs_free(c->procfs);

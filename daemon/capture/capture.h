@@ -9,10 +9,19 @@
 struct capture;
 struct event_base;
 
+/* Which source tells of what no sweep sees. */
+enum capture_rung {
+	CAPTURE_RUNG_BEST, /* the best that can be attached here */
+	CAPTURE_RUNG_DESTROY,
+	CAPTURE_RUNG_SWEEP,
+};
+
 struct capture_options {
 	struct event_base *base;
 	const struct config *config; /* must outlive the capture, or its next reload */
 	int proc_fd;                 /* /proc; the caller's */
+	enum capture_rung
+		rung; /* one that is asked for and cannot be attached fails capture_new() */
 	void *context;
 	void (*ready)(void *context); /* the ledger took up its work; at every (re)start of it */
 };

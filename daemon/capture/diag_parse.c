@@ -6,7 +6,7 @@
  * no alignment is assumed.
  */
 
-#include "daemon/capture/source.h"
+#include "daemon/capture/diag.h"
 
 #include <arpa/inet.h>
 #include <linux/inet_diag.h>
@@ -22,9 +22,10 @@
 
 _Static_assert(sizeof(struct inet_diag_bc_op) == 4, "the offsets below count in ops of 4 bytes");
 
-/* 0 or -EBADMSG. An attribute that is not wanted is stepped over. */
-static int parse_attributes(const uint8_t *bytes, size_t size, struct socket_row *row)
+int diag_attribute(const uint8_t *bytes, size_t size, unsigned type, void *ret, size_t room)
 {
+	int found = 0;
+
 	while (size >= sizeof(struct nlattr)) {
 		struct nlattr attribute;
 		size_t step;
@@ -32,17 +33,16 @@ static int parse_attributes(const uint8_t *bytes, size_t size, struct socket_row
 		memcpy(&attribute, bytes, sizeof(attribute));
 		if (attribute.nla_len < sizeof(attribute) || attribute.nla_len > size)
 			return -EBADMSG;
-		if ((attribute.nla_type & NLA_TYPE_MASK) == INET_DIAG_CGROUP_ID) {
-			if (attribute.nla_len != sizeof(attribute) + sizeof(row->cgroup_id))
-				return -EBADMSG;
-			memcpy(&row->cgroup_id, bytes + sizeof(attribute), sizeof(row->cgroup_id));
+		if ((attribute.nla_type & NLA_TYPE_MASK) == type) {
+			found = attribute.nla_len - (int)sizeof(attribute);
+			memcpy(ret, bytes + sizeof(attribute), MIN((size_t)found, room));
 		}
 		/* the last attribute may come without its padding */
 		step = MIN((size_t)NLA_ALIGN(attribute.nla_len), size);
 		bytes += step;
 		size -= step;
 	}
-	return size == 0 ? 0 : -EBADMSG;
+	return size == 0 ? found : -EBADMSG;
 }
 
 static struct endpoint endpoint_of(int family, const __be32 *address, __be16 port)
@@ -80,9 +80,10 @@ int diag_parse(const void *payload, size_t size, enum protocol protocol, struct 
 	row.remote = endpoint_of(m.idiag_family, m.id.idiag_dst, m.id.idiag_dport);
 	if (row.remote.port == 0 && address_is_any(&row.remote.address))
 		row.remote = (struct endpoint){0};
-	r = parse_attributes((const uint8_t *)payload + sizeof(m), size - sizeof(m), &row);
-	if (r < 0)
-		return r;
+	r = diag_attribute((const uint8_t *)payload + sizeof(m), size - sizeof(m),
+		INET_DIAG_CGROUP_ID, &row.cgroup_id, sizeof(row.cgroup_id));
+	if (r != 0 && r != sizeof(row.cgroup_id))
+		return -EBADMSG;
 	*ret = row;
 	return 1;
 }

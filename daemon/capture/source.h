@@ -3,6 +3,8 @@
 
 /* A source of sockets: one full reading of the kernel's tables (sock_diag, or /proc/net where that is missing). */
 
+#include <linux/filter.h>
+
 #include "common/sighting.h"
 
 /* One socket as a table shows it. */
@@ -55,6 +57,54 @@ extern const struct source_ops source_diag_ops;
  * -ENOENT: no net/tcp. */
 int source_procnet_open(int proc_fd, void **ret, struct source_facts *ret_facts) _must_check_;
 extern const struct source_ops source_procnet_ops;
+
+/*
+ * What is left in a TCP socket that the kernel destroys of how it was used. From its struct tcp_info, which counts
+ * what was sent and acknowledged: only who opens a connection has its SYN acknowledged.
+ */
+enum end_evidence {
+	END_UNKNOWN = 0, /* not enough is left to tell; also every UDP socket */
+	END_ACTIVE,      /* it opened its connection itself */
+	END_PASSIVE,     /* it was accepted, or waited to be */
+	END_ATTEMPT,     /* it tried to connect, and no connection came of it */
+	END_UNUSED,      /* it never sent nor received: only bound, or a listener */
+};
+
+/* One socket that the kernel has destroyed. */
+struct socket_end {
+	/* state is TCP_CLOSE whatever it was (UDP: as in a dump); inode, uid, cgroup_id are not told: 0 */
+	struct socket_row row;
+	uint8_t evidence; /* enum end_evidence */
+	bool older; /* no sweep shows such a socket: it may be older than the last; set by who knows */
+	bool local_unknown; /* its address had been taken from it before: row.local has only family and port */
+};
+
+/*
+ * The destroy notifications of sock_diag (SKNLGRP_INET{,6}_{TCP,UDP}_DESTROY), for TCP and UDP sockets of the caller's
+ * network namespace whose local port is in the ranges, from now on. No privilege is needed; with CAP_NET_ADMIN more of
+ * them can wait. -ENOENT or another negative errno: this kernel does not tell.
+ */
+struct source_destroy;
+int source_destroy_open(const struct port_ranges *ranges, struct source_destroy **ret) _must_check_;
+struct source_destroy *source_destroy_free(struct source_destroy *d);
+/* Readable when something waits. */
+int source_destroy_fd(const struct source_destroy *d);
+/* Other ports from now on; what waits already is still told. 0 or negative errno: as before. */
+int source_destroy_watch(struct source_destroy *d, const struct port_ranges *ranges) _must_check_;
+/* Reads all that waits. Never blocks. 0; -ENOBUFS: all that is left was read, but the kernel had to drop some;
+ * another negative errno; or what `end` returned, which stops. */
+int source_destroy_read(struct source_destroy *d,
+	int (*end)(void *context, const struct socket_end *end), void *context) _must_check_;
+
+/* One notification as bytes (struct inet_diag_msg and its attributes), for the reader and the fuzzer. Returns like
+ * diag_parse(). Pure. */
+int diag_parse_end(const void *payload, size_t size, struct socket_end *ret) _must_check_;
+
+/* The socket filter (classic BPF) that passes a notification, with its netlink header, whose local port is in the ranges.
+ * Returns its length in instructions. Pure. */
+#define DIAG_END_FILTER_MAX (2 * PORT_RANGES_MAX + 3)
+size_t diag_end_filter(
+	const struct port_ranges *ranges, struct sock_filter ret[static DIAG_END_FILTER_MAX]);
 
 /*
  * One message of a dump as bytes (struct inet_diag_msg and its attributes), for the reader and the

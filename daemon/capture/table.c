@@ -17,19 +17,22 @@
 
 /* ---- rows ---- */
 
-static void entry_free(struct table *t, struct entry *e)
+void table_entry_free(struct table *t, struct entry *e)
 {
 	if (e->alias)
 		e->canonical->aliases--;
 	if (e->s.row.protocol == PROTOCOL_MPTCP)
-		table_fold_remove(t, e);
+		table_fold_remove(&t->folds, e);
+	if (e->paired)
+		table_fold_remove(&t->pairs, e);
+	if (e->ended)
+		table_ends_forget(t, e);
 	HASH_DELETE(hh, t->sockets, e);
 	free(e->s.holders);
 	free(e);
 }
 
-/* The earlier bound of what is seen now for the first time. */
-static usec_t bound_of(const struct table *t, const struct entry *e)
+usec_t table_entry_bound(const struct table *t, const struct entry *e)
 {
 	usec_t whole = t->whole_begin[e->s.row.protocol];
 
@@ -41,7 +44,7 @@ static usec_t bound_of(const struct table *t, const struct entry *e)
 /* A tenure of the port begins: remembers from when. */
 static void entry_begin(const struct table *t, struct entry *e, usec_t at)
 {
-	usec_t bound = bound_of(t, e);
+	usec_t bound = table_entry_bound(t, e);
 	usec_t span = (usec_sub(at, bound) + USEC_PER_MSEC - 1) / USEC_PER_MSEC;
 
 	e->first_span_msec = bound > 0 && span < SPAN_UNKNOWN ? (uint32_t)span : SPAN_UNKNOWN;
@@ -57,7 +60,7 @@ static bool is_first_look(const struct table *t, const struct socket_row *row)
 		       !port_ranges_contain(&t->before, row->local.port));
 }
 
-static int entry_add(struct table *t, const struct socket_row *row, usec_t at, struct entry **ret)
+int table_entry_add(struct table *t, const struct socket_row *row, usec_t at, struct entry **ret)
 {
 	_cleanup_(free_p) struct entry *e = calloc(1, sizeof(*e));
 	bool oom = false;
@@ -76,8 +79,7 @@ static int entry_add(struct table *t, const struct socket_row *row, usec_t at, s
 	return 0;
 }
 
-/* Takes over a row of a socket that is remembered, and marks what is to be told of it. */
-static void entry_update(struct table *t, struct entry *e, const struct socket_row *row, usec_t at)
+void table_entry_update(struct table *t, struct entry *e, const struct socket_row *row, usec_t at)
 {
 	const struct socket_row *old = &e->s.row;
 
@@ -113,12 +115,16 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 
 	t->now = MAX(t->now, at);
 	HASH_FIND(hh, t->sockets, &row->cookie, sizeof(row->cookie), e);
+	if (!e && row->minisock && t->hears)
+		e = table_ends_match(t, row);
 	if (e) {
 		if (mptcp && !table_fold_same(&e->s.row, row))
-			table_fold_remove(t, e);
-		entry_update(t, e, row, at);
+			table_fold_remove(&t->folds, e);
+		table_entry_update(t, e, row, at);
 	} else {
-		r = entry_add(t, row, at, &e);
+		r = table_entry_add(t, row, at, &e);
+		if (r == 0 && row->minisock && t->hears)
+			r = table_ends_stray(t, e);
 		if (r < 0)
 			return r;
 		t->new_connections |= (tcp || mptcp) && has_remote(row);
@@ -126,7 +132,7 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 	entry_see(t, e, at);
 	e->s.wants_holder = row->inode != 0 && !e->final && !e->alias;
 	if (mptcp) {
-		r = table_fold_add(t, e);
+		r = table_fold_add(&t->folds, e);
 		if (r < 0)
 			return r;
 	} else if (tcp) {
@@ -143,11 +149,13 @@ void table_begin(struct table *t, usec_t begin)
 	t->begin = begin;
 	t->now = begin;
 	t->new_connections = false;
+	t->sweeping = true;
+	table_ends_begin(t);
 }
 
 bool table_has_new_connections(const struct table *t)
 {
-	return t->new_connections;
+	return t->new_connections || t->ended_unclear > 0;
 }
 
 /* ---- holders ---- */
@@ -219,14 +227,7 @@ int table_attribute(struct table *t _unused_, struct table_socket *s, uint8_t at
 
 /* ---- telling ---- */
 
-struct telling {
-	int (*emit)(void *context, const struct sighting *s);
-	void *context;
-	enum source source;
-	int result; /* of the first emit that failed; nothing is emitted after it */
-};
-
-static void tell(
+void table_tell(
 	struct telling *l, const struct entry *e, enum sighting_kind kind, usec_t at, usec_t after)
 {
 	struct sighting s = {
@@ -246,26 +247,26 @@ static void tell(
 		.opener = e->s.opener,
 		.holder_count = e->s.holder_count,
 		.holders_dropped = e->s.holders_dropped,
+		.local_unknown = l->local_unknown,
 	};
 
 	if (l->result != 0)
 		return;
 	if (e->s.holder_count > 0)
 		memcpy(s.holders, e->s.holders, e->s.holder_count * sizeof(s.holders[0]));
-	if (kind == SIGHTING_PRESENT && e->told_time_wait)
+	if (kind != SIGHTING_ABSENT && e->told_time_wait)
 		s.expires = at + e->s.row.expires_msec * USEC_PER_MSEC;
 	l->result = l->emit(l->context, &s);
 }
 
-/* Tells from the beginning what was seen before: not as of now, but as of its first time. */
-static void tell_anew(struct telling *l, const struct entry *e)
+void table_tell_anew(struct telling *l, const struct entry *e)
 {
 	usec_t span = e->first_span_msec * USEC_PER_MSEC, at = e->first_at;
 
 	/* what is told now was not so when it was first seen, but when it was last seen */
 	if (e->told_time_wait)
 		at = e->seen_begin + e->seen_offset;
-	tell(l, e, SIGHTING_PRESENT, at,
+	table_tell(l, e, SIGHTING_PRESENT, at,
 		e->first_span_msec == SPAN_UNKNOWN ? 0 : usec_sub(e->first_at, span));
 }
 
@@ -288,13 +289,13 @@ static void end_gather(struct table *t)
 static void end_present(struct table *t, struct entry *e, struct telling *l)
 {
 	enum role role = table_role(t, e);
-	usec_t after = bound_of(t, e);
+	usec_t after = table_entry_bound(t, e);
 	bool late = !e->told && !e->renewed && e->seen_begin != USEC_UNSET;
 	bool news = !e->told || e->changed || e->renewed || e->missing || role != e->s.role ||
 		    e->told_time_wait == e->full || e->told_mptcp != e->mptcp;
 
 	e->handled = true;
-	e->fresh = !e->placed && role == ROLE_CONNECTED;
+	e->fresh = !e->placed && (role == ROLE_CONNECTED || role == ROLE_UNKNOWN);
 	e->placed = true;
 	e->s.role = (uint8_t)role;
 	e->told_time_wait = !e->full;
@@ -305,9 +306,9 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 		return;
 	e->told = true;
 	if (late)
-		tell_anew(l, e);
+		table_tell_anew(l, e);
 	else
-		tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
+		table_tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
 }
 
 /* A socket that this sweep has not seen. Frees it at the second time. */
@@ -324,19 +325,19 @@ static void end_absent(
 	if (e->missing && e->aliases > 0)
 		return;
 	if (e->missing) {
-		entry_free(t, e);
+		table_entry_free(t, e);
 		return;
 	}
 	e->missing = true;
 	if (e->told && !e->alias)
-		tell(l, e, SIGHTING_ABSENT, end, e->seen_begin);
+		table_tell(l, e, SIGHTING_ABSENT, end, e->seen_begin);
 }
 
 static void end_count(struct table *t)
 {
 	t->stats = (struct table_stats){0};
 	for (const struct entry *e = t->sockets; e; e = e->hh.next) {
-		if (e->alias || e->missing)
+		if (e->alias || e->missing || e->ended)
 			continue;
 		t->stats.sockets++;
 		if (e->s.row.inode != 0 && e->s.opener == 0 &&
@@ -353,6 +354,7 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 
 	t->now = MAX(t->now, end);
 	end_gather(t);
+	table_ends_tell(t, protocols, &l);
 	for (e = t->first; e; e = e->next)
 		if (!canonical_of(e)->handled)
 			end_present(t, canonical_of(e), &l);
@@ -365,13 +367,14 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 		}
 		/* it was told before its other half was found: that one speaks for both now */
 		if (e->alias && e->told) {
-			tell(&l, e, SIGHTING_ABSENT, end, e->seen_begin);
+			table_tell(&l, e, SIGHTING_ABSENT, end, e->seen_begin);
 			e->told = false;
 		}
 		e->seen = e->present = e->full = e->handled = false;
-		if (!here)
+		if (!here && !e->ended)
 			end_absent(t, e, end, protocols, &l);
 	}
+	t->sweeping = false;
 	t->first = NULL;
 	t->last = &t->first;
 	for (unsigned p = 0; p < PROTOCOL_COUNT; p++)
@@ -390,7 +393,7 @@ int table_resync(struct table *t, enum source source,
 	assert(!t->first);
 	for (const struct entry *e = t->sockets; e && l.result == 0; e = e->hh.next) {
 		if (!e->alias && e->told && !e->missing)
-			tell_anew(&l, e);
+			table_tell_anew(&l, e);
 	}
 	return l.result;
 }
@@ -418,7 +421,7 @@ static void forget_unwatched(struct table *t, bool aliases)
 	HASH_ITER (hh, t->sockets, e, next) {
 		if (e->alias == aliases &&
 			!port_ranges_contain(&t->ranges, canonical_of(e)->s.row.local.port))
-			entry_free(t, e);
+			table_entry_free(t, e);
 	}
 }
 
@@ -442,6 +445,7 @@ struct table *table_new(bool accepted)
 		return NULL;
 	t->accepted = accepted;
 	t->last = &t->first;
+	t->ended_last = &t->ended;
 	for (size_t p = 0; p < ELEMENTSOF(t->whole_begin); p++)
 		t->whole_begin[p] = USEC_UNSET;
 	return t;
@@ -450,19 +454,23 @@ struct table *table_new(bool accepted)
 struct table *table_free(struct table *t)
 {
 	struct entry *e, *next;
-	struct fold *f, *next_fold;
 
 	if (!t)
 		return NULL;
-	HASH_ITER (hh, t->folds, f, next_fold) {
-		HASH_DELETE(hh, t->folds, f);
-		free(f);
-	}
+	table_fold_done(&t->folds);
+	table_fold_done(&t->pairs);
 	HASH_ITER (hh, t->sockets, e, next) {
 		HASH_DELETE(hh, t->sockets, e);
 		free(e->s.holders);
 		free(e);
 	}
+	while (t->ended) {
+		struct ended *x = t->ended;
+
+		t->ended = x->next;
+		free(x);
+	}
+	table_listeners_done(&t->unused);
 	table_listeners_done(&t->listeners);
 	free(t);
 	return NULL;

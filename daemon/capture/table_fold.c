@@ -39,34 +39,41 @@ bool table_fold_same(const struct socket_row *a, const struct socket_row *b)
 	       memcmp(key_a, key_b, FOLD_KEY_BYTES) == 0;
 }
 
-static struct fold *fold_find(struct table *t, const struct socket_row *row)
+static struct fold *find(struct fold *folds, const struct socket_row *row)
 {
 	uint8_t key[FOLD_KEY_BYTES];
 	struct fold *f = NULL;
 
-	if (t->folds && fold_key(row, key))
-		HASH_FIND(hh, t->folds, key, sizeof(key), f);
+	if (folds && fold_key(row, key))
+		HASH_FIND(hh, folds, key, sizeof(key), f);
 	return f;
 }
 
-void table_fold_remove(struct table *t, const struct entry *e)
+struct entry *table_fold_find(struct fold *folds, const struct socket_row *row)
 {
-	struct fold *f = fold_find(t, &e->s.row);
+	struct fold *f = find(folds, row);
 
-	if (!f || f->mptcp != e)
+	return f ? f->entry : NULL;
+}
+
+void table_fold_remove(struct fold **folds, const struct entry *e)
+{
+	struct fold *f = find(*folds, &e->s.row);
+
+	if (!f || f->entry != e)
 		return;
-	HASH_DELETE(hh, t->folds, f);
+	HASH_DELETE(hh, *folds, f);
 	free(f);
 }
 
-int table_fold_add(struct table *t, struct entry *e)
+int table_fold_add(struct fold **folds, struct entry *e)
 {
 	_cleanup_(free_p) struct fold *new = NULL;
-	struct fold *f = fold_find(t, &e->s.row);
+	struct fold *f = find(*folds, &e->s.row);
 	bool oom = false;
 
 	if (f) {
-		f->mptcp = e;
+		f->entry = e;
 		return 0;
 	}
 	new = calloc(1, sizeof(*new));
@@ -74,12 +81,22 @@ int table_fold_add(struct table *t, struct entry *e)
 		return -ENOMEM;
 	if (!fold_key(&e->s.row, new->key))
 		return 0;
-	new->mptcp = e;
-	HASH_ADD(hh, t->folds, key, sizeof(new->key), new);
+	new->entry = e;
+	HASH_ADD(hh, *folds, key, sizeof(new->key), new);
 	if (oom)
 		return -ENOMEM;
 	TAKE_PTR(new);
 	return 0;
+}
+
+void table_fold_done(struct fold **folds)
+{
+	struct fold *f, *next;
+
+	HASH_ITER (hh, *folds, f, next) {
+		HASH_DELETE(hh, *folds, f);
+		free(f);
+	}
 }
 
 static void fold_into(struct entry *alias, struct entry *canonical)
@@ -95,8 +112,7 @@ static void fold_into(struct entry *alias, struct entry *canonical)
 
 void table_fold_subflow(struct table *t, struct entry *e)
 {
-	struct fold *f = fold_find(t, &e->s.row);
-	struct entry *m = f ? f->mptcp : NULL;
+	struct entry *m = table_fold_find(t->folds, &e->s.row);
 
 	if (!m || !m->seen || e->alias || e->aliases > 0)
 		return;

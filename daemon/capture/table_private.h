@@ -46,22 +46,45 @@ struct entry {
 	bool final : 1;       /* attributed for good */
 	bool told : 1;
 	bool told_time_wait : 1, told_mptcp : 1;
+	bool ended : 1;  /* the kernel said so: it is in table.ended */
+	bool paired : 1; /* it may be in table.pairs */
 };
 #define SPAN_UNKNOWN UINT32_MAX
 _Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
 
-/* Where an MPTCP socket's other half will look for it. */
+/* Where its other half will look for a socket: for an MPTCP socket, or for one that ended, of which a TIME_WAIT
+ * remainder may be left. */
 #define FOLD_KEY_BYTES (sizeof(uint64_t) + 2 * (sizeof(struct address) + sizeof(uint16_t)))
 struct fold {
 	uint8_t key[FOLD_KEY_BYTES];
-	struct entry *mptcp;
+	struct entry *entry;
 	UT_hash_handle hh;
+};
+
+/* What the kernel said of a socket that went, until the end of a sweep that began afterwards. */
+struct ended {
+	struct ended *next;
+	struct entry *entry;
+	usec_t at, after;   /* boottime; after USEC_UNSET: exact */
+	uint8_t evidence;   /* enum end_evidence */
+	bool local_unknown; /* entry.row.local is only family and port */
+	bool older;         /* no sweep would have shown it */
+	bool late;          /* heard while the sweep was running */
 };
 
 struct table {
 	struct entry *sockets;
 	struct fold *folds; /* all remembered MPTCP sockets that have a key */
+	/* TCP sockets that ended and no sweep has seen; and remainders that the last sweep was the first to see */
+	struct fold *pairs;
 	struct table_listeners listeners;
+	/* ports of TCP sockets that went without ever having sent: some were listeners that no sweep saw */
+	struct table_listeners unused;
+	struct ended *ended, **ended_last; /* in the order heard */
+	size_t ended_count;
+	size_t ended_unclear;               /* of these, TCP with END_UNKNOWN */
+	bool hears;                         /* ends are told */
+	bool sweeping;                      /* between table_begin and table_end */
 	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
 	usec_t begin, now;                  /* of this sweep; when its last row was read */
 	/* seen in this sweep, in order; `last`: the end to append at */
@@ -90,13 +113,54 @@ static inline struct entry *canonical_of(struct entry *e)
 	return e->alias ? e->canonical : e;
 }
 
+/* What comes of a sweep. */
+struct telling {
+	int (*emit)(void *context, const struct sighting *s);
+	void *context;
+	enum source source;
+	int result;         /* of the first emit that failed; nothing is emitted after it */
+	bool local_unknown; /* of the socket that is being told */
+};
+
+/* table.c: an entry's life. */
+
+/* Remembers a socket that is not there yet. 0 or -ENOMEM. */
+int table_entry_add(
+	struct table *t, const struct socket_row *row, usec_t at, struct entry **ret) _must_check_;
+/* Takes over a row of a socket that is remembered, and marks what is to be told of it. */
+void table_entry_update(struct table *t, struct entry *e, const struct socket_row *row, usec_t at);
+void table_entry_free(struct table *t, struct entry *e);
+/* The earlier bound of what is seen now for the first time. */
+usec_t table_entry_bound(const struct table *t, const struct entry *e);
+void table_tell(
+	struct telling *l, const struct entry *e, enum sighting_kind kind, usec_t at, usec_t after);
+/* Tells from the beginning what was seen before: not as of now, but as of its first time. */
+void table_tell_anew(struct telling *l, const struct entry *e);
+
+/* table_ends.c: what the kernel said. */
+
+/* Tells, and forgets, what this sweep makes clear. */
+void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l);
+/* A remainder whose cookie is not known yet: the ended socket of which it is left, now with that cookie; or NULL. */
+struct entry *table_ends_match(struct table *t, const struct socket_row *row);
+/* It is of none that was told: its end may be told late. 0 or -ENOMEM. */
+int table_ends_stray(struct table *t, struct entry *e) _must_check_;
+/* A sweep begins: what was not told of by now will not be. */
+void table_ends_begin(struct table *t);
+/* The entry goes: so does what was said of it. */
+void table_ends_forget(struct table *t, const struct entry *e);
+
 /* table_fold.c: an MPTCP socket and its first subflow are one claim. */
 
 /* Does `row` have the same other half as the MPTCP socket's `known` row? */
 bool table_fold_same(const struct socket_row *known, const struct socket_row *row);
-/* Makes an MPTCP socket findable by its present row. The newest wins: an inode is reused. 0 or -ENOMEM. */
-int table_fold_add(struct table *t, struct entry *e) _must_check_;
-void table_fold_remove(struct table *t, const struct entry *e);
+/* Makes a socket findable by its present row: by inode and port, or where it has no inode by its two endpoints. The
+ * newest wins: both are reused. 0 or -ENOMEM. */
+int table_fold_add(struct fold **folds, struct entry *e) _must_check_;
+void table_fold_remove(struct fold **folds, const struct entry *e);
+/* NULL: there is none. */
+struct entry *table_fold_find(struct fold *folds, const struct socket_row *row);
+void table_fold_done(struct fold **folds);
 /* A TCP row was seen: is it the subflow of an MPTCP socket that this sweep has shown? */
 void table_fold_subflow(struct table *t, struct entry *e);
 
@@ -104,5 +168,7 @@ void table_fold_subflow(struct table *t, struct entry *e);
 
 /* What the entry's row, and what is known of its port, say of how the socket is used. */
 enum role table_role(const struct table *t, const struct entry *e);
+/* ... and what was left in it when it went. */
+enum role table_role_of_ended(const struct table *t, const struct ended *x);
 /* Accepted connections may be of no interest; but what was told once is told to its end. */
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role);

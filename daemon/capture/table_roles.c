@@ -5,6 +5,10 @@
  * or had a moment ago, a listener: for a connection that makes its own port, the kernel never
  * chooses one that somebody bound (the two could share it only by binding different addresses
  * explicitly). Who was seen bound or listening before it was connected, connected by itself.
+ *
+ * A listener may be too short for any sweep. Where a socket went on that port that never sent anything (what a listener
+ * looks like when it goes, but so does a socket that was only bound), a connection's role is unknown until its own
+ * end shows who opened it.
  */
 
 #include "daemon/capture/table_private.h"
@@ -14,6 +18,7 @@ enum role table_role(const struct table *t, const struct entry *e)
 	const struct socket_row *row = &e->s.row;
 	bool remote = has_remote(row);
 	bool listener = table_listeners_had(&t->listeners, row->local.port, t->now);
+	bool perhaps = table_listeners_had(&t->unused, row->local.port, t->now);
 
 	if (is_udp(row->protocol))
 		return remote ? ROLE_CONNECTED : ROLE_BOUND;
@@ -22,11 +27,13 @@ enum role table_role(const struct table *t, const struct entry *e)
 	if (!e->placed && !remote)
 		return ROLE_BOUND;
 	if (!e->placed)
-		return listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
+		return listener ? ROLE_ACCEPTED : perhaps ? ROLE_UNKNOWN : ROLE_CONNECTED;
 	switch ((enum role)e->s.role) {
 	case ROLE_CONNECTED:
 		/* the first look may have come before its listener was seen */
 		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
+	case ROLE_UNKNOWN:
+		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_UNKNOWN;
 	case ROLE_ACCEPTED:
 		return ROLE_ACCEPTED;
 	case ROLE_LISTENING:
@@ -35,6 +42,39 @@ enum role table_role(const struct table *t, const struct entry *e)
 		break;
 	}
 	return remote ? ROLE_CONNECTED : ROLE_BOUND;
+}
+
+/* Its end does not show who opened it: what is known of its port does. */
+static enum role role_by_port(const struct table *t, const struct entry *e)
+{
+	uint16_t port = e->s.row.local.port;
+
+	if (table_listeners_had(&t->listeners, port, t->now))
+		return ROLE_ACCEPTED;
+	return table_listeners_had(&t->unused, port, t->now) ? ROLE_UNKNOWN : ROLE_CONNECTED;
+}
+
+enum role table_role_of_ended(const struct table *t, const struct ended *x)
+{
+	const struct entry *e = x->entry;
+	enum role known = e->placed ? (enum role)e->s.role : ROLE_UNKNOWN;
+
+	if (is_udp(e->s.row.protocol))
+		return has_remote(&e->s.row) ? ROLE_CONNECTED : ROLE_BOUND;
+	switch ((enum end_evidence)x->evidence) {
+	case END_ACTIVE:
+	case END_ATTEMPT:
+		return known == ROLE_ACCEPTED ? ROLE_ACCEPTED : ROLE_CONNECTED;
+	case END_PASSIVE:
+		return ROLE_ACCEPTED;
+	case END_UNUSED:
+		return known;
+	case END_UNKNOWN:
+		break;
+	}
+	if (known == ROLE_CONNECTED || known == ROLE_ACCEPTED)
+		return known;
+	return known == ROLE_UNKNOWN ? role_by_port(t, e) : ROLE_CONNECTED;
 }
 
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role)

@@ -166,7 +166,8 @@ static int read_holders(struct store *s, struct known **known, struct claim *c)
 static void fill_meta(struct claim *c, int64_t meta)
 {
 	c->protocol = meta >> META_PROTOCOL_SHIFT & META_PROTOCOL_MASK;
-	c->role = meta >> META_ROLE_SHIFT & META_ROLE_MASK;
+	c->role = meta & META_ROLE_UNKNOWN ? ROLE_UNKNOWN
+					   : (uint8_t)(meta >> META_ROLE_SHIFT & META_ROLE_MASK);
 	c->attribution = (uint8_t)MIN(
 		meta >> META_ATTRIBUTION_SHIFT & META_ATTRIBUTION_MASK, ATTRIBUTION_COUNT - 1);
 	c->source = meta >> META_SOURCE_SHIFT & META_SOURCE_MASK;
@@ -180,6 +181,16 @@ static usec_t slack_bound(sqlite3_stmt *row, int column, usec_t time)
 
 	return slack == USEC_UNSET || time == USEC_UNSET ? USEC_UNSET
 							 : usec_sub(time, slack * USEC_PER_MSEC);
+}
+
+/* An address that is not known is "". */
+static int fill_local(struct claim *c, const char *text, int64_t meta)
+{
+	c->local_unknown = text[0] == '\0';
+	if (!c->local_unknown)
+		return address_parse(text, &c->local.address);
+	c->local.address.family = meta >> META_FAMILY_SHIFT & 1 ? FAMILY_IPV6 : FAMILY_IPV4;
+	return 0;
 }
 
 /* Columns of STATEMENT_ADOPT_LIST. */
@@ -204,7 +215,7 @@ static int fill_claim(sqlite3_stmt *row, struct claim *c)
 		c->remote.address.family = size == 4 ? FAMILY_IPV4 : FAMILY_IPV6;
 		memcpy(c->remote.address.bytes, sqlite3_column_blob(row, 10), (size_t)size);
 	}
-	return local ? address_parse(local, &c->local.address) : -EUCLEAN;
+	return local ? fill_local(c, local, sqlite3_column_int64(row, 8)) : -EUCLEAN;
 }
 
 static void claim_done_p(struct claim *c)

@@ -348,8 +348,8 @@ static void apply_absent(struct ledger *l, const struct sighting *s)
 	TAILQ_INSERT_TAIL(&l->absent, e, absent);
 }
 
-/* CLOSED. Where a sweep has seen the remainder before, this is the exact end of the full socket, told late; if it
- * is later than that, the remainder's own. */
+/* CLOSED. Where a sweep has seen the remainder before, this is the end of the full socket, told late; if it is later
+ * than that, the remainder's own. */
 static void apply_closed(struct ledger *l, const struct sighting *s)
 {
 	struct entry *e = find_entry(l, s->cookie);
@@ -362,7 +362,7 @@ static void apply_closed(struct ledger *l, const struct sighting *s)
 		release(l, e, s->at);
 		return;
 	}
-	ledger_claim_close(&e->claim, s->at, USEC_UNSET);
+	ledger_claim_close(&e->claim, s->at, s->after);
 	if (!lingers && !s->time_wait) {
 		release(l, e, s->at);
 		return;

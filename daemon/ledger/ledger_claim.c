@@ -189,6 +189,7 @@ int ledger_claim_open(
 		.role = s->role,
 		.source = s->source,
 		.local = s->local,
+		.local_unknown = s->local_unknown,
 		.remote = s->remote,
 		.opened_boot = s->at,
 		.opened_after_boot = s->after,
@@ -228,6 +229,8 @@ static uint8_t role_of(const struct claim *c, const struct seen *seen)
 {
 	uint8_t role = seen->sighting->role;
 
+	if (role == ROLE_UNKNOWN)
+		return c->role;
 	if (c->role == ROLE_ACCEPTED && role == ROLE_CONNECTED)
 		return ROLE_ACCEPTED;
 	if (c->role == ROLE_CONNECTED && role == ROLE_ACCEPTED && seen->connection_known)
@@ -240,13 +243,17 @@ static bool fold_socket(struct claim *c, const struct seen *seen)
 {
 	const struct sighting *s = seen->sighting;
 	uint8_t role = role_of(c, seen);
+	bool local = !s->local_unknown;
 	bool changed = c->protocol != s->protocol || c->role != role ||
-		       !endpoint_equal(&c->local, &s->local) ||
+		       (local && !endpoint_equal(&c->local, &s->local)) ||
 		       !endpoint_equal(&c->remote, &s->remote) || c->closed_boot != USEC_UNSET;
 
 	c->protocol = s->protocol;
 	c->role = role;
-	c->local = s->local;
+	if (local) {
+		c->local = s->local;
+		c->local_unknown = false;
+	}
 	c->remote = s->remote;
 	c->closed_boot = c->closed_after_boot = USEC_UNSET;
 	return changed;

@@ -54,11 +54,13 @@ static void bind_row(struct binder *b, int64_t id)
 static int64_t claim_meta(const struct claim *c, int64_t local)
 {
 	int64_t ipv6 = c->local.address.family == FAMILY_IPV6;
+	int64_t role =
+		c->role == ROLE_UNKNOWN ? META_ROLE_UNKNOWN : (int64_t)c->role << META_ROLE_SHIFT;
 
 	assert(c->protocol < PROTOCOL_COUNT && c->role < ROLE_COUNT);
+	assert(local <= META_LOCAL_MASK);
 	assert(c->attribution < ATTRIBUTION_COUNT && c->source < SOURCE_COUNT);
-	return (int64_t)c->protocol << META_PROTOCOL_SHIFT | ipv6 << META_FAMILY_SHIFT |
-	       (int64_t)c->role << META_ROLE_SHIFT |
+	return (int64_t)c->protocol << META_PROTOCOL_SHIFT | ipv6 << META_FAMILY_SHIFT | role |
 	       (int64_t)c->attribution << META_ATTRIBUTION_SHIFT |
 	       (int64_t)c->source << META_SOURCE_SHIFT |
 	       (int64_t)c->preexisting << META_PREEXISTING_SHIFT |
@@ -91,8 +93,9 @@ static int put_holders(struct store *s, const struct claim *c)
 /* The rows that a claim's row refers to. */
 static int put_references(struct store *s, struct claim *c, int64_t *ret_meta, int64_t *ret_process)
 {
+	const struct address unknown = {.family = FAMILY_NONE};
 	int64_t local;
-	int r = intern_local(s, c->netns, &c->local.address, &local);
+	int r = intern_local(s, c->netns, c->local_unknown ? &unknown : &c->local.address, &local);
 
 	if (r == 0)
 		r = intern_process(s, c->opener, c->opened_wall, ret_process);

@@ -3,7 +3,7 @@
 the C code. With these a live daemon gets any history: hundreds of thousands of claims, of any age, in a second."""
 import struct
 
-MAGIC = b"PLSTRM\x01\n"
+MAGIC = b"PLSTRM\x02\n"
 UNSET = 2**64 - 1
 HELLO, SETTINGS, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP = range(1, 10)
 PRESENT, ABSENT = 1, 2
@@ -32,7 +32,7 @@ def endpoint(address, port):
 def sighting(kind, cookie, at, after, port=0, remote=None, opener=0, local=b"\x7f\0\0\1", role=0, protocol=0, holders=()):
     """`remote`: (packed address, port). An opener is known from /proc/PID/fd."""
     return record(SIGHTING, b"".join((
-        struct.pack("<BBBBBBBQQ", kind, 0, protocol, role, 3 if opener else 0, 0, 0, cookie, 1),
+        struct.pack("<BBBBBBBBQQ", kind, 0, protocol, role, 3 if opener else 0, 0, 0, 0, cookie, 1),
         endpoint(local, port) if port else endpoint(None, 0),
         endpoint(*remote) if remote else endpoint(None, 0),
         struct.pack("<QQQII", at, after, UNSET, opener, len(holders)),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the system tests share: a network namespace of their own, a daemon in it, its client, and processes that make
 claims. Nothing sleeps and hopes: questions are exact, and every wait has an end."""
+import contextlib
 import json
 import os
 import pathlib
@@ -194,6 +195,26 @@ class Actor:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+@contextlib.contextmanager
+def traced(daemon, *options):
+    """A daemon whose main process strace runs, with system calls that are made to fail."""
+    command = ["strace", "-qq", "-o", "/dev/null", *options, DAEMON, "--config", daemon.config, "--state", daemon.state,
+               "--socket", daemon.socket, *daemon.options]
+    # The leak sanitizer, where there is one, is a tracer itself, and there can be only one.
+    env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    with open(daemon.log, "ab") as log:
+        tracer = subprocess.Popen(daemon.namespace.enter(*command), stderr=log, env=env)
+    try:
+        wait_for(lambda: daemon.answers() or tracer.poll() is not None, "the daemon to answer or to end")
+        yield tracer
+    finally:
+        if tracer.poll() is None:
+            with open(f"/proc/{tracer.pid}/task/{tracer.pid}/children", encoding="ascii") as children:
+                for pid in children.read().split():
+                    os.kill(int(pid), signal.SIGTERM)
+        tracer.wait(PATIENCE)
 
 
 @pytest.fixture

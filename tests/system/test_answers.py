@@ -101,8 +101,8 @@ def test_not_watching_is_not_nothing(daemon, actor):
     for arguments, status, text in (
             (("who", 60530, "--at", at(before)), 1, "not watching"),
             (("who", 60530, "--at", at(before), "--strict"), 6, "not watching"),
-            (("who", 60530, "--at", at(watched)), 1, "sweep"),
-            (("who", 60530, "--at", at(watched), "--strict"), 6, "sweep")):
+            (("who", 60530, "--at", at(watched)), 1, "watched by"),
+            (("who", 60530, "--at", at(watched), "--strict"), 6, "watched by")):
         result = daemon.client(*arguments)
         assert result.returncode == status, (arguments, result)
         coverage = [line for line in result.stdout.splitlines() if line.startswith("Coverage:")]

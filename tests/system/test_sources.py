@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Where sweeps cost too much, and where the kernel has no inet_diag: both are said, and the ledger goes on."""
-import os
-import signal
 import sqlite3
-import subprocess
 
-from conftest import DAEMON, PATIENCE, wait_for
+from conftest import traced, wait_for
 
 
 def test_past_its_budget_the_interval_doubles_visibly(make_daemon):
@@ -32,21 +29,10 @@ def test_without_inet_diag_proc_net_is_read(make_daemon, actor):
     """Netlink is made to answer as where the kernel's module is missing."""
     port, udp = actor.do("listener('l')"), actor.do("bound('u', 'udp')")
     daemon = make_daemon()
-    command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=recvmsg", "-e", "inject=recvmsg:error=ENOENT", DAEMON,
-               "--config", daemon.config, "--state", daemon.state, "--socket", daemon.socket]
-    # The leak sanitizer, where there is one, is a tracer itself, and there can be only one.
-    env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-    with open(daemon.log, "ab") as log:
-        tracer = subprocess.Popen(daemon.namespace.enter(*command), stderr=log, env=env)
-    try:
-        wait_for(daemon.answers, "the daemon to answer")
+    with traced(daemon, "-e", "trace=recvmsg", "-e", "inject=recvmsg:error=ENOENT") as tracer:
         assert "no inet_diag" in daemon.log.read_text()
         claims, receipt = daemon.rows("now")
         assert {(c["port"], c["protocol"], c["pid"], c["source"]) for c in claims} == \
             {(port, "tcp", actor.pid, "procnet"), (udp, "udp", actor.pid, "procnet")}
         assert receipt["stretches"][0]["source"] == "procnet" and not receipt["complete"]
-    finally:
-        with open(f"/proc/{tracer.pid}/task/{tracer.pid}/children", encoding="ascii") as children:
-            for pid in children.read().split():
-                os.kill(int(pid), signal.SIGTERM)
-        assert tracer.wait(PATIENCE) == 0
+    assert tracer.returncode == 0

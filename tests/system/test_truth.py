@@ -145,7 +145,7 @@ def test_a_burst_is_attributed_in_one_walk(make_daemon, make_actor):
 
 
 def test_what_ended_before_a_stop_is_not_held_until_it(make_daemon, actor):
-    daemon = make_daemon().start()
+    daemon = make_daemon(options=("--rung", "sweep")).start()
     port = actor.do("bound('u', 'udp')")
     sync(daemon)
     before = usec()

@@ -34,7 +34,9 @@ static void test_roles(void **state)
 	enum role r = ROLE_COUNT;
 
 	(void)state;
-	assert_int_equal(ELEMENTSOF(names), ROLE_COUNT);
+	assert_int_equal(ELEMENTSOF(names), ROLE_UNKNOWN);
+	assert_int_equal(ROLE_UNKNOWN, ROLE_COUNT - 1);
+	assert_null(role_name(ROLE_UNKNOWN));
 	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
 		assert_string_equal(role_name((enum role)i), names[i]);
 		assert_int_equal(role_from_name(names[i], &r), 0);

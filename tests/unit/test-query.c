@@ -333,9 +333,9 @@ static void test_trouble(void **state)
 	assert_true(
 		sqlite3_exec(f->query->db, "DELETE FROM counter", NULL, NULL, NULL) != SQLITE_OK);
 	query_end(f->query);
-	history_sql(&f->history, "PRAGMA user_version=2");
+	history_sql(&f->history, "PRAGMA user_version=" SQL_NUMBER(SCHEMA_VERSION) "1");
 	assert_int_equal(query_begin(f->query, clock_now().boot + FAR), -EPROTO);
-	history_sql(&f->history, "PRAGMA user_version=1");
+	history_sql(&f->history, "PRAGMA user_version=" SQL_NUMBER(SCHEMA_VERSION));
 
 	assert_int_equal(query_begin(f->query, 0), 0); /* a deadline long gone */
 	assert_int_equal(query_count(f->query, &q, &count, &first), -ETIMEDOUT);

@@ -167,6 +167,11 @@ static void leave_killed(struct fixture *f, sqlite3 *db, bool with_shm)
 
 #define OURS "PRAGMA application_id=0x504C4447;"
 
+/* Ours, and later programs'. */
+#define OLD    SQL_NUMBER(SCHEMA_VERSION)
+#define NEWER  OLD "1"
+#define NEWEST OLD "2"
+
 static void test_newer_in_main_file(void **state)
 {
 	struct fixture *f = *state;
@@ -176,8 +181,8 @@ static void test_newer_in_main_file(void **state)
 	commit(f);
 	assert_int_equal(store_stop(f->store, f->now), 0);
 	f->store = store_free(f->store);
-	sqlite3_close(
-		other_program(f, SCHEMA_FILE, "PRAGMA journal_mode=DELETE; PRAGMA user_version=2"));
+	sqlite3_close(other_program(
+		f, SCHEMA_FILE, "PRAGMA journal_mode=DELETE; PRAGMA user_version=" NEWER));
 	assert_refused(f, -EPROTO);
 }
 
@@ -187,7 +192,8 @@ static void test_newer_in_wal(void **state)
 	struct fixture *f = *state;
 	sqlite3 *db = other_program(f, "x",
 		"PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x);" OURS
-		"PRAGMA user_version=1; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version=2;"
+		"PRAGMA user_version=" OLD
+		"; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version=" NEWER ";"
 		"INSERT INTO t VALUES(1)");
 
 	leave_killed(f, db, false);
@@ -219,7 +225,7 @@ static void test_torn_migration(void **state)
 	assert_int_equal(store_stop(f->store, f->now), 0);
 	f->store = store_free(f->store);
 	copy_file(f, SCHEMA_FILE, "x");
-	db = other_program(f, "x", "PRAGMA wal_autocheckpoint=0; PRAGMA user_version=2");
+	db = other_program(f, "x", "PRAGMA wal_autocheckpoint=0; PRAGMA user_version=" NEWER);
 	leave_killed(f, db, true);
 	assert_refused(f, -EPROTO);
 	assert_int_equal(fstatat(f->dir, SCHEMA_FILE "-wal", &st, 0), 0);
@@ -227,7 +233,7 @@ static void test_torn_migration(void **state)
 	damage(f, SCHEMA_FILE "-wal", st.st_size - 1);
 	fixture_open(f);
 	assert_rows(f, "SELECT port FROM claims", "50000|\n");
-	assert_rows(f, "PRAGMA user_version", "1|\n");
+	assert_rows(f, "PRAGMA user_version", OLD "|\n");
 }
 
 static void test_foreign(void **state)
@@ -395,26 +401,27 @@ static void test_readers(void **state)
 static void test_migration(void **state)
 {
 	static const struct schema_step bad[] = {
-		{1, "never run"},
-		{2, "CREATE TABLE two(x)"},
-		{3, "CREATE TABLE three(x); CREATE TABLE three(x)"},
+		{SCHEMA_VERSION, "never run"},
+		{SCHEMA_VERSION * 10 + 1, "CREATE TABLE two(x)"},
+		{SCHEMA_VERSION * 10 + 2, "CREATE TABLE three(x); CREATE TABLE three(x)"},
 	};
 	static const struct schema_step good[] = {
-		{1, "never run"},
-		{2, "never run again"},
-		{3, "CREATE TABLE three(x); ALTER TABLE gap ADD COLUMN more INT"},
+		{SCHEMA_VERSION, "never run"},
+		{SCHEMA_VERSION * 10 + 1, "never run again"},
+		{SCHEMA_VERSION * 10 + 2,
+			"CREATE TABLE three(x); ALTER TABLE gap ADD COLUMN more INT"},
 	};
 	struct fixture *f = *state;
 
 	fixture_open(f);
 	put(f, 50000);
 	commit(f);
-	assert_rows(f, "PRAGMA user_version", "1|\n");
+	assert_rows(f, "PRAGMA user_version", OLD "|\n");
 	assert_int_equal(schema_migrate(f->store, bad, ELEMENTSOF(bad)), -EIO);
-	assert_rows(f, "PRAGMA user_version", "2|\n");
+	assert_rows(f, "PRAGMA user_version", NEWER "|\n");
 	assert_rows(f, "SELECT name FROM sqlite_schema WHERE name IN ('two','three')", "two|\n");
 	assert_int_equal(schema_migrate(f->store, good, ELEMENTSOF(good)), 0);
-	assert_rows(f, "PRAGMA user_version", "3|\n");
+	assert_rows(f, "PRAGMA user_version", NEWEST "|\n");
 	assert_rows(f, "SELECT port FROM claims", "50000|\n");
 	assert_rows(f, "SELECT count(*) FROM sqlite_schema WHERE type='view'", "3|\n");
 	f->store = store_free(f->store);

@@ -85,7 +85,7 @@ static const struct sample {
 	{"process-unknown", NULL, {RECORD_PROCESS, .process = {UINT32_MAX, &no_process}}},
 	{"forget", "2a000000", {RECORD_FORGET, .forget = 42}},
 	{"sighting",
-		"01 00 01 02 03 00 01 efcdab8967452301 0300000000000000 04 7f000001 "
+		"01 00 01 02 03 00 01 00 efcdab8967452301 0300000000000000 04 7f000001 "
 		"a3d6 00 0000 0a00000000000000 0900000000000000 ffffffffffffffff "
 		"05000000 02000000 06000000 07000000 08000000",
 		{RECORD_SIGHTING, .sighting = {.kind = SIGHTING_PRESENT,
@@ -112,6 +112,7 @@ static const struct sample {
 				.role = ROLE_COUNT - 1,
 				.attribution = ATTRIBUTION_COUNT - 1,
 				.time_wait = true,
+				.local_unknown = true,
 				.cookie = UINT64_MAX,
 				.local = {{FAMILY_IPV6, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
 								14, 15, 16}},
@@ -313,17 +314,18 @@ static const struct refusal refusals[] = {
 	{"sighting", 0, "04"},
 	{"sighting", 1, "04"},
 	{"sighting", 2, "04"},
-	{"sighting", 3, "04"},
+	{"sighting", 3, "05"},
 	{"sighting", 4, "07"},
 	{"sighting", 5, "02"},
 	{"sighting", 6, "ff"},
-	{"sighting", 23, "05"},
-	{"sighting", 23, "06"}, /* then it is too short */
-	{"sighting", 30, "04"}, /* and so */
-	{"sighting", 61, "11000000"},
-	{"sighting", 61, "ffffffff"},
-	{"sighting", 61, "01000000"}, /* a ref too many */
-	{"sighting", 61, "03000000"}, /* one too few */
+	{"sighting", 7, "02"},
+	{"sighting", 24, "05"},
+	{"sighting", 24, "06"}, /* then it is too short */
+	{"sighting", 31, "04"}, /* and so */
+	{"sighting", 62, "11000000"},
+	{"sighting", 62, "ffffffff"},
+	{"sighting", 62, "01000000"}, /* a ref too many */
+	{"sighting", 62, "03000000"}, /* one too few */
 	{"sweep", 40, "10000000"},
 	{"coverage", 0, "04"},
 	{"coverage", 9, "11000000"},

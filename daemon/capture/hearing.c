@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A notification has no time of its own: it is when it was read. So it is read whenever the loop is idle, and the time
+ * is exact to what it takes to wake up; and before and after whatever takes long, so that what came meanwhile has at
+ * least bounds. A process that is not allowed to run cannot know when it should have: how long it waited for a
+ * processor is in /proc/self/schedstat, and that it was stopped or frozen shows by a tick that was due.
+ *
+ * What the kernel could not keep for us, or we in the table, is lost without a number: a gap, and the next sweep soon.
+ */
+
+#include "daemon/capture/hearing.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "common/log.h"
+
+/* What was heard at most so long after it happened counts as exact; so long may it take the kernel to tell. */
+#define EXACT_USEC (5 * USEC_PER_MSEC)
+#define TICK_USEC  (250 * USEC_PER_MSEC)
+/* More ends than this do not wait for the timer. */
+#define MANY (LIMIT_ENDS / 16)
+
+struct hearing {
+	struct hearing_options options;
+	struct source_destroy *source;
+	struct event *readable, *tick;
+	int schedstat_fd;     /* /proc/self/schedstat; -1: this kernel has none */
+	uint64_t waited_nsec; /* for a processor, up to the last reading */
+	usec_t awake;         /* when we last ran */
+	usec_t began,
+		after; /* of what is being read: since when, and how early it may have ended */
+	usec_t heard;  /* when nothing waited any more, the last time */
+	usec_t lost_from, lost_until; /* lost_until 0: nothing was */
+	bool full;                    /* the table takes no more of what is being read */
+};
+
+static int on_end(void *context, const struct socket_end *end)
+{
+	struct hearing *h = context;
+	struct socket_end e = *end;
+	usec_t at = clock_now().boot, after = h->after;
+	int r;
+
+	/* a long reading is a while in which more comes */
+	if (after == USEC_UNSET && at - h->began > EXACT_USEC)
+		after = usec_sub(h->began, EXACT_USEC);
+	e.older = e.evidence == END_UNUSED && !h->options.bound_only;
+	r = table_ended(h->options.table, &e, at, after);
+	if (r < 0)
+		h->full = true;
+	return 0; /* the rest is read all the same: the next sweep makes room */
+}
+
+static void note_lost(struct hearing *h, usec_t now)
+{
+	if (h->lost_until == 0)
+		h->lost_from = usec_sub(h->heard, EXACT_USEC);
+	h->lost_until = now;
+}
+
+/* How long this process had to wait for a processor since the last question; 0 where that is not told. */
+static usec_t waited(struct hearing *h)
+{
+	unsigned long long ran, wait;
+	uint64_t before = h->waited_nsec;
+	char text[64];
+	ssize_t n = h->schedstat_fd < 0 ? -1 : pread(h->schedstat_fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	if (sscanf(text, "%llu %llu", &ran, &wait) != 2 || wait < before)
+		return 0;
+	h->waited_nsec = wait;
+	return (wait - before) / 1000;
+}
+
+/* What is read at `now` may have come at any time after this; USEC_UNSET: just now. */
+static usec_t bound(struct hearing *h, usec_t now, usec_t since)
+{
+	usec_t wait = waited(h), after = USEC_UNSET;
+
+	if (now - h->awake > TICK_USEC + EXACT_USEC)
+		after = h->awake;
+	if (wait > EXACT_USEC)
+		after = MIN(after, usec_sub(now, 2 * wait)); /* the kernel's worker waited, too */
+	if (since != USEC_UNSET && now - since > EXACT_USEC)
+		after = MIN(after, since);
+	return after == USEC_UNSET ? after : usec_sub(after, EXACT_USEC);
+}
+
+void hearing_read(struct hearing *h, usec_t since)
+{
+	usec_t now = clock_now().boot;
+	int r;
+
+	h->began = now;
+	h->after = bound(h, now, since);
+	h->awake = now;
+	h->full = false;
+	r = source_destroy_read(h->source, on_end, h);
+	if (r < 0 && r != -ENOBUFS)
+		log_error("cannot read the kernel's notifications: %s", strerror(-r));
+	if (r < 0 || h->full)
+		note_lost(h, now);
+	else
+		h->heard = now;
+	if (h->lost_until != 0 || table_ends(h->options.table) >= MANY)
+		h->options.sweep_wanted(h->options.context);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	hearing_read(context, USEC_UNSET);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+	struct hearing *h = context;
+	usec_t now = clock_now().boot;
+
+	(void)fd;
+	(void)what;
+	if (now - h->awake > TICK_USEC + EXACT_USEC)
+		hearing_read(h, USEC_UNSET); /* what waits by now has waited */
+	h->awake = now;
+}
+
+bool hearing_take_lost(struct hearing *h, usec_t *ret_from, usec_t *ret_until)
+{
+	if (h->lost_until == 0)
+		return false;
+	*ret_from = h->lost_from;
+	*ret_until = h->lost_until;
+	h->heard = h->lost_until;
+	h->lost_until = 0;
+	return true;
+}
+
+int hearing_watch(struct hearing *h, const struct port_ranges *ranges)
+{
+	return source_destroy_watch(h->source, ranges);
+}
+
+static int hearing_start(struct hearing *h)
+{
+	const struct timeval tick = {.tv_usec = TICK_USEC};
+
+	h->readable = event_new(h->options.base, source_destroy_fd(h->source), EV_READ | EV_PERSIST,
+		on_readable, h);
+	h->tick = event_new(h->options.base, -1, EV_PERSIST, on_tick, h);
+	if (!h->readable || !h->tick || event_add(h->readable, NULL) < 0 ||
+		event_add(h->tick, &tick) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int hearing_new(const struct hearing_options *options, struct hearing **ret)
+{
+	struct hearing *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h)
+		return -ENOMEM;
+	h->options = *options;
+	h->heard = h->awake = clock_now().boot;
+	h->schedstat_fd = openat(options->proc_fd, "self/schedstat", O_RDONLY | O_CLOEXEC);
+	r = source_destroy_open(options->ranges, &h->source);
+	if (r == 0)
+		r = hearing_start(h);
+	if (r < 0) {
+		hearing_free(h);
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+struct hearing *hearing_free(struct hearing *h)
+{
+	if (!h)
+		return NULL;
+	if (h->readable)
+		event_free(h->readable);
+	if (h->tick)
+		event_free(h->tick);
+	close_p(&h->schedstat_fd);
+	source_destroy_free(h->source);
+	free(h);
+	return NULL;
+}

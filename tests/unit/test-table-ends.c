@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What the kernel says of sockets that went, between scripted sweeps and during them. */
+
+#include "tests/support/failing.h"
+#include "tests/unit/table-script.h"
+
+#define EPHEMERAL 51000
+
+static struct socket_end end_of(struct socket_row row, enum end_evidence evidence)
+{
+	row.inode = 0;
+	row.state =
+		row.protocol == PROTOCOL_UDP && row.remote.port != 0 ? TCP_ESTABLISHED : TCP_CLOSE;
+	return (struct socket_end){.row = row, .evidence = (uint8_t)evidence};
+}
+
+static usec_t tell_bounded(struct world *w, struct socket_end end, usec_t after)
+{
+	assert_int_equal(table_ended(w->table, &end, ++w->clock, after), 0);
+	return w->clock;
+}
+
+/* Returns when. */
+static usec_t hear(struct world *w, struct socket_row row, enum end_evidence evidence)
+{
+	return tell_bounded(w, end_of(row, evidence), USEC_UNSET);
+}
+
+static void expect_closed(const struct sighting *s, uint64_t cookie, usec_t at, bool time_wait)
+{
+	assert_int_equal(s->kind, SIGHTING_CLOSED);
+	assert_int_equal(s->cookie, cookie);
+	assert_int_equal(s->at, at);
+	assert_int_equal(s->after, USEC_UNSET);
+	assert_int_equal(s->time_wait, time_wait);
+}
+
+/* What no sweep has seen: present and closed at once, after the sweep before. */
+static void expect_brief(
+	struct world *w, size_t i, uint64_t cookie, enum role role, usec_t at, usec_t after)
+{
+	expect(&w->got[i], SIGHTING_PRESENT, cookie, w->got[i].protocol, role, false);
+	assert_int_equal(w->got[i].source, SOURCE_DESTROY);
+	assert_int_equal(w->got[i].at, at);
+	assert_int_equal(w->got[i].after, after);
+	assert_int_equal(w->got[i].attribution, ATTRIBUTION_NONE);
+	assert_int_equal(w->got[i].opener, 0);
+	expect_closed(&w->got[i + 1], cookie, at, false);
+}
+
+static void test_brief(void **state)
+{
+	WORLD(w, true);
+	usec_t before, at;
+
+	(void)state;
+	NOTHING(w);
+	before = w->begin;
+	at = hear(w, udp(1, EPHEMERAL, 0), END_UNKNOWN);
+	assert_int_equal(table_ends(w->table), 1);
+	assert_int_equal(NOTHING(w), 2);
+	expect_brief(w, 0, 1, ROLE_BOUND, at, before);
+	assert_int_equal(table_ends(w->table), 0);
+	assert_int_equal(NOTHING(w), 0);
+	before = w->begin;
+	at = hear(w, tcp(2, 0, EPHEMERAL, 443), END_ACTIVE);
+	assert_int_equal(NOTHING(w), 2);
+	expect_brief(w, 0, 2, ROLE_CONNECTED, at, before);
+	assert_int_equal(w->got[0].remote.port, 443);
+	assert_int_equal(table_stats(w->table).sockets, 0);
+}
+
+/* Before the first sweep nobody watched. */
+static void test_before_the_first_sweep(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	hear(w, udp(1, EPHEMERAL, 0), END_UNKNOWN);
+	assert_int_equal(table_ends(w->table), 0);
+	assert_int_equal(NOTHING(w), 0);
+}
+
+static void test_known_ends_exactly(void **state)
+{
+	WORLD(w, true);
+	usec_t at;
+
+	(void)state;
+	SWEEP(w, client(1), udp(2, EPHEMERAL, 0));
+	at = hear(w, client(1), END_ACTIVE);
+	hear(w, client(1), END_ACTIVE); /* twice is once */
+	assert_int_equal(SWEEP(w, udp(2, EPHEMERAL, 0)), 1);
+	expect_closed(&w->got[0], 1, at, false);
+	assert_int_equal(w->got[0].source, SOURCE_SWEEP);
+	assert_int_equal(table_stats(w->table).sockets, 1);
+	assert_int_equal(SWEEP(w, udp(2, EPHEMERAL, 0)), 0);
+}
+
+static void test_bounded(void **state)
+{
+	WORLD(w, true);
+	usec_t after;
+
+	(void)state;
+	SWEEP(w, udp(2, EPHEMERAL, 0));
+	after = w->begin + 5;
+	tell_bounded(w, end_of(udp(2, EPHEMERAL, 0), END_UNKNOWN), after);
+	assert_int_equal(NOTHING(w), 1);
+	assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
+	assert_int_equal(w->got[0].after, after);
+}
+
+/* A remainder that a sweep knew has the socket's cookie; one of a brief socket another. */
+static void test_remainders(void **state)
+{
+	WORLD(w, true);
+	struct socket_row left = remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT));
+	usec_t known, brief, before;
+
+	(void)state;
+	SWEEP(w, client(1));
+	before = w->begin;
+	known = hear(w, client(1), END_ACTIVE);
+	brief = hear(w, tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	assert_int_equal(SWEEP(w, remainder_of(client(1)), left), 3);
+	expect_closed(&w->got[0], 1, known, true);
+	assert_int_equal(w->got[0].expires, w->got[0].at + 60000 * USEC_PER_MSEC);
+	expect(&w->got[1], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, false);
+	assert_int_equal(w->got[1].at, brief);
+	assert_int_equal(w->got[1].after, before);
+	assert_int_equal(w->got[1].source, SOURCE_DESTROY);
+	expect_closed(&w->got[2], 77, brief, true);
+	assert_int_equal(SWEEP(w, remainder_of(client(1)), left), 0);
+	assert_int_equal(NOTHING(w), 2);
+	assert_int_equal(w->got[0].kind, SIGHTING_ABSENT);
+	assert_int_equal(w->got[1].kind, SIGHTING_ABSENT);
+}
+
+/* The sweep sees the remainder before the end is told: it is one claim, bounded by the sweep. */
+static void test_told_after_its_remainder(void **state)
+{
+	WORLD(w, true);
+	struct socket_row left = remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT));
+
+	(void)state;
+	NOTHING(w);
+	hear(w, udp(1, 45000, 0), END_UNKNOWN); /* that ends are told is known by now */
+	assert_int_equal(SWEEP(w, left), 3);
+	expect(&w->got[2], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, true);
+	hear(w, tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	assert_int_equal(table_ends(w->table), 0);
+	assert_int_equal(SWEEP(w, left), 0);
+	/* the next of the same two endpoints is another */
+	hear(w, tcp(8, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	assert_int_equal(table_ends(w->table), 1);
+	assert_int_equal(SWEEP(w, left), 2);
+	assert_int_equal(w->got[0].cookie, 8);
+	/* and a sweep later nothing of it is expected any more */
+	SWEEP(w, left);
+	hear(w, tcp(9, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	assert_int_equal(table_ends(w->table), 1);
+}
+
+/* Two sockets of the same two endpoints, one after the other: the remainder is the newer's. */
+static void test_endpoints_reused(void **state)
+{
+	WORLD(w, true);
+	usec_t first, second;
+
+	(void)state;
+	NOTHING(w);
+	first = hear(w, tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	second = hear(w, tcp(8, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	assert_int_equal(SWEEP(w, remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT))), 4);
+	expect_closed(&w->got[1], 7, first, false);
+	assert_int_equal(w->got[2].cookie, 77);
+	expect_closed(&w->got[3], 77, second, true);
+}
+
+/* What is told while a sweep runs is decided by the next: its row may have been read before, or not at all. */
+static void test_during_a_sweep(void **state)
+{
+	WORLD(w, true);
+	usec_t at, before;
+
+	(void)state;
+	SWEEP(w, client(1));
+	before = w->begin;
+	begin(w);
+	feed(w, client(1));
+	at = hear(w, client(1), END_ACTIVE);
+	hear(w, tcp(2, 0, EPHEMERAL, 443), END_ACTIVE);
+	assert_int_equal(end(w, ALL), 0);
+	assert_int_equal(w->count, 0);
+	assert_int_equal(table_ends(w->table), 2);
+	assert_int_equal(NOTHING(w), 3);
+	expect_closed(&w->got[0], 1, at, false);
+	expect_brief(w, 1, 2, ROLE_CONNECTED, at + 1, before + USEC_PER_SEC);
+}
+
+/* ... but a remainder that this sweep has shown went before its row was read. */
+static void test_remainder_during_a_sweep(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	SWEEP(w, client(1));
+	begin(w);
+	feed(w, remainder_of(client(1)));
+	hear(w, client(1), END_ACTIVE);
+	assert_int_equal(end(w, ALL), 0);
+	/* the row says it, with the bounds of the sweeps */
+	assert_int_equal(w->count, 1);
+	expect(&w->got[0], SIGHTING_PRESENT, 1, PROTOCOL_TCP, ROLE_CONNECTED, true);
+	assert_int_equal(table_ends(w->table), 0);
+}
+
+static void test_aborted_sweep_decides_nothing(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	NOTHING(w);
+	hear(w, tcp(2, 0, EPHEMERAL, 443), END_ACTIVE);
+	hear(w, udp(3, EPHEMERAL, 0), END_UNKNOWN);
+	assert_int_equal(PART(w, BIT(PROTOCOL_UDP)), 2);
+	assert_int_equal(w->got[0].cookie, 3);
+	assert_int_equal(NOTHING(w), 2);
+	assert_int_equal(w->got[0].cookie, 2);
+}
+
+/* A sweep that still has it is believed. */
+static void test_still_there(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	SWEEP(w, client(1));
+	hear(w, client(1), END_ACTIVE);
+	assert_int_equal(SWEEP(w, client(1)), 0);
+	assert_int_equal(table_ends(w->table), 0);
+	assert_int_equal(NOTHING(w), 1);
+	assert_int_equal(w->got[0].kind, SIGHTING_ABSENT);
+}
+
+/* Who opened a connection, by what is left in it and by what is known of its port. */
+static void test_roles(void **state)
+{
+	static const struct {
+		enum end_evidence evidence;
+		bool listener; /* a sweep has seen one on that port */
+		bool unused; /* a socket went there that never sent anything: perhaps a listener */
+		enum role role;
+	} cases[] = {
+		{END_ACTIVE, false, false, ROLE_CONNECTED},
+		{END_ACTIVE, true, true, ROLE_CONNECTED},
+		{END_ATTEMPT, false, true, ROLE_CONNECTED},
+		{END_PASSIVE, false, false, ROLE_ACCEPTED},
+		{END_PASSIVE, true, false, ROLE_ACCEPTED},
+		{END_UNKNOWN, true, false, ROLE_ACCEPTED},
+		{END_UNKNOWN, true, true, ROLE_ACCEPTED},
+		{END_UNKNOWN, false, true, ROLE_UNKNOWN},
+		{END_UNKNOWN, false, false, ROLE_CONNECTED},
+		{END_UNUSED, false, false, ROLE_UNKNOWN},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		WORLD(w, true);
+
+		if (cases[i].listener)
+			SWEEP(w, listener(1));
+		else
+			NOTHING(w);
+		if (cases[i].unused)
+			hear(w, tcp(2, 0, LISTEN_PORT, 0), END_UNUSED);
+		hear(w, tcp(3, 0, LISTEN_PORT, cases[i].evidence == END_UNUSED ? 0 : 443),
+			cases[i].evidence);
+		assert_int_equal(
+			table_has_new_connections(w->table), cases[i].evidence == END_UNKNOWN);
+		if (cases[i].listener)
+			SWEEP(w, listener(1));
+		else
+			NOTHING(w);
+		assert_int_equal(w->count, cases[i].unused ? 4 : 2);
+		expect(&w->got[w->count - 2], SIGHTING_PRESENT, 3, PROTOCOL_TCP, cases[i].role,
+			false);
+	}
+}
+
+/* A listener is found that came after the sweep before and is there at the next. */
+static void test_listener_of_the_next_sweep(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	NOTHING(w);
+	hear(w, served(3), END_UNKNOWN);
+	assert_int_equal(SWEEP(w, listener(1)), 3);
+	expect(&w->got[0], SIGHTING_PRESENT, 3, PROTOCOL_TCP, ROLE_ACCEPTED, false);
+}
+
+/* A connection outlives the listener that no sweep has seen: unknown, until its own end shows who opened it. */
+static void test_child_of_a_short_listener(void **state)
+{
+	static const struct {
+		enum end_evidence evidence;
+		enum role role;
+	} cases[] = {
+		{END_PASSIVE, ROLE_ACCEPTED},
+		{END_ACTIVE, ROLE_CONNECTED},
+		{END_UNKNOWN, ROLE_UNKNOWN},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		WORLD(w, true);
+
+		NOTHING(w);
+		hear(w, tcp(2, 0, LISTEN_PORT, 0), END_UNUSED);
+		assert_int_equal(SWEEP(w, served(3)), 3);
+		expect(&w->got[2], SIGHTING_PRESENT, 3, PROTOCOL_TCP, ROLE_UNKNOWN, false);
+		assert_int_equal(SWEEP(w, served(3)), 0);
+		hear(w, served(3), cases[i].evidence);
+		NOTHING(w);
+		assert_int_equal(w->got[0].role, cases[i].role);
+		assert_int_equal(w->count, cases[i].role == ROLE_UNKNOWN ? 1 : 2);
+		assert_int_equal(w->got[w->count - 1].kind, SIGHTING_CLOSED);
+	}
+}
+
+static void test_accepted_are_left_out(void **state)
+{
+	WORLD(w, false);
+
+	(void)state;
+	SWEEP(w, listener(1));
+	hear(w, served(3), END_PASSIVE);
+	hear(w, tcp(4, 0, LISTEN_PORT, 1000), END_UNKNOWN);
+	hear(w, tcp(5, 0, EPHEMERAL, 443), END_ACTIVE);
+	assert_int_equal(SWEEP(w, listener(1), remainder_of(served(30))), 2);
+	assert_int_equal(w->got[0].cookie, 5);
+	assert_int_equal(SWEEP(w, listener(1), remainder_of(served(30))), 0);
+}
+
+/* What it became after the last sweep shows when it goes; what was taken from it before stays known. */
+static void test_last_moment(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	SWEEP(w, tcp(1, TCP_CLOSE, EPHEMERAL, 0), udp(2, 45000, 53), udp(3, 46000, 0));
+	hear(w, tcp(1, 0, EPHEMERAL, 443), END_ACTIVE);
+	hear(w, udp(2, 45000, 0), END_UNKNOWN);
+	hear(w, udp(3, 47000, 0), END_UNKNOWN); /* of another port by now: another tenure */
+	assert_int_equal(NOTHING(w), 5);
+	expect(&w->got[0], SIGHTING_PRESENT, 1, PROTOCOL_TCP, ROLE_CONNECTED, false);
+	assert_int_equal(w->got[0].remote.port, 443);
+	assert_int_equal(w->got[1].kind, SIGHTING_CLOSED);
+	assert_int_equal(w->got[2].kind, SIGHTING_CLOSED);
+	assert_int_equal(w->got[2].remote.port, 53);
+	expect(&w->got[3], SIGHTING_PRESENT, 3, PROTOCOL_UDP, ROLE_BOUND, false);
+	assert_int_equal(w->got[3].local.port, 47000);
+	assert_int_equal(w->got[4].cookie, 3);
+}
+
+static void test_what_is_not_known_of_it(void **state)
+{
+	WORLD(w, true);
+	struct socket_end end = end_of(tcp(1, 0, EPHEMERAL, 0), END_UNUSED);
+
+	(void)state;
+	NOTHING(w);
+	end.older = true;
+	tell_bounded(w, end, USEC_UNSET);
+	end = end_of(tcp(2, 0, EPHEMERAL, 0), END_ATTEMPT);
+	end.local_unknown = true;
+	tell_bounded(w, end, USEC_UNSET);
+	assert_int_equal(NOTHING(w), 4);
+	assert_int_equal(w->got[0].after, 0);
+	assert_false(w->got[0].local_unknown);
+	assert_int_not_equal(w->got[2].after, 0);
+	assert_true(w->got[2].local_unknown);
+}
+
+/* The kernel tells of TCP subflows only: an MPTCP socket lives as long as the sweeps say. */
+static void test_mptcp_is_swept(void **state)
+{
+	WORLD(w, true);
+	struct socket_row m = row_of(PROTOCOL_MPTCP, 1, TCP_ESTABLISHED, EPHEMERAL, 443);
+	struct socket_row flow = with_inode(tcp(2, TCP_ESTABLISHED, EPHEMERAL, 443), m.inode);
+
+	(void)state;
+	SWEEP(w, m, flow);
+	hear(w, flow, END_ACTIVE);
+	assert_int_equal(SWEEP(w, m), 0);
+	assert_int_equal(NOTHING(w), 1);
+	assert_int_equal(w->got[0].kind, SIGHTING_ABSENT);
+}
+
+static void test_limit(void **state)
+{
+	WORLD(w, true);
+	struct socket_end end = end_of(udp(1, EPHEMERAL, 0), END_UNKNOWN);
+
+	(void)state;
+	NOTHING(w);
+	for (uint64_t i = 0; i < LIMIT_ENDS; i++) {
+		end.row.cookie = 1 + i;
+		assert_int_equal(table_ended(w->table, &end, w->clock, USEC_UNSET), 0);
+	}
+	end.row.cookie = LIMIT_ENDS + 1;
+	assert_int_equal(table_ended(w->table, &end, w->clock, USEC_UNSET), -ENOBUFS);
+	assert_int_equal(table_ends(w->table), LIMIT_ENDS);
+}
+
+/* Other ports are watched: what was heard of those of before is forgotten with them. */
+static void test_watch_forgets(void **state)
+{
+	WORLD(w, true);
+	const struct port_ranges low = {{{1, EPHEMERAL}}, 1}, high = {{{EPHEMERAL + 1, 65535}}, 1};
+
+	(void)state;
+	table_watch(w->table, &low, true);
+	NOTHING(w);
+	hear(w, udp(1, 45000, 0), END_UNKNOWN);
+	hear(w, tcp(2, 0, 45000, 443), END_UNKNOWN);
+	table_watch(w->table, &high, true);
+	assert_int_equal(table_ends(w->table), 0);
+	assert_false(table_has_new_connections(w->table));
+	assert_int_equal(NOTHING(w), 0);
+}
+
+/* No allocation may fail without an error, and none loses what was there. */
+static void test_every_allocation_may_fail(void **state)
+{
+	size_t failures = 0;
+
+	(void)state;
+	for (unsigned n = 0;; n++) {
+		WORLD(w, true);
+		struct socket_end known = end_of(client(1), END_ACTIVE),
+				  brief = end_of(tcp(2, 0, EPHEMERAL, 443), END_UNUSED);
+		int a, b;
+
+		SWEEP(w, client(1));
+		failing_in = n;
+		a = table_ended(w->table, &known, ++w->clock, USEC_UNSET);
+		b = table_ended(w->table, &brief, ++w->clock, USEC_UNSET);
+		if (failing_in != UINT_MAX) {
+			failing_in = UINT_MAX;
+			break;
+		}
+		failures++;
+		assert_true((a == -ENOMEM) != (b == -ENOMEM));
+		NOTHING(w);
+		NOTHING(w);
+		assert_int_equal(table_stats(w->table).sockets, 0);
+	}
+	assert_true(failures >= 6);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_brief),
+		cmocka_unit_test(test_before_the_first_sweep),
+		cmocka_unit_test(test_known_ends_exactly),
+		cmocka_unit_test(test_bounded),
+		cmocka_unit_test(test_remainders),
+		cmocka_unit_test(test_told_after_its_remainder),
+		cmocka_unit_test(test_endpoints_reused),
+		cmocka_unit_test(test_during_a_sweep),
+		cmocka_unit_test(test_remainder_during_a_sweep),
+		cmocka_unit_test(test_aborted_sweep_decides_nothing),
+		cmocka_unit_test(test_still_there),
+		cmocka_unit_test(test_roles),
+		cmocka_unit_test(test_listener_of_the_next_sweep),
+		cmocka_unit_test(test_child_of_a_short_listener),
+		cmocka_unit_test(test_accepted_are_left_out),
+		cmocka_unit_test(test_last_moment),
+		cmocka_unit_test(test_what_is_not_known_of_it),
+		cmocka_unit_test(test_mptcp_is_swept),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_watch_forgets),
+		cmocka_unit_test(test_every_allocation_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
