@@ -108,11 +108,14 @@ static void flush(struct client *c)
 static bool handle_frames(struct client *c)
 {
 	const struct server_handler *h = &c->server->handler;
+	usec_t begun = clock_now().boot;
 
 	for (unsigned i = 0; i < LIMIT_CALLS_PER_TURN; i++) {
 		size_t size;
 		int r;
 
+		if (i > 0 && clock_now().boot - begun > (usec_t)LIMIT_TURN_USEC)
+			return true;
 		if (c->dropped || c->busy || buf_size(&c->out) >= LIMIT_OUTPUT_BYTES)
 			return false;
 		r = varlink_frame(&c->in, LIMIT_FRAME_BYTES - 1, &size);
