@@ -55,3 +55,13 @@ int handover_receive(int socket, int *ret_fd)
 		memcpy(ret_fd, CMSG_DATA(header), sizeof(int));
 	return byte;
 }
+
+int handover_hear(int socket)
+{
+	uint8_t byte = 0;
+	ssize_t n = recv(socket, &byte, 1, MSG_DONTWAIT);
+
+	if (n < 0)
+		return -errno;
+	return n == 0 ? 0 : byte;
+}

@@ -17,3 +17,7 @@ int handover_send(int socket, enum handover what, int fd) _must_check_;
 
 /* What came, with its descriptor, if it has one, in *ret_fd (the caller's; CLOEXEC); 0: the supervisor is gone; negative errno. */
 int handover_receive(int socket, int *ret_fd) _must_check_;
+
+/* For the supervisor, which takes nothing but the byte from a child: what came; 0: the child is gone; negative errno. A
+ * descriptor that came with it is never opened. */
+int handover_hear(int socket) _must_check_;

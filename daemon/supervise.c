@@ -35,8 +35,8 @@ struct child {
 	struct supervisor *owner;
 	int supervisor;                  /* our end of its SOCK_SEQPACKET; -1 */
 	struct event *answer;            /* something came on it; NULL: not running */
-	bool answered;                   /* ... since it was last asked */
-	bool heard;                      /* ... at all */
+	bool answered;                   /* since it was last asked */
+	bool heard;                      /* it has answered at all */
 	usec_t restarts[LIMIT_RESTARTS]; /* boottimes, a ring */
 	unsigned next_restart;
 };
@@ -128,29 +128,24 @@ static _noreturn_ void run_control(const struct supervisor *s, int link, int sup
 	_exit(control_run(&options));
 }
 
+/* One that is gone does not answer; its end comes as SIGCHLD. One answer is heard for each time: a child that says more
+ * than that, whatever has become of it, does not keep us busy. */
 static void ask(struct child *c)
 {
 	c->answered = false;
-	/* One that is gone does not answer; its end comes as SIGCHLD. */
-	if (c->supervisor >= 0)
-		(void)!handover_send(c->supervisor, HANDOVER_TURN, -1);
+	if (c->supervisor < 0)
+		return;
+	(void)!handover_send(c->supervisor, HANDOVER_TURN, -1);
+	(void)event_add(c->answer, NULL);
 }
 
 static void on_answer(evutil_socket_t fd, short what, void *context)
 {
 	struct child *c = context;
 	struct supervisor *s = c->owner;
-	_cleanup_(close_p) int unwanted = -1;
-	int r = handover_receive(fd, &unwanted);
 
 	(void)what;
-	if (r == -EAGAIN || r == -EINTR)
-		return;
-	if (r <= 0) { /* it is gone; SIGCHLD says the rest */
-		(void)event_del(c->answer);
-		return;
-	}
-	if (r != HANDOVER_TURN)
+	if (handover_hear(fd) != HANDOVER_TURN)
 		return;
 	c->answered = true;
 	if (!c->heard && c == &s->control)
@@ -164,8 +159,8 @@ static int attend(struct supervisor *s, struct child *c, int fd)
 	c->owner = s;
 	c->supervisor = fd;
 	c->heard = false;
-	c->answer = event_new(s->options.base, fd, EV_READ | EV_PERSIST, on_answer, c);
-	if (!c->answer || event_add(c->answer, NULL) < 0)
+	c->answer = event_new(s->options.base, fd, EV_READ, on_answer, c);
+	if (!c->answer)
 		return -ENOMEM;
 	ask(c);
 	return 0;

@@ -117,6 +117,25 @@ def test_a_wrong_configuration_at_the_start_is_not_tried_again(service):
     assert service.is_active(SOCKET) and answers(service)
 
 
+@pytest.mark.parametrize("status, spoil", [
+    ("2", "sed -i 's/^ExecStart=.*/& --nonsense/' {unit} && systemctl daemon-reload"),
+    ("65", "mv {db} {db}.away && echo 'no database at all, and longer than a page of one needs to be' > {db}"),
+    ("78", "sqlite3 {db} 'PRAGMA user_version=999'"),
+], ids=["usage", "damaged", "newer"])
+def test_what_would_only_repeat_is_not_tried_again(service, status, spoil):
+    names = {"unit": "/run/systemd/system/portledger.service", "db": "/var/lib/portledger/portledger.db"}
+    service.run("systemctl", "stop", UNIT)
+    service.run("sh", "-c", "cp -a /var/lib/portledger /root/kept")
+    service.run("sh", "-c", f"cp /lib/systemd/system/{UNIT} /run/systemd/system/")
+    try:
+        service.run("sh", "-c", spoil.format(**names))
+        assert service.run("systemctl", "start", UNIT, check=False).returncode != 0
+        assert [service.show(name) for name in ("ActiveState", "SubState", "ExecMainStatus")] == ["failed", "failed", status]
+    finally:
+        service.run("sh", "-c", "rm -r /var/lib/portledger /run/systemd/system/portledger.service"
+                    " && mv /root/kept /var/lib/portledger && systemctl daemon-reload && systemctl reset-failed")
+
+
 def test_an_error_that_may_pass_is_tried_again(service):
     """The other side of the one before: this is how a restart looks."""
     service.drop_in("later", "[Service]\nRestartSec=1h\nExecStart=\nExecStart=/usr/sbin/portledgerd --record /nowhere/x\n")
