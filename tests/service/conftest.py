@@ -14,6 +14,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 INSTALL = pathlib.Path(os.environ.get("PORTLEDGER_INSTALL", ROOT / "build-results/install"))
 UNIT, SOCKET = "portledger.service", "portledger.socket"
 PATIENCE = 20.0  # seconds; the end of every wait
+RESTORE = f"""
+rm -r /etc/portledger/portledger.conf.d 2>/dev/null && changed=yes
+rm -r /run/systemd/system/{UNIT}.d 2>/dev/null && changed=yes && systemctl daemon-reload
+[ -z "$changed" ] && systemctl -q is-active {UNIT} && systemctl -q is-active {SOCKET} && exit
+systemctl -q stop {SOCKET} {UNIT} && systemctl reset-failed && systemctl start {UNIT}
+"""
 
 
 def wait_for(condition, what):
@@ -132,9 +138,4 @@ def service(box):
     """The box with its service running, configured as delivered, before and after."""
     assert box.is_active(), box.text("systemctl", "status", UNIT, check=False)
     yield box
-    changed = box.run("rm", "-r", "/etc/portledger/portledger.conf.d", check=False).returncode == 0
-    changed |= box.remove_drop_ins()
-    if changed or not box.is_active() or not box.is_active(SOCKET):
-        box.run("systemctl", "stop", SOCKET, UNIT)
-        box.run("systemctl", "reset-failed")
-        box.run("systemctl", "start", UNIT)
+    box.run("sh", "-c", RESTORE)

@@ -30,6 +30,12 @@ def test_a_box_in_which_it_is_disabled_boots_without_it_and_leaves_nothing_behin
     try:
         assert [box.show("ActiveState", unit) for unit in (UNIT, SOCKET)] == ["inactive"] * 2
         assert box.portledger().returncode == 3
+        # the words of README and portledgerd(8)
+        box.run("systemctl", "enable", "--now", UNIT)
+        assert box.is_active() and box.is_active(SOCKET) and box.portledger().returncode == 0
+        box.run("systemctl", "disable", "--now", UNIT, SOCKET)
+        assert [box.show("ActiveState", unit) for unit in (UNIT, SOCKET)] == ["inactive"] * 2
+        assert box.portledger().returncode == 3
         there = traces(box.path.name)
         assert there["directories"] and len(there["processes"]) > 3 and there["mounts"] and there["cgroups"]
     finally:

@@ -22,6 +22,25 @@ def test_status_text(service):
     assert re.fullmatch(STATUS.format(1), service.show("StatusText"))
 
 
+HOLDER = """
+import socket, time
+held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+for s in held:
+    s.bind(("127.0.0.1", 0))
+time.sleep(3600)
+"""
+
+
+def test_status_text_goes_with_the_feeding(service):
+    service.drop_in("watchdog", "[Service]\nWatchdogSec=1500ms\n")
+    service.run("systemctl", "restart", UNIT)
+    assert "; 0 sockets " in service.show("StatusText")
+    service.run("systemd-run", "--quiet", "--unit=holder.service", "/usr/bin/python3", "-c", HOLDER)
+    wait_for(lambda: "; 3 sockets " in service.show("StatusText"), "the status to tell of three sockets")
+    service.run("systemctl", "stop", "holder.service")
+    wait_for(lambda: "; 0 sockets " in service.show("StatusText"), "the status to tell that they are gone")
+
+
 def test_reload(service):
     main = service.main_pid()
     service.write(CONFIG, "[Capture]\nInterval=2s\n")
