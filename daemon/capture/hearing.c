@@ -105,7 +105,7 @@ void hearing_read(struct hearing *h, usec_t since)
 	if (r < 0 && r != -ENOBUFS)
 		log_error("cannot read the kernel's notifications: %s", strerror(-r));
 	if (r < 0 || h->full)
-		note_lost(h, now);
+		note_lost(h, clock_now().boot);
 	else
 		h->heard = now;
 	if (h->lost_until != 0 || table_ends(h->options.table) >= MANY)

@@ -2,6 +2,7 @@
 """The daemon ends in every way; what an answer has shown stays, and each absence is one gap."""
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -157,6 +158,26 @@ def test_children_hold_no_capability(daemon):
         status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
     # CAP_DAC_READ_SEARCH (2) and CAP_SYS_PTRACE (19) at most
     assert int(status["CapEff"], 16) & ~((1 << 2) | (1 << 19)) == 0
+
+
+def test_control_reads_below_its_directory_only(daemon, actor, directory):
+    """As root: what refuses it is Landlock. test-privilege has what it may not do; this has that control cannot."""
+    port = actor.do("bound('u', 'udp')")
+    sync(daemon)
+    inside, outside = daemon.state / "copy.db", directory / "copy.db"
+    with database(daemon) as db, sqlite3.connect(inside) as copy:
+        db.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file is all that there is of it
+    shutil.copy(inside, outside)
+
+    def ask_from(path):
+        daemon.database.unlink()
+        daemon.database.symlink_to(path)
+        return daemon.client("history", str(port))
+
+    assert ask_from(inside).returncode == 0
+    assert ask_from(outside).returncode == 5
+    assert ask_from(inside).returncode == 0
 
 
 def test_second_daemon_is_refused(daemon):

@@ -168,6 +168,20 @@ static void test_handover(void **state)
 	assert_int_equal(fstat(got, &a) | fstat(pipe_fds[0], &b), 0);
 	assert_int_equal(a.st_ino, b.st_ino);
 	assert_true(fcntl(got, F_GETFD) & FD_CLOEXEC);
+	close_p(&got);
+	got = -1;
+	assert_int_equal(handover_send(pair[0], HANDOVER_TURN, -1), 0);
+	assert_int_equal(handover_receive(pair[1], &got), HANDOVER_TURN);
+	assert_int_equal(got, -1);
+	/* the supervisor's ear takes no descriptor */
+	assert_int_equal(handover_hear(pair[1]), -EAGAIN);
+	assert_int_equal(handover_send(pair[0], HANDOVER_TURN, pipe_fds[0]), 0);
+	got = dup(pair[0]);
+	close_p(&got);
+	assert_int_equal(handover_hear(pair[1]), HANDOVER_TURN);
+	assert_int_equal(dup(pair[0]), got); /* the lowest that is free is free still */
+	close_p(&got);
+	got = -1;
 	close_p(&pair[0]);
 	assert_int_equal(handover_receive(pair[1], &got), 0);
 	close_p(&pair[1]);
