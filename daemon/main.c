@@ -14,6 +14,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
+#include "common/journal.h"
 #include "common/log.h"
 #include "config/config.h"
 #include "daemon/capture/capture.h"
@@ -173,7 +174,8 @@ static int load_config(const struct options *o, struct config *ret)
 	int r = config_load(o->config ? o->config : DEFAULT_CONFIG, o->config != NULL, ret, &error);
 
 	if (r < 0)
-		log_error("%s", error ? error : strerror(-r));
+		log_event(LOG_EVENT_CONFIG_REFUSED, LOG_NO_FIELDS, "%s",
+			error ? error : strerror(-r));
 	return r;
 }
 
@@ -238,7 +240,7 @@ static void reload(struct daemon *d)
 	d->config = config;
 	if (d->capture)
 		capture_reload(d->capture, &d->config);
-	log_notice("configuration reloaded");
+	log_event(LOG_EVENT_CONFIG_RELOADED, LOG_NO_FIELDS, "configuration reloaded");
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *context)
@@ -404,6 +406,7 @@ int main(int argc, char **argv)
 	int status;
 
 	log_open("portledgerd", LOG_LEVEL_INFO);
+	log_to_journal(JOURNAL_SOCKET);
 	status = parse_options(&d.options, argc, argv);
 	if (status >= 0)
 		return status;

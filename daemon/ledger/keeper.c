@@ -115,10 +115,14 @@ static void commit(struct keeper *k, bool durable)
 	int r = batch_commit(k->batch, k->until, durable);
 
 	if (r < 0 && r != k->store_error)
-		log_error("cannot write the database, %llu closed claims wait: %s",
+		log_event(LOG_EVENT_DATABASE_REFUSES,
+			LOG_FIELDS(LOG_NUMBER("WAITING", batch_stats(k->batch).waiting),
+				LOG_NUMBER("ERRNO", (uint64_t)-r)),
+			"cannot write the database, %llu closed claims wait: %s",
 			(unsigned long long)batch_stats(k->batch).waiting, strerror(-r));
 	if (r == 0 && k->store_error < 0)
-		log_notice("the database takes writes again");
+		log_event(LOG_EVENT_DATABASE_ACCEPTS, LOG_NO_FIELDS,
+			"the database takes writes again");
 	k->store_error = r;
 	if (r < 0)
 		return;
@@ -205,6 +209,25 @@ static const char *absence_reason(const struct store_session *before)
 	return before->same_boot ? "killed" : "host-down";
 }
 
+static void log_refusal(int error, int32_t holder)
+{
+	if (error == -EAGAIN)
+		log_event(LOG_EVENT_DATABASE_LOCKED,
+			LOG_FIELDS(LOG_NUMBER("PID", (uint64_t)holder)),
+			"another daemon (pid %d) has this state directory", (int)holder);
+	else if (error == -EPROTO)
+		log_event(LOG_EVENT_DATABASE_NEWER, LOG_NO_FIELDS,
+			"the database was made by a newer portledger or another program; "
+			"it is left untouched");
+	else if (error == -EUCLEAN)
+		log_event(LOG_EVENT_DATABASE_DAMAGED, LOG_NO_FIELDS,
+			"%s in the state directory is damaged or no database: "
+			"move it away, with its -wal and -shm, to begin a new one",
+			SCHEMA_FILE);
+	else
+		log_error("cannot open the database: %s", strerror(-error));
+}
+
 static int open_books(struct keeper *k, const struct hello *hello, struct store_session *ret_before)
 {
 	struct ledger_sink sink;
@@ -212,17 +235,8 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 	int r = store_open(k->options->state_fd, hello->boot_id, hello->at, hello->version,
 		&k->store, ret_before, &holder);
 
-	if (r == -EAGAIN)
-		log_error("another daemon (pid %d) has this state directory", (int)holder);
-	else if (r == -EPROTO)
-		log_error("the database was made by a newer portledger or another program; "
-			  "it is left untouched");
-	else if (r == -EUCLEAN)
-		log_error("%s in the state directory is damaged or no database: "
-			  "move it away, with its -wal and -shm, to begin a new one",
-			SCHEMA_FILE);
-	else if (r < 0)
-		log_error("cannot open the database: %s", strerror(-r));
+	if (r < 0)
+		log_refusal(r, holder);
 	if (r < 0)
 		return r;
 	k->batch = batch_new(k->store);
