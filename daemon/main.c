@@ -349,6 +349,7 @@ static int start(struct daemon *d)
 		.state_path = d->options.state,
 		.state_fd = d->state_fd,
 		.record_fd = d->record_fd,
+		.replaying = d->options.replay != NULL,
 		.handler = {.context = d, .ledger_started = on_ledger_started, .failed = on_failed},
 	};
 	r = supervisor_new(&supervisor, &d->supervisor);

@@ -88,6 +88,7 @@ static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int su
 		.supervisor_fd = supervisor,
 		.state_fd = s->options.state_fd,
 		.record_fd = s->options.record_fd,
+		.replaying = s->options.replaying,
 	};
 	const int keep[] = {
 		stream, supervisor, s->options.state_fd, s->options.record_fd, log_descriptor()};

@@ -10,7 +10,6 @@
 
 #include "daemon/ledger/store_private.h"
 
-
 #include "daemon/schema.h"
 
 static uint64_t msec_up(usec_t usec)
