@@ -2,14 +2,57 @@
 
 #include "daemon/listen.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 
-#define GROUP_NAME "portledger"
-#define BACKLOG    128
+#include "common/log.h"
+
+#define PASSED_NAME "varlink" /* what systemd's own Varlink services call theirs */
+#define GROUP_NAME  "portledger"
+#define BACKLOG     128
+
+static int adopt(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
+		return -EINVAL;
+	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int listen_passed(int *ret_fd)
+{
+	char **names = NULL;
+	_cleanup_(close_p) int found = -1;
+	int count = sd_listen_fds_with_names(1, &names);
+	int r = 0;
+
+	for (int i = 0; i < count; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (found < 0 && streq(names[i], PASSED_NAME)) {
+			found = fd;
+			r = adopt(fd);
+		} else {
+			log_warning("systemd passed a socket '%s', of which nothing is known",
+				names[i]);
+			(void)close(fd);
+		}
+		free(names[i]);
+	}
+	free(names);
+	if (count < 0 || r < 0)
+		return count < 0 ? count : r;
+	if (found < 0)
+		return 0;
+	*ret_fd = TAKE_FD(found);
+	return 1;
+}
 
 static int make_parent(const char *path)
 {

@@ -2,8 +2,8 @@
 
 /*
  * portledgerd: options, configuration, and who is started when. First the ledger, which takes the lock and opens the
- * database; when it is ready, the control socket is bound and control started; from then on this process is capture
- * (or replay) and supervisor.
+ * database; when it is ready, the control socket is bound (unless systemd passed one) and control started; from then on
+ * this process is capture (or replay) and supervisor. When control was heard, systemd is told that we are ready.
  */
 
 #include <event2/event.h>
@@ -21,6 +21,7 @@
 #include "daemon/capture/replay.h"
 #include "daemon/listen.h"
 #include "daemon/privilege.h"
+#include "daemon/service.h"
 #include "daemon/supervise.h"
 
 #define DEFAULT_CONFIG "/etc/portledger/portledger.conf"
@@ -41,9 +42,13 @@ struct daemon {
 	struct event_base *base;
 	struct event *signals;
 	struct supervisor *supervisor;
+	struct service *service;
 	struct capture *capture; /* or ... */
 	struct replay *replay;
 	int proc_fd, state_fd, record_fd, replay_fd, listen_fd, signal_fd;
+	bool passed;   /* listen_fd is systemd's, and so is its file */
+	bool ready;    /* systemd was told */
+	char *refused; /* why the last reload was refused; NULL: it was not */
 	int status;
 };
 
@@ -168,14 +173,18 @@ static int parse_options(struct options *o, int argc, char **argv)
 	return -1;
 }
 
-static int load_config(const struct options *o, struct config *ret)
+/* On failure, what is wrong with it is logged, and in *ret_error (the caller's; NULL: no memory). */
+static int load_config(const struct options *o, struct config *ret, char **ret_error)
 {
 	_cleanup_(free_p) char *error = NULL;
 	int r = config_load(o->config ? o->config : DEFAULT_CONFIG, o->config != NULL, ret, &error);
 
-	if (r < 0)
-		log_event(LOG_EVENT_CONFIG_REFUSED, LOG_NO_FIELDS, "%s",
-			error ? error : strerror(-r));
+	if (r == 0)
+		return 0;
+	if (!error)
+		error = strdup(strerror(-r));
+	log_event(LOG_EVENT_CONFIG_REFUSED, LOG_NO_FIELDS, "%s", error ? error : strerror(-r));
+	*ret_error = TAKE_PTR(error);
 	return r;
 }
 
@@ -225,22 +234,73 @@ static void on_ready(void *context)
 		fail(d, EXIT_FAILURE);
 		return;
 	}
-	log_notice("%s, answering at %s", d->replay ? "replaying" : "recording", d->options.socket);
+	log_notice("%s, answering at %s", d->replay ? "replaying" : "recording",
+		d->passed ? "the socket that systemd passed" : d->options.socket);
+}
+
+/* There is a database, and somebody who answers from it. */
+static void on_serving(void *context)
+{
+	struct daemon *d = context;
+
+	if (!d->ready)
+		service_ready(d->service);
+	d->ready = true;
+}
+
+static bool on_look(void *context, usec_t grace)
+{
+	struct daemon *d = context;
+
+	if (!d->ready || !supervisor_answered(d->supervisor))
+		return false;
+	if (d->capture &&
+		usec_sub(clock_monotonic_usec(), capture_state(d->capture).due_monotonic) > grace)
+		return false;
+	supervisor_ask(d->supervisor);
+	return true;
+}
+
+static void describe(void *context, char *text, size_t size)
+{
+	const struct daemon *d = context;
+	struct capture_state c;
+	int n = 0;
+
+	if (d->refused)
+		n = snprintf(text, size,
+			"configuration refused (%.200s), goes on as before: ", d->refused);
+	text += n;
+	size -= (size_t)n;
+	if (!d->capture) {
+		(void)snprintf(text, size, "replaying");
+		return;
+	}
+	c = capture_state(d->capture);
+	(void)snprintf(text, size,
+		"recording by %s every %g s; %u sockets on watched ports; last sweep %.1f ms",
+		source_name(c.kind), (double)c.interval_usec / USEC_PER_SEC, c.sockets,
+		(double)c.last_cpu_usec / USEC_PER_MSEC);
 }
 
 static void reload(struct daemon *d)
 {
 	struct config config;
 
-	if (load_config(&d->options, &config) < 0) {
+	service_reloading(d->service);
+	free(TAKE_PTR(d->refused));
+	if (load_config(&d->options, &config, &d->refused) < 0) {
 		log_error("the configuration stays as it was");
-		return;
+	} else {
+		config_done(&d->config);
+		d->config = config;
+		if (d->capture)
+			capture_reload(d->capture, &d->config);
+		log_event(LOG_EVENT_CONFIG_RELOADED, LOG_NO_FIELDS, "configuration reloaded");
 	}
-	config_done(&d->config);
-	d->config = config;
-	if (d->capture)
-		capture_reload(d->capture, &d->config);
-	log_event(LOG_EVENT_CONFIG_RELOADED, LOG_NO_FIELDS, "configuration reloaded");
+	/* Before the start is over, READY=1 is not this one's to say. */
+	if (d->ready)
+		service_ready(d->service);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *context)
@@ -329,17 +389,43 @@ static int start_speaking(struct daemon *d)
 				 : capture_new(&capture, &d->capture);
 }
 
+static int start_service(struct daemon *d)
+{
+	const struct service_options options = {
+		.base = d->base, .context = d, .turns = on_look, .describe = describe};
+	int r = service_new(&options, &d->service);
+
+	if (r < 0)
+		log_error("cannot tell systemd how it is: %s", strerror(-r));
+	return r;
+}
+
+/* A socket of systemd's goes before --socket. */
+static int take_passed(struct daemon *d)
+{
+	int r = listen_passed(&d->listen_fd);
+
+	if (r < 0)
+		log_error("the socket that systemd passed cannot be used: %s", strerror(-r));
+	d->passed = r == 1;
+	return r < 0 ? r : 0;
+}
+
 static int start(struct daemon *d)
 {
 	struct supervisor_options supervisor;
-	int r = open_files(d);
+	int r = take_passed(d);
 
+	if (r == 0)
+		r = open_files(d);
 	if (r < 0)
 		return r;
 	d->base = event_base_new();
 	if (!d->base)
 		return -ENOMEM;
 	r = catch_signals(d);
+	if (r == 0)
+		r = start_service(d);
 	if (r == 0)
 		r = start_speaking(d);
 	if (r < 0)
@@ -350,7 +436,10 @@ static int start(struct daemon *d)
 		.state_fd = d->state_fd,
 		.record_fd = d->record_fd,
 		.replaying = d->options.replay != NULL,
-		.handler = {.context = d, .ledger_started = on_ledger_started, .failed = on_failed},
+		.handler = {.context = d,
+			.ledger_started = on_ledger_started,
+			.serving = on_serving,
+			.failed = on_failed},
 	};
 	r = supervisor_new(&supervisor, &d->supervisor);
 	if (r < 0)
@@ -365,13 +454,14 @@ static void stop(struct daemon *d)
 {
 	if (!d->supervisor)
 		return;
+	service_stopping(d->service);
 	if (d->capture)
 		capture_stop(d->capture);
 	if (d->replay)
 		replay_stop(d->replay);
 	if (supervisor_stop(d->supervisor, STOP_USEC) != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
 		d->status = EXIT_FAILURE;
-	if (d->listen_fd >= 0)
+	if (d->listen_fd >= 0 && !d->passed)
 		(void)unlink(d->options.socket);
 }
 
@@ -380,6 +470,7 @@ static void daemon_done(struct daemon *d)
 	capture_free(d->capture);
 	replay_free(d->replay);
 	supervisor_free(d->supervisor);
+	service_free(d->service);
 	if (d->signals)
 		event_free(d->signals);
 	if (d->base)
@@ -391,6 +482,7 @@ static void daemon_done(struct daemon *d)
 	close_p(&d->state_fd);
 	close_p(&d->proc_fd);
 	config_done(&d->config);
+	free(d->refused);
 }
 
 int main(int argc, char **argv)
@@ -411,8 +503,10 @@ int main(int argc, char **argv)
 	status = parse_options(&d.options, argc, argv);
 	if (status >= 0)
 		return status;
-	if (load_config(&d.options, &d.config) < 0)
-		return EXIT_CONFIG;
+	if (load_config(&d.options, &d.config, &d.refused) < 0) {
+		d.status = EXIT_CONFIG;
+		goto out;
+	}
 	if (d.options.check_config)
 		goto out;
 	if (start(&d) < 0)

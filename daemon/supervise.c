@@ -7,10 +7,14 @@
  *
  * capture (the main process) -- sighting stream --> ledger <-- sync --> control. When ledger or control is
  * restarted, a fresh socketpair joins them: one end is inherited, the other is handed to the living sibling.
+ *
+ * A child that hangs is not for this process to kill: it may hang at the disk, and a process that hangs itself would
+ * find nothing. It only asks, and whoever feeds the watchdog looks at who answered.
  */
 
 #include "daemon/supervise.h"
 
+#include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -27,8 +31,12 @@
 
 struct child {
 	const char *name;
-	pid_t pid;                       /* 0: not running */
+	pid_t pid; /* 0: not running */
+	struct supervisor *owner;
 	int supervisor;                  /* our end of its SOCK_SEQPACKET; -1 */
+	struct event *answer;            /* something came on it; NULL: not running */
+	bool answered;                   /* ... since it was last asked */
+	bool heard;                      /* ... at all */
 	usec_t restarts[LIMIT_RESTARTS]; /* boottimes, a ring */
 	unsigned next_restart;
 };
@@ -70,6 +78,8 @@ static void become_child(const char *name, const int *keep, size_t count)
 	/* Ctrl-C goes to the group; the main process ends us in order */
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
+	/* ... as it does when a service manager sends SIGTERM to all of us */
+	(void)signal(SIGTERM, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)prctl(PR_SET_NAME, name, 0, 0, 0);
@@ -94,7 +104,6 @@ static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int su
 		stream, supervisor, s->options.state_fd, s->options.record_fd, log_descriptor()};
 
 	become_child("pl-ledger", keep, ELEMENTSOF(keep));
-	(void)signal(SIGTERM, SIG_IGN); /* it ends when the stream does, so that nothing is lost */
 	_exit(keeper_run(&options));
 }
 
@@ -110,6 +119,59 @@ static _noreturn_ void run_control(const struct supervisor *s, int link, int sup
 
 	become_child("pl-control", keep, ELEMENTSOF(keep));
 	_exit(control_run(&options));
+}
+
+static void ask(struct child *c)
+{
+	c->answered = false;
+	/* One that is gone does not answer; its end comes as SIGCHLD. */
+	if (c->supervisor >= 0)
+		(void)!handover_send(c->supervisor, HANDOVER_TURN, -1);
+}
+
+static void on_answer(evutil_socket_t fd, short what, void *context)
+{
+	struct child *c = context;
+	struct supervisor *s = c->owner;
+	_cleanup_(close_p) int unwanted = -1;
+	int r = handover_receive(fd, &unwanted);
+
+	(void)what;
+	if (r == -EAGAIN || r == -EINTR)
+		return;
+	if (r <= 0) { /* it is gone; SIGCHLD says the rest */
+		(void)event_del(c->answer);
+		return;
+	}
+	if (r != HANDOVER_TURN)
+		return;
+	c->answered = true;
+	if (!c->heard && c == &s->control)
+		s->options.handler.serving(s->options.handler.context);
+	c->heard = true;
+}
+
+/* The child runs: takes our end of its socket. */
+static int attend(struct supervisor *s, struct child *c, int fd)
+{
+	c->owner = s;
+	c->supervisor = fd;
+	c->heard = false;
+	c->answer = event_new(s->options.base, fd, EV_READ | EV_PERSIST, on_answer, c);
+	if (!c->answer || event_add(c->answer, NULL) < 0)
+		return -ENOMEM;
+	ask(c);
+	return 0;
+}
+
+/* Its end of the socket sees ours close: a child that lives ends in order. */
+static void leave(struct child *c)
+{
+	if (c->answer)
+		event_free(c->answer);
+	c->answer = NULL;
+	close_p(&c->supervisor);
+	c->supervisor = -1;
 }
 
 static int make_pair(int type, int ret[static 2])
@@ -134,12 +196,11 @@ static int start_control(struct supervisor *s)
 			s->control.pid = 0;
 		}
 	}
-	if (r == 0) {
-		s->control.supervisor = TAKE_FD(supervisor[0]);
-		/* A ledger that is just dying gets none; its successor will. */
-		if (s->ledger.supervisor >= 0)
-			(void)!handover_send(s->ledger.supervisor, HANDOVER_CONTROL, link[0]);
-	}
+	if (r == 0)
+		r = attend(s, &s->control, TAKE_FD(supervisor[0]));
+	/* A ledger that is just dying gets none; its successor will. */
+	if (r == 0 && s->ledger.supervisor >= 0)
+		(void)!handover_send(s->ledger.supervisor, HANDOVER_CONTROL, link[0]);
 	close_p(&link[0]);
 	close_p(&link[1]);
 	close_p(&supervisor[0]);
@@ -182,10 +243,10 @@ static int start_ledger(struct supervisor *s)
 			s->ledger.pid = 0;
 		}
 	}
-	if (r == 0) {
-		s->ledger.supervisor = TAKE_FD(supervisor[0]);
+	if (r == 0)
+		r = attend(s, &s->ledger, TAKE_FD(supervisor[0]));
+	if (r == 0)
 		r = link_control(s);
-	}
 	if (r == 0)
 		r = s->options.handler.ledger_started(
 			s->options.handler.context, TAKE_FD(stream[0]));
@@ -236,8 +297,7 @@ static void on_death(struct supervisor *s, struct child *c, int status)
 		s->options.record_fd = -1; /* a second stream would make it unreadable */
 	}
 	c->pid = 0;
-	close_p(&c->supervisor);
-	c->supervisor = -1;
+	leave(c);
 	if (is_final(status)) {
 		s->options.handler.failed(s->options.handler.context, WEXITSTATUS(status));
 		return;
@@ -266,6 +326,17 @@ void supervisor_reap(struct supervisor *s)
 			waitpid(children[i]->pid, &status, WNOHANG) == children[i]->pid)
 			on_death(s, children[i], status);
 	}
+}
+
+void supervisor_ask(struct supervisor *s)
+{
+	ask(&s->ledger);
+	ask(&s->control);
+}
+
+bool supervisor_answered(const struct supervisor *s)
+{
+	return s->ledger.pid > 0 && s->ledger.answered && s->control.pid > 0 && s->control.answered;
 }
 
 int supervisor_new(const struct supervisor_options *options, struct supervisor **ret)
@@ -322,8 +393,7 @@ int supervisor_stop(struct supervisor *s, usec_t timeout_usec)
 	usec_t deadline = clock_now().boot + timeout_usec;
 
 	s->stopping = true;
-	if (s->control.pid > 0)
-		(void)kill(s->control.pid, SIGTERM);
+	leave(&s->control);
 	(void)wait_or_kill(&s->control, deadline);
 	return wait_or_kill(&s->ledger, deadline);
 }
@@ -332,8 +402,8 @@ struct supervisor *supervisor_free(struct supervisor *s)
 {
 	if (!s)
 		return NULL;
-	close_p(&s->ledger.supervisor);
-	close_p(&s->control.supervisor);
+	leave(&s->ledger);
+	leave(&s->control);
 	free(s);
 	return NULL;
 }

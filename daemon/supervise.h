@@ -15,6 +15,8 @@ struct supervisor_handler {
 	void *context;
 	/* A new ledger process waits for its stream at `fd`, the callee's to keep: 0 or negative errno. */
 	int (*ledger_started)(void *context, int fd);
+	/* A new control process was heard: it serves. */
+	void (*serving)(void *context);
 	/* The daemon cannot go on; `status` is to be its exit status. */
 	void (*failed)(void *context, int status);
 };
@@ -33,6 +35,12 @@ int supervisor_new(const struct supervisor_options *options, struct supervisor *
 
 /* The ledger has its database open: starts control, which serves `listen_fd` (the caller's). No-op when it runs. */
 int supervisor_start_control(struct supervisor *s, int listen_fd) _must_check_;
+
+/* Asks both children whether their loops turn. */
+void supervisor_ask(struct supervisor *s);
+
+/* Both run, and have answered since they were last asked (they are also asked when they start). */
+bool supervisor_answered(const struct supervisor *s);
 
 /* SIGCHLD came: reaps what died, restarts it. */
 void supervisor_reap(struct supervisor *s);

@@ -51,6 +51,7 @@ struct capture {
 	struct netns netns;
 	uint64_t sweeps;
 	usec_t last_end, last_cpu;             /* of the last sweep */
+	usec_t due;                            /* CLOCK_MONOTONIC: of the timer */
 	uint64_t questions[QUESTIONS_AT_ONCE]; /* ids that wait for a barrier */
 	size_t question_count;
 	bool announced;   /* the stream has been told all that the table holds */
@@ -331,6 +332,12 @@ static void sweep(struct capture *c)
 		sweep_soon(c);
 }
 
+/* The timer runs from here. */
+static void expect_timer(struct capture *c)
+{
+	c->due = clock_monotonic_usec() + c->budget.interval_usec;
+}
+
 static void set_timer(struct capture *c)
 {
 	const struct timeval interval = {
@@ -339,6 +346,7 @@ static void set_timer(struct capture *c)
 	};
 
 	event_add(c->timer, &interval);
+	expect_timer(c);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *context)
@@ -347,6 +355,7 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
+	expect_timer(c);
 	if (!speaker_is_ready(c->speaker))
 		return;
 	sweep(c);
@@ -513,6 +522,7 @@ int capture_new(const struct capture_options *options, struct capture **ret)
 	if (!c)
 		return -ENOMEM;
 	c->options = *options;
+	c->due = USEC_UNSET;
 	c->ephemeral = (struct port_range){.low = 32768, .high = 60999}; /* Linux's default */
 	budget_init(
 		&c->budget, options->config->interval_usec, options->config->cpu_budget_permille);
@@ -528,6 +538,17 @@ int capture_new(const struct capture_options *options, struct capture **ret)
 			"CAP_DAC_READ_SEARCH");
 	*ret = c;
 	return 0;
+}
+
+struct capture_state capture_state(const struct capture *c)
+{
+	return (struct capture_state){
+		.kind = c->facts.kind,
+		.interval_usec = c->budget.interval_usec,
+		.due_monotonic = c->due,
+		.last_cpu_usec = c->last_cpu,
+		.sockets = table_stats(c->table).sockets,
+	};
 }
 
 void capture_reload(struct capture *c, const struct config *config)

@@ -23,6 +23,16 @@ int capture_new(const struct capture_options *options, struct capture **ret) _mu
 /* A ledger process waits for its stream at `fd` (taken). */
 int capture_link(struct capture *c, int fd) _must_check_;
 
+/* How it works, for people and for the watchdog. */
+struct capture_state {
+	enum source kind;
+	usec_t interval_usec;
+	usec_t due_monotonic; /* CLOCK_MONOTONIC: when the timer's next sweep is due; USEC_UNSET: no ledger was ready yet */
+	usec_t last_cpu_usec; /* CPU time of the last sweep */
+	uint32_t sockets;     /* that it saw */
+};
+struct capture_state capture_state(const struct capture *c);
+
 /* Other settings from now on: a new stretch of coverage. */
 void capture_reload(struct capture *c, const struct config *config);
 

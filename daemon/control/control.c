@@ -9,7 +9,6 @@
 #include "daemon/control/control.h"
 
 #include <event2/event.h>
-#include <signal.h>
 #include <stdio.h>
 
 #include "common/log.h"
@@ -20,21 +19,12 @@
 struct control {
 	const struct control_options *options;
 	struct event_base *base;
-	struct event *terminate, *supervisor;
+	struct event *supervisor;
 	struct query *query;
 	struct link *link;
 	struct methods *methods;
 	struct server *server;
 };
-
-static void on_terminate(evutil_socket_t signal_number, short what, void *context)
-{
-	struct control *c = context;
-
-	(void)signal_number;
-	(void)what;
-	event_base_loopbreak(c->base);
-}
 
 /* A (re)started ledger process: its link comes from the supervisor. */
 static void on_supervisor(evutil_socket_t fd, short what, void *context)
@@ -50,6 +40,10 @@ static void on_supervisor(evutil_socket_t fd, short what, void *context)
 	}
 	if (r == -EAGAIN || r == -EINTR)
 		return;
+	if (r == HANDOVER_TURN) {
+		(void)!handover_send(fd, HANDOVER_TURN, -1);
+		return;
+	}
 	if (r != HANDOVER_LEDGER || ledger < 0) {
 		log_warning("a handover that makes no sense");
 		return;
@@ -75,13 +69,9 @@ static int open_query(struct control *c)
 
 static int watch_supervisor(struct control *c)
 {
-	c->terminate = evsignal_new(c->base, SIGTERM, on_terminate, c);
 	c->supervisor = event_new(
 		c->base, c->options->supervisor_fd, EV_READ | EV_PERSIST, on_supervisor, c);
-	if (!c->terminate || !c->supervisor || event_add(c->terminate, NULL) < 0 ||
-		event_add(c->supervisor, NULL) < 0)
-		return -ENOMEM;
-	return 0;
+	return c->supervisor && event_add(c->supervisor, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 static int control_start(struct control *c)
@@ -118,8 +108,6 @@ static void control_done(struct control *c)
 	c->query = query_free(c->query);
 	if (c->supervisor)
 		event_free(c->supervisor);
-	if (c->terminate)
-		event_free(c->terminate);
 	if (c->base)
 		event_base_free(c->base);
 	(void)close(c->options->supervisor_fd);

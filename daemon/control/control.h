@@ -10,5 +10,5 @@ struct control_options {
 	const char *state_path; /* directory of the database; it need not be there yet */
 };
 
-/* Runs until the supervisor is gone or SIGTERM comes. Takes all descriptors. Returns the exit status. */
+/* Runs until the supervisor is gone. Takes all descriptors. Returns the exit status. */
 int control_run(const struct control_options *options);

@@ -539,6 +539,10 @@ static void on_supervisor(evutil_socket_t fd, short what, void *context)
 		event_del(k->supervisor);
 		return;
 	}
+	if (r == HANDOVER_TURN) {
+		(void)!handover_send(fd, HANDOVER_TURN, -1);
+		return;
+	}
 	if (r != HANDOVER_CONTROL || link < 0) {
 		log_warning("a handover that makes no sense");
 		return;

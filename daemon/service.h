@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What systemd wants to hear of a service of Type=notify (sd_notify(3)), and its watchdog. Outside of systemd all of it
+ * does nothing. */
+
+#include "common/clock.h"
+
+struct event_base;
+struct service;
+
+struct service_options {
+	struct event_base *base;
+	void *context;
+	/* Everything turned since the last call: only then the watchdog is fed. What should have happened may be `grace`
+	 * late. */
+	bool (*turns)(void *context, usec_t grace);
+	/* Writes the line that `systemctl status` shows; at most `size` bytes with its NUL. */
+	void (*describe)(void *context, char *text, size_t size);
+};
+
+/* Looks every quarter of WatchdogSec=, or now and then where only the status is wanted; not at all outside of systemd.
+ * 0, -ENOMEM or what sd_watchdog_enabled(3) says. */
+int service_new(const struct service_options *options, struct service **ret) _must_check_;
+struct service *service_free(struct service *s);
+
+/* Started, or reloaded. Tells the status too. */
+void service_ready(const struct service *s);
+
+/* A reload begins; service_ready() ends it. */
+void service_reloading(const struct service *s);
+
+/* The end begins. */
+void service_stopping(const struct service *s);
