@@ -11,8 +11,9 @@
 #define LIMIT_CLIENTS_PER_UID  16u /* connections of one uid (SO_PEERCRED); root has all */
 /* queued to one client; a page waits below, Follow too */
 #define LIMIT_OUTPUT_BYTES   (1024u * 1024u)
-#define LIMIT_CALLS_PER_TURN 16u  /* pipelined calls of one client served in one loop turn */
-#define LIMIT_PAGE_ROWS      256u /* rows in one reply */
+#define LIMIT_CALLS_PER_TURN 16u /* pipelined calls of one client served in one loop turn */
+#define LIMIT_TURN_USEC      (100u * 1000u) /* past it no further call is served in this turn */
+#define LIMIT_PAGE_ROWS      256u           /* rows in one reply */
 #define LIMIT_PAGE_BYTES     (256u * 1024u) /* a reply with this much takes no further row */
 #define LIMIT_AHEAD_ROWS     4096u          /* rows that a stream reads ahead of its pages */
 #define LIMIT_RECEIPT_ROWS   1024u          /* stretches, and gaps, listed in one receipt */

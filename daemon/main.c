@@ -446,7 +446,7 @@ static int start(struct daemon *d)
 		log_error("cannot start the ledger: %s", strerror(-r));
 	/* After the fork: the children drop all; what is left here is what capture needs. */
 	if (r == 0)
-		r = privilege_drop(PRIVILEGE_CAPTURE);
+		r = privilege_drop(PRIVILEGE_CAPTURE, -1);
 	return r;
 }
 

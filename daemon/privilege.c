@@ -3,17 +3,18 @@
 #include "daemon/privilege.h"
 
 #include <cap-ng.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
+
+#include "daemon/landlock.h"
 
 static const capng_type_t KEPT_TYPES = CAPNG_EFFECTIVE | CAPNG_PERMITTED;
 
-int privilege_drop(enum privilege p)
+static int drop_capabilities(enum privilege p)
 {
 	static const unsigned capture[] = {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
 	bool had[ELEMENTSOF(capture)], may_bound;
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return -errno;
 	if (capng_get_caps_process() < 0)
 		return -EPERM;
 	for (size_t i = 0; i < ELEMENTSOF(capture); i++)
@@ -30,7 +31,34 @@ int privilege_drop(enum privilege p)
 		return -EPERM;
 	if (capng_get_caps_process() < 0)
 		return -EPERM;
-	if (p == PRIVILEGE_NONE && capng_have_capabilities(CAPNG_SELECT_CAPS) != CAPNG_NONE)
+	if (p != PRIVILEGE_CAPTURE && capng_have_capabilities(CAPNG_SELECT_CAPS) != CAPNG_NONE)
 		return -EPERM;
 	return 0;
+}
+
+/* What cost_of_self() and SQLite read; by descriptors that are open already, the log and the sockets go on. */
+static int confine_to(int state_fd)
+{
+	_cleanup_(close_p) int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const int directories[] = {state_fd, self};
+
+	if (self < 0)
+		return -errno;
+	return landlock_read_only(directories, ELEMENTSOF(directories));
+}
+
+int privilege_drop(enum privilege p, int state_fd)
+{
+	int r;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	/* A unit with User= gives capabilities as ambient ones. */
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return -errno;
+	r = drop_capabilities(p);
+	if (r < 0 || p != PRIVILEGE_CONTROL)
+		return r;
+	r = confine_to(state_fd);
+	return r < 0 ? r : r == 0;
 }

@@ -8,10 +8,16 @@
 enum privilege {
 	/* CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, as far as they are there: to read /proc/PID/fd */
 	PRIVILEGE_CAPTURE,
-	/* ledger and control */
-	PRIVILEGE_NONE,
+	/* no capability */
+	PRIVILEGE_LEDGER,
+	/* no capability; reads below the state directory and its own /proc/self, and writes nowhere (Landlock) */
+	PRIVILEGE_CONTROL,
 };
 
-/* Drops all other capabilities, from the bounding set too where that is allowed, and any way to get new ones
- * (no_new_privs). Fails if more than `p` allows is left: 0 or negative errno. */
-int privilege_drop(enum privilege p) _must_check_;
+/*
+ * Drops all other capabilities, from the ambient set too, and from the bounding set where that is allowed, and any way
+ * to get new ones (no_new_privs). `state_fd` is the state directory, for PRIVILEGE_CONTROL only; the caller's.
+ * Fails if more than `p` allows is left: 0 or negative errno. 1: done, but this kernel has no Landlock, so that it is
+ * only the files' modes that keep control from writing.
+ */
+int privilege_drop(enum privilege p, int state_fd) _must_check_;

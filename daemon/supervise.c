@@ -68,10 +68,21 @@ static void close_others(const int *keep, size_t count)
 	}
 }
 
+static void restrict_self(enum privilege p, int state_fd)
+{
+	int r = privilege_drop(p, state_fd);
+
+	if (r < 0) {
+		log_error("cannot drop the rights that it does not need: %s", strerror(-r));
+		_exit(EXIT_FAILURE);
+	}
+	if (r > 0)
+		log_notice("this kernel has no Landlock: goes on without");
+}
+
 static void become_child(const char *name, const int *keep, size_t count)
 {
 	sigset_t none;
-	int r;
 
 	sigemptyset(&none);
 	close_others(keep, count);
@@ -84,11 +95,6 @@ static void become_child(const char *name, const int *keep, size_t count)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)prctl(PR_SET_NAME, name, 0, 0, 0);
 	log_name(name);
-	r = privilege_drop(PRIVILEGE_NONE);
-	if (r < 0) {
-		log_error("cannot drop the rights that it does not need: %s", strerror(-r));
-		_exit(EXIT_FAILURE);
-	}
 }
 
 static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int supervisor)
@@ -104,6 +110,7 @@ static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int su
 		stream, supervisor, s->options.state_fd, s->options.record_fd, log_descriptor()};
 
 	become_child("pl-ledger", keep, ELEMENTSOF(keep));
+	restrict_self(PRIVILEGE_LEDGER, -1);
 	_exit(keeper_run(&options));
 }
 
@@ -115,9 +122,11 @@ static _noreturn_ void run_control(const struct supervisor *s, int link, int sup
 		.supervisor_fd = supervisor,
 		.state_path = s->options.state_path,
 	};
-	const int keep[] = {s->listen_fd, link, supervisor, log_descriptor()};
+	const int keep[] = {s->listen_fd, link, supervisor, s->options.state_fd, log_descriptor()};
 
 	become_child("pl-control", keep, ELEMENTSOF(keep));
+	restrict_self(PRIVILEGE_CONTROL, s->options.state_fd);
+	(void)close(s->options.state_fd);
 	_exit(control_run(&options));
 }
 

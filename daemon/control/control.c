@@ -67,11 +67,33 @@ static int open_query(struct control *c)
 	return query_new(path, &c->query);
 }
 
+/* However many clients ask for however much, the supervisor is heard after each callback that took long: it must not
+ * take a busy loop for one that hangs. */
+static struct event_base *make_base(void)
+{
+	const struct timeval turn = {.tv_usec = LIMIT_TURN_USEC};
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && event_config_set_max_dispatch_interval(config, &turn, -1, 1) == 0)
+		base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	if (base && event_base_priority_init(base, 2) < 0) {
+		event_base_free(base);
+		return NULL;
+	}
+	return base;
+}
+
 static int watch_supervisor(struct control *c)
 {
 	c->supervisor = event_new(
 		c->base, c->options->supervisor_fd, EV_READ | EV_PERSIST, on_supervisor, c);
-	return c->supervisor && event_add(c->supervisor, NULL) == 0 ? 0 : -ENOMEM;
+	return c->supervisor && event_priority_set(c->supervisor, 0) == 0 &&
+			       event_add(c->supervisor, NULL) == 0
+		       ? 0
+		       : -ENOMEM;
 }
 
 static int control_start(struct control *c)
@@ -79,7 +101,7 @@ static int control_start(struct control *c)
 	struct server_handler handler;
 	int r;
 
-	c->base = event_base_new();
+	c->base = make_base();
 	if (!c->base)
 		return -ENOMEM;
 	r = watch_supervisor(c);

@@ -3,7 +3,8 @@
 /*
  * The connection. Control meets the bytes of clients, so it gets the database by a connection that cannot write,
  * even if SQLite or this process were tricked: opened read-only, query_only, defensive, schema not trusted, no
- * memory map (an I/O error would be a SIGBUS), temporary tables in memory (there is nowhere to write).
+ * memory map (an I/O error would be a SIGBUS), temporary tables in memory (there is nowhere to write). The WAL's index
+ * is mapped read-only too (readonly_shm): that is all that Landlock leaves, and so it is the same without.
  * The file is opened late and looked at before each question: the ledger may make or replace it at any time.
  */
 
@@ -160,6 +161,31 @@ static int check_schema(struct query *q)
 		       : -EPROTO;
 }
 
+/* file:PATH?..., with what means something in a URI as %HH. NULL: no memory. */
+static char *make_uri(const char *path)
+{
+	_cleanup_(buf_done) struct buf uri = {0};
+	/* an absolute path may begin with two slashes, which must not name a host */
+	int r = buf_append_string(&uri, *path == '/' ? "file://" : "file:");
+
+	for (; r == 0 && *path != '\0'; path++)
+		r = strchr("%?#", *path) ? buf_append_format(&uri, "%%%02x", (unsigned)*path)
+					 : buf_append(&uri, path, 1);
+	if (r == 0)
+		r = buf_append_format(&uri, "?mode=ro&readonly_shm=1");
+	return r < 0 ? NULL : strndup((const char *)buf_bytes(&uri), buf_size(&uri));
+}
+
+static int connect_to(struct query *q)
+{
+	const int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI;
+	_cleanup_(free_p) char *uri = make_uri(q->path);
+
+	if (!uri)
+		return -ENOMEM;
+	return query_error(sqlite3_open_v2(uri, &q->db, flags, NULL));
+}
+
 static int configure(struct query *q)
 {
 	int r;
@@ -194,8 +220,7 @@ static int ensure_open(struct query *q)
 	if (q->db && q->device == st.st_dev && q->inode == st.st_ino)
 		return 0;
 	close_database(q);
-	r = query_error(
-		sqlite3_open_v2(q->path, &q->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL));
+	r = connect_to(q);
 	if (r == 0)
 		r = configure(q);
 	if (r < 0) {

@@ -108,11 +108,14 @@ static void flush(struct client *c)
 static bool handle_frames(struct client *c)
 {
 	const struct server_handler *h = &c->server->handler;
+	usec_t begun = clock_now().boot;
 
 	for (unsigned i = 0; i < LIMIT_CALLS_PER_TURN; i++) {
 		size_t size;
 		int r;
 
+		if (i > 0 && clock_now().boot - begun > (usec_t)LIMIT_TURN_USEC)
+			return true;
 		if (c->dropped || c->busy || buf_size(&c->out) >= LIMIT_OUTPUT_BYTES)
 			return false;
 		r = varlink_frame(&c->in, LIMIT_FRAME_BYTES - 1, &size);
@@ -302,7 +305,7 @@ static void turn_away(struct server *s)
 	fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0)
 		(void)close(fd);
-	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->reserve = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 0);
 	pause_accepting(s);
 }
 
@@ -356,7 +359,7 @@ int server_new(struct event_base *base, int listen_fd, const struct server_handl
 	s->base = base;
 	s->handler = *handler;
 	s->listen_fd = listen_fd;
-	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->reserve = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 0);
 	if (s->reserve < 0 || evutil_make_socket_nonblocking(listen_fd) < 0)
 		return -errno;
 	s->acceptable = event_new(base, listen_fd, EV_READ | EV_PERSIST, on_acceptable, s);

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Each case runs in a child of its own: what is dropped does not come back. The same acts go right with the rights of
+ * the ledger, so that what refuses them is what control has lost and the ledger has not. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "daemon/privilege.h"
+
+#define NO_LANDLOCK 77 /* the child's exit status */
+
+struct place {
+	char directory[64], *database, *other; /* paths */
+	int fd;                                /* of the directory */
+};
+
+static int setup(void **state)
+{
+	static struct place place;
+	struct place *p = &place;
+	int fd;
+
+	(void)snprintf(p->directory, sizeof(p->directory), "/tmp/portledger-privilege.XXXXXX");
+	assert_non_null(mkdtemp(p->directory));
+	assert_true(asprintf(&p->database, "%s/portledger.db", p->directory) > 0);
+	assert_true(asprintf(&p->other, "%s/other", p->directory) > 0);
+	fd = open(p->database, O_CREAT | O_WRONLY | O_CLOEXEC, 0640);
+	assert_int_equal(write(fd, "rows", 4), 4);
+	assert_int_equal(close(fd), 0);
+	p->fd = open(p->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(p->fd >= 0);
+	*state = p;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct place *p = *state;
+
+	close_p(&p->fd);
+	(void)unlink(p->other);
+	(void)unlink(p->database);
+	free(p->other);
+	free(p->database);
+	return rmdir(p->directory);
+}
+
+/* The errno of opening, 0 if it went right. */
+static int try_open(const char *path, int flags)
+{
+	_cleanup_(close_p) int fd = open(path, flags | O_CLOEXEC, 0600);
+
+	return fd < 0 ? errno : 0;
+}
+
+static int error_of(int result)
+{
+	return result < 0 ? errno : 0;
+}
+
+static int try_tcp(void)
+{
+	const struct sockaddr_in nobody = {.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_port = htons(1)};
+	_cleanup_(close_p) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return error_of(connect(fd, (const struct sockaddr *)&nobody, sizeof(nobody)));
+}
+
+/* What must be so, else the child says where and ends with 1. */
+#define EXPECT(what, wanted)                                                                       \
+	do {                                                                                       \
+		int _got = (what);                                                                 \
+		if (_got != (wanted)) {                                                            \
+			(void)fprintf(stderr, "line %d: %s gives %d, not %d\n", __LINE__, #what,   \
+				_got, (wanted));                                                   \
+			_exit(1);                                                                  \
+		}                                                                                  \
+	} while (0)
+
+static void drop_as_control(const struct place *p)
+{
+	int r = privilege_drop(PRIVILEGE_CONTROL, p->fd);
+
+	if (r == 1)
+		_exit(NO_LANDLOCK);
+	EXPECT(r, 0);
+}
+
+static void control_reads(const struct place *p)
+{
+	char text[5] = "";
+	int fd;
+
+	drop_as_control(p);
+	fd = open(p->database, O_RDONLY | O_CLOEXEC);
+	EXPECT(fd >= 0, 1);
+	EXPECT((int)read(fd, text, 4), 4);
+	EXPECT(streq(text, "rows"), 1);
+	EXPECT(try_open(p->directory, O_RDONLY | O_DIRECTORY), 0);
+	EXPECT(try_open("/proc/self/smaps_rollup", O_RDONLY), 0);
+	EXPECT(try_open("/etc/passwd", O_RDONLY), EACCES);
+	EXPECT(try_open("/proc/version", O_RDONLY), EACCES);
+}
+
+static void control_writes_nothing(const struct place *p)
+{
+	drop_as_control(p);
+	EXPECT(try_open(p->database, O_RDWR), EACCES);
+	EXPECT(try_open(p->database, O_WRONLY), EACCES);
+	EXPECT(try_open(p->database, O_RDONLY | O_TRUNC), EACCES);
+	EXPECT(try_open(p->other, O_WRONLY | O_CREAT), EACCES);
+	EXPECT(try_open("/tmp/portledger-privilege", O_WRONLY | O_CREAT), EACCES);
+	EXPECT(error_of(mkdir(p->other, 0700)), EACCES);
+	EXPECT(error_of(rename(p->database, p->other)), EACCES);
+	EXPECT(error_of(link(p->database, p->other)), EACCES);
+	EXPECT(error_of(symlink("x", p->other)), EACCES);
+	EXPECT(error_of(unlink(p->database)), EACCES);
+}
+
+/* Linux 6.2 (version 3), 6.7 (4), 6.12 (6). */
+static void control_later_versions(const struct place *p)
+{
+	if (syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, 1) < 6)
+		_exit(NO_LANDLOCK);
+	drop_as_control(p);
+	EXPECT(error_of(truncate(p->database, 0)), EACCES);
+	EXPECT(try_tcp(), EACCES);
+	EXPECT(error_of(kill(getppid(), 0)), EPERM);
+}
+
+static void ledger_writes(const struct place *p)
+{
+	EXPECT(privilege_drop(PRIVILEGE_LEDGER, -1), 0);
+	EXPECT(try_open(p->database, O_RDWR), 0);
+	EXPECT(try_open(p->database, O_RDONLY | O_TRUNC), 0);
+	EXPECT(error_of(truncate(p->database, 0)), 0);
+	EXPECT(try_open(p->other, O_WRONLY | O_CREAT), 0);
+	EXPECT(try_open("/etc/passwd", O_RDONLY), 0);
+	EXPECT(try_open("/proc/version", O_RDONLY), 0);
+	EXPECT(try_tcp(), ECONNREFUSED);
+	EXPECT(error_of(kill(getppid(), 0)), 0);
+	EXPECT(error_of(rename(p->other, p->database)), 0);
+	EXPECT(error_of(link(p->database, p->other)), 0);
+	EXPECT(error_of(unlink(p->other)), 0);
+	EXPECT(error_of(symlink("x", p->other)), 0);
+	EXPECT(error_of(unlink(p->other)), 0);
+	EXPECT(error_of(mkdir(p->other, 0700)), 0);
+	EXPECT(error_of(rmdir(p->other)), 0);
+}
+
+/* "CapEff:\t0000000000000000" of proc(5). */
+static uint64_t own_status(const char *name)
+{
+	_cleanup_(close_p) int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	char text[4096], wanted[32];
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	const char *line;
+
+	EXPECT(n > 0, 1);
+	text[n] = '\0';
+	(void)snprintf(wanted, sizeof(wanted), "\n%s:\t", name);
+	line = strstr(text, wanted);
+	EXPECT(line != NULL, 1);
+	return strtoull(line + strlen(wanted), NULL, 16);
+}
+
+/* As systemd starts a unit with User= and AmbientCapabilities=. */
+static void raise_ambient(void)
+{
+	const unsigned kept[] = {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
+
+	EXPECT(capng_get_caps_process(), 0);
+	for (size_t i = 0; i < ELEMENTSOF(kept); i++)
+		EXPECT(capng_update(CAPNG_ADD, CAPNG_INHERITABLE, kept[i]), 0);
+	EXPECT(capng_apply(CAPNG_SELECT_CAPS), 0);
+	for (size_t i = 0; i < ELEMENTSOF(kept); i++)
+		EXPECT(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept[i], 0, 0), 0);
+	EXPECT(own_status("CapAmb") != 0, 1);
+}
+
+static void expect_capabilities(uint64_t wanted)
+{
+	EXPECT(own_status("CapEff") == wanted, 1);
+	EXPECT(own_status("CapPrm") == wanted, 1);
+	EXPECT(own_status("CapInh") == 0, 1);
+	EXPECT(own_status("CapAmb") == 0, 1);
+	EXPECT(own_status("CapBnd") == 0, 1);
+	EXPECT((int)own_status("NoNewPrivs"), 1);
+}
+
+static void ledger_has_no_capability(const struct place *p)
+{
+	(void)p;
+	raise_ambient();
+	EXPECT(privilege_drop(PRIVILEGE_LEDGER, -1), 0);
+	expect_capabilities(0);
+}
+
+static void control_has_no_capability(const struct place *p)
+{
+	raise_ambient();
+	EXPECT(privilege_drop(PRIVILEGE_CONTROL, p->fd) >= 0, 1);
+	expect_capabilities(0);
+}
+
+static void capture_has_two(const struct place *p)
+{
+	(void)p;
+	raise_ambient();
+	EXPECT(privilege_drop(PRIVILEGE_CAPTURE, -1), 0);
+	expect_capabilities(UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH);
+}
+
+static void in_child(void **state, void (*body)(const struct place *p))
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		body(*state);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == NO_LANDLOCK) {
+		print_message("cannot run here: this kernel has no Landlock, or an older one\n");
+		skip();
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void as_root(void **state, void (*body)(const struct place *p))
+{
+	if (geteuid() != 0) {
+		print_message("cannot run here: only root has capabilities to drop\n");
+		skip();
+	}
+	in_child(state, body);
+}
+
+static void test_control_reads(void **state)
+{
+	in_child(state, control_reads);
+}
+
+static void test_control_writes_nothing(void **state)
+{
+	in_child(state, control_writes_nothing);
+}
+
+static void test_control_later_versions(void **state)
+{
+	in_child(state, control_later_versions);
+}
+
+static void test_ledger_writes(void **state)
+{
+	in_child(state, ledger_writes);
+}
+
+static void test_ledger_has_no_capability(void **state)
+{
+	as_root(state, ledger_has_no_capability);
+}
+
+static void test_control_has_no_capability(void **state)
+{
+	as_root(state, control_has_no_capability);
+}
+
+static void test_capture_has_two(void **state)
+{
+	as_root(state, capture_has_two);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_control_reads),
+		CASE(test_control_writes_nothing),
+		CASE(test_control_later_versions),
+		CASE(test_ledger_writes),
+		CASE(test_ledger_has_no_capability),
+		CASE(test_control_has_no_capability),
+		CASE(test_capture_has_two),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
