@@ -84,7 +84,7 @@ def test_once_ever(make_daemon, make_actor, make_program):
     os.kill(daemon.child("pl-ledger"), signal.SIGKILL)
     wait_for(daemon.answers, "the ledger to be back")
     sync(daemon)
-    assert len(lines(daemon, "new program")) == len(lines(daemon, "new listener")) == 1
+    assert len(lines(daemon, "new program: ")) == len(lines(daemon, "new listener: ")) == 1
     assert len(lines(daemon, "found ")) == 1
     # but what is new is, whoever was there before
     other = before.do("listener('m')")
@@ -101,7 +101,7 @@ def test_what_is_opened_while_nobody_looks_is_said(make_daemon, make_actor, make
     make_actor(program=make_program("meanwhile")).do("listener('l')")
     daemon.start()
     sync(daemon)
-    assert len(lines(daemon, "new program", "meanwhile")) == len(lines(daemon, "new listener", "meanwhile")) == 1
+    assert len(lines(daemon, "new program: ", "meanwhile")) == len(lines(daemon, "new listener: ", "meanwhile")) == 1
 
 
 def test_the_names_of_one_program(make_daemon, make_actor):
