@@ -17,7 +17,7 @@ enum privilege {
 /*
  * Drops all other capabilities, from the ambient set too, and from the bounding set where that is allowed, and any way
  * to get new ones (no_new_privs). `state_fd` is the state directory, for PRIVILEGE_CONTROL only; the caller's.
- * Fails if more than `p` allows is left: 0 or negative errno. 1: done, but this kernel has no Landlock, so that it is
- * only the files' modes that keep control from writing.
+ * Fails if more than `p` allows is left: 0 or negative errno. 1: done, but there is no Landlock here, so that it is only
+ * the files' modes that keep control from writing.
  */
 int privilege_drop(enum privilege p, int state_fd) _must_check_;

@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 INSTALL = pathlib.Path(os.environ.get("PORTLEDGER_INSTALL", ROOT / "build-results/install"))
-UNIT = "portledger.service"
+UNIT, SOCKET = "portledger.service", "portledger.socket"
 PATIENCE = 20.0  # seconds; the end of every wait
 
 
@@ -110,9 +110,11 @@ class Box:
         self.run("systemctl", "daemon-reload")
 
     def remove_drop_ins(self, unit=UNIT):
-        if self.run("test", "-d", f"/run/systemd/system/{unit}.d", check=False).returncode == 0:
-            self.run("rm", "-r", f"/run/systemd/system/{unit}.d")
-            self.run("systemctl", "daemon-reload")
+        """Whether there were any."""
+        if self.run("rm", "-r", f"/run/systemd/system/{unit}.d", check=False).returncode != 0:
+            return False
+        self.run("systemctl", "daemon-reload")
+        return True
 
     def is_active(self, unit=UNIT):
         return self.show("ActiveState", unit) == "active"
@@ -130,9 +132,9 @@ def service(box):
     """The box with its service running, configured as delivered, before and after."""
     assert box.is_active(), box.text("systemctl", "status", UNIT, check=False)
     yield box
-    changed = box.run("test", "-d", "/etc/portledger/portledger.conf.d", check=False).returncode == 0
-    if changed:
-        box.run("rm", "-r", "/etc/portledger/portledger.conf.d")
-    box.remove_drop_ins()
-    box.run("systemctl", "reset-failed")
-    box.run("systemctl", "restart" if changed or not box.is_active() else "start", "portledger.socket", UNIT)
+    changed = box.run("rm", "-r", "/etc/portledger/portledger.conf.d", check=False).returncode == 0
+    changed |= box.remove_drop_ins()
+    if changed or not box.is_active() or not box.is_active(SOCKET):
+        box.run("systemctl", "stop", SOCKET, UNIT)
+        box.run("systemctl", "reset-failed")
+        box.run("systemctl", "start", UNIT)

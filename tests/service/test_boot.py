@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The boot: nobody asks for the daemon, and it is there before the network."""
+"""The boot: nobody asks for the daemon, and it is there before the network, with no more rights than it needs."""
+import pytest
+
 from conftest import UNIT
+
+SYS_PTRACE, DAC_READ_SEARCH = 1 << 19, 1 << 2
 
 
 def stamp(box, unit, name):
@@ -12,7 +16,32 @@ def test_the_boot_starts_it_before_the_network(service):
     assert 0 < ready <= stamp(service, "network-pre.target", "ActiveEnter")
     # ... and it did not wait for what only later services need
     assert stamp(service, UNIT, "InactiveExit") < stamp(service, "basic.target", "ActiveEnter")
-    assert "UserspaceTimestampMonotonic" in service.text("systemctl", "show")
+    wanting = service.text("systemctl", "list-dependencies", "--plain", "basic.target")
+    assert UNIT in wanting
+
+
+def test_nothing_of_it_is_to_be_complained_of(service):
+    """Landlock too is there: what a unit's seccomp filter may not keep from control."""
+    complaints = [e["MESSAGE"] for e in service.journal() if int(e["PRIORITY"]) <= 4]
+    assert not complaints
+    assert not [e["MESSAGE"] for e in service.journal() if "Landlock" in e["MESSAGE"] or "libcap" in e["MESSAGE"]]
+
+
+def status_of(box, pid):
+    lines = box.text("cat", f"/proc/{pid}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.mark.parametrize("name, wanted", [("portledgerd", SYS_PTRACE | DAC_READ_SEARCH),
+                                          ("pl-ledger", 0), ("pl-control", 0)])
+def test_no_process_has_more_than_it_needs(service, name, wanted):
+    status = status_of(service, service.processes()[name])
+    capabilities = {kind: int(status[f"Cap{kind}"], 16) for kind in ("Eff", "Prm", "Inh", "Amb", "Bnd")}
+    # PID 1 has cut the bounding set; to cut it further would take a capability more
+    assert capabilities == {"Eff": wanted, "Prm": wanted, "Inh": 0, "Amb": 0, "Bnd": SYS_PTRACE | DAC_READ_SEARCH}
+    assert status["NoNewPrivs"] == "1"
+    uid = service.text("id", "-u", "portledger")
+    assert status["Uid"].split() == [uid] * 4
 
 
 def test_a_member_of_the_group_may_ask(service):
@@ -25,3 +54,19 @@ def test_who_is_no_member_is_told_so(service):
     result = service.portledger(user="mallory")
     assert result.returncode == 4, (result.stdout, result.stderr)
     assert "ermission" in result.stderr
+
+
+CLAIMER = """
+import socket, subprocess
+s = socket.socket()
+s.bind(("127.0.0.1", 60530))
+s.listen()
+subprocess.run(["portledger", "now", "--json=short"])
+"""
+
+
+def test_a_claim_has_the_unit_that_made_it(service):
+    printed = service.unit_run("claimer.service", "/usr/bin/python3", "-c", CLAIMER)
+    assert '"port":60530' in printed.replace(" ", "")
+    claims, _ = service.rows("history", "60530")
+    assert [(c["unit"], c["role"], c["comm"]) for c in claims] == [("claimer.service", "listening", "python3")]
