@@ -207,29 +207,29 @@ static void summarize(struct keeper *k, struct now now)
 	notable_summary(k->notable, &facts);
 }
 
-static void note(struct keeper *k, struct now now)
+/* Is there something to be said that only waits for a commit? It is rare and it is news: it does not wait for long. */
+static bool note(struct keeper *k, struct now now)
 {
 	notable_look(k->notable, k->ledger, now.boot);
 	if (notable_hour_is_over(k->notable, now.boot))
 		summarize(k, now);
+	return notable_waits(k->notable);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
 	struct keeper *k = context;
 	struct now now = clock_now();
-	bool waits, busy;
+	bool waits, news, busy;
 
 	(void)fd;
 	(void)what;
 	if (!k->store)
 		return;
 	answer_overdue(k, now.boot);
-	if (k->notable)
-		note(k, now);
-	waits = !batch_is_empty(k->batch) || k->undurable ||
-		(k->notable && notable_waits(k->notable));
-	busy = batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0;
+	news = k->notable && note(k, now);
+	waits = !batch_is_empty(k->batch) || k->undurable || news;
+	busy = batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0 || news;
 	if (waits && (busy || now.boot - k->committed_boot >= COMMIT_QUIET_USEC))
 		commit(k, true);
 	else if (!waits && store_heartbeat(k->store, k->until) < 0)
