@@ -2,6 +2,7 @@
 """What the real daemon says: events, once, with their fields, to a socket in the place of journald's; and that nothing which
 becomes of its log does anything to it."""
 import ctypes
+import errno
 import os
 import pathlib
 import re
@@ -216,8 +217,9 @@ class Journal:
 class Journalled(Daemon):
     """The daemon as under systemd: standard error is a stream to the journal, and $JOURNAL_STREAM says so."""
 
-    def __init__(self, namespace, directory, **options):
+    def __init__(self, namespace, directory, disk=None, **options):
         super().__init__(namespace, directory, **options)
+        self.disk = disk  # the size of the file system that the state is on; None: as it comes
         (directory / "journal").mkdir()
         self.journal = Journal(directory / "journal")
         self.stream = None
@@ -226,9 +228,11 @@ class Journalled(Daemon):
         self.stream, theirs = socket.socketpair()
         st = os.fstat(theirs.fileno())
         script = f'mount -t tmpfs run /run && mkdir -p /run/systemd/journal && ' \
-                 f'mount --bind "{self.directory}/journal" /run/systemd/journal && exec "$@"'
+                 f'mount --bind "{self.directory}/journal" /run/systemd/journal'
+        if self.disk:
+            script += f' && mkdir "{self.state}" && mount -t tmpfs -o size={self.disk} state "{self.state}"'
         self.process = subprocess.Popen(
-            self.namespace.enter("unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", DAEMON, "--config",
+            self.namespace.enter("unshare", "-m", "--propagation", "private", "sh", "-c", f'{script} && exec "$@"', "sh", DAEMON, "--config",
                                  self.config, "--state", self.state, "--socket", self.socket, *self.options),
             stderr=theirs, start_new_session=True, env={**os.environ, "JOURNAL_STREAM": f"{st.st_dev}:{st.st_ino}"})
         theirs.close()
@@ -253,15 +257,26 @@ class Journalled(Daemon):
         wait_for(lambda: len(self.journal.events("config-reloaded")) > before, "the reload")
 
 
+@pytest.fixture(name="make_journalled")
+def make_journalled_daemons(namespace, directory):
+    made = []
+
+    def make(**options):
+        made.append(Journalled(namespace, directory, **options))
+        return made[-1].start()
+
+    yield make
+    for daemon in made:
+        if daemon.process.poll() is None:
+            daemon.process.terminate()
+            daemon.process.wait(PATIENCE)
+        daemon.journal.close()
+        daemon.stream.close()
+
+
 @pytest.fixture(name="journalled")
-def make_journalled(namespace, directory):
-    daemon = Journalled(namespace, directory).start()
-    yield daemon
-    if daemon.process.poll() is None:
-        daemon.process.terminate()
-        daemon.process.wait(PATIENCE)
-    daemon.journal.close()
-    daemon.stream.close()
+def make_one_journalled(make_journalled):
+    return make_journalled()
 
 
 def test_events_have_their_fields(journalled, make_actor, make_program):
@@ -409,3 +424,50 @@ def test_a_journal_that_goes_and_comes_back(journalled, actor):
     actor.do("listener('o')")
     sync(journalled)
     assert [e["PORTLEDGER_LOST"] for e in journal.events("lines-lost")] == ["1"]
+
+
+def test_a_disk_that_is_full_and_then_is_not(make_journalled, actor):
+    daemon = make_journalled(disk="2m")
+    state = pathlib.Path(f"/proc/{daemon.process.pid}/root{daemon.state}")  # it is in the daemon's mount namespace only
+    sync(daemon)
+    with open(state / "filler", "wb", buffering=0) as filler:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                filler.write(bytes(4096))
+    i = 0
+    while not daemon.journal.events("database-refuses"):
+        port = actor.do(f"listener('l{i}')")  # until what the WAL has room for is used up
+        i += 1
+        sync(daemon)
+        assert i < 1000
+    refuses, = daemon.journal.events("database-refuses")
+    assert refuses["PORTLEDGER_ERRNO"] == str(errno.ENOSPC) and refuses["PRIORITY"] == "3"
+    # what is new cannot be remembered: it is not said either
+    assert str(port) not in [e["PORTLEDGER_PORT"] for e in daemon.journal.events("listener-new")]
+    os.unlink(state / "filler")
+    sync(daemon)
+    assert len(daemon.journal.events("database-accepts")) == 1
+    said = [e["PORTLEDGER_PORT"] for e in daemon.journal.events("listener-new") + daemon.journal.events("listener-varies")]
+    assert len(said) == len(set(said)) == min(i, 17)
+
+
+def test_a_start_that_is_refused(journalled, directory):
+    sync(journalled)
+    (directory / "second").mkdir()
+    second = Journalled(journalled.namespace, directory / "second")
+    second.state = journalled.state
+    with pytest.raises(AssertionError):
+        second.start()
+    locked, = second.journal.events("database-locked")
+    assert locked["PORTLEDGER_PID"] == str(journalled.child("pl-ledger")) and second.process.returncode == 75
+    second.journal.close()
+    second.stream.close()
+
+
+def test_a_child_that_is_given_up(journalled):
+    for _ in range(6):
+        os.kill(journalled.child("pl-control"), signal.SIGKILL)
+        wait_for(lambda: journalled.process.poll() is not None or journalled.answers(), "control, or the end")
+    assert journalled.process.wait(PATIENCE) == 1
+    assert [e["PORTLEDGER_CHILD"] for e in journalled.journal.events("child-given-up")] == ["control"]
+    assert len(journalled.journal.events("child-died")) == 6
