@@ -283,10 +283,12 @@ struct look {
 	usec_t settled; /* boottime: what was open then has settled */
 };
 
-static int look_whether_settled(void *context, struct claim *c)
+static int look_again(void *context, struct claim *c)
 {
 	const struct look *l = context;
 
+	/* one that had no place when it came, or came with an earlier session */
+	consider_program(l->notable, c->opener, c);
 	if (c->opened_boot <= l->settled && c->closed_boot == USEC_UNSET)
 		consider_listener(l->notable, c, true);
 	return 0;
@@ -299,7 +301,7 @@ void notable_look(struct notable *n, struct ledger *l, usec_t boot)
 	if (boot - n->looked < NOTABLE_LOOK_USEC)
 		return;
 	n->looked = boot;
-	(void)ledger_each(l, look_whether_settled, &look);
+	(void)ledger_each(l, look_again, &look);
 }
 
 bool notable_waits(const struct notable *n)

@@ -35,7 +35,8 @@ DEFINE_CLEANUP(struct notable, notable_free)
 /* The sink to give to ledger_new(). */
 struct ledger_sink notable_sink(struct notable *n);
 
-/* Looks at the open claims for listeners that have settled, when that is due. O(open claims), every NOTABLE_LOOK_USEC. */
+/* Looks at the open claims for listeners that have settled, and for programs that had no place when they came, when that is
+ * due. O(open claims), every NOTABLE_LOOK_USEC. */
 void notable_look(struct notable *n, struct ledger *l, usec_t boot);
 
 /* Something waits for a commit. */
