@@ -452,14 +452,21 @@ static int start(struct daemon *d)
 
 static void stop(struct daemon *d)
 {
+	bool recorded;
+	int status;
+
 	if (!d->supervisor)
 		return;
 	service_stopping(d->service);
-	if (d->capture)
-		capture_stop(d->capture);
+	recorded = d->capture && capture_stop(d->capture);
 	if (d->replay)
 		replay_stop(d->replay);
-	if (supervisor_stop(d->supervisor, STOP_USEC) != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
+	status = supervisor_stop(d->supervisor, STOP_USEC);
+	if (recorded)
+		log_event(LOG_EVENT_RECORDING_STOPPED,
+			LOG_FIELDS(LOG_NUMBER("STATUS", (uint64_t)status)), "recording stopped%s",
+			status == EXIT_SUCCESS ? "" : "; not all could be written");
+	if (status != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
 		d->status = EXIT_FAILURE;
 	if (d->listen_fd >= 0 && !d->passed)
 		(void)unlink(d->options.socket);

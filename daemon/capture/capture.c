@@ -569,7 +569,7 @@ void capture_reload(struct capture *c, const struct config *config)
 
 /* Two last sweeps: what ended since the one before is missed by both, so its end is known and not only that of our
  * watching. */
-void capture_stop(struct capture *c)
+bool capture_stop(struct capture *c)
 {
 	bool recorded = speaker_is_ready(c->speaker);
 
@@ -578,8 +578,7 @@ void capture_stop(struct capture *c)
 		look(c);
 	}
 	speaker_bye(c->speaker, STOP_USEC);
-	if (recorded)
-		log_event(LOG_EVENT_RECORDING_STOPPED, LOG_NO_FIELDS, "recording stopped");
+	return recorded;
 }
 
 struct capture *capture_free(struct capture *c)

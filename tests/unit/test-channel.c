@@ -168,6 +168,11 @@ static void test_handover(void **state)
 	assert_int_equal(fstat(got, &a) | fstat(pipe_fds[0], &b), 0);
 	assert_int_equal(a.st_ino, b.st_ino);
 	assert_true(fcntl(got, F_GETFD) & FD_CLOEXEC);
+	close_p(&got);
+	got = -1;
+	assert_int_equal(handover_send(pair[0], HANDOVER_TURN, -1), 0);
+	assert_int_equal(handover_receive(pair[1], &got), HANDOVER_TURN);
+	assert_int_equal(got, -1);
 	close_p(&pair[0]);
 	assert_int_equal(handover_receive(pair[1], &got), 0);
 	close_p(&pair[1]);
