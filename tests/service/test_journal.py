@@ -47,10 +47,9 @@ def test_events_have_their_fields(service):
     assert began["_PID"] == str(service.main_pid())
     assert (began["PORTLEDGER_EVENT"], began["PORTLEDGER_RUNG"], began["PRIORITY"]) == ("recording-began", "sweep", "5")
     assert int(began["PORTLEDGER_INTERVAL_USEC"]) == 1_000_000
-    # the first sweep of the new machine, by the child that has no right left
-    learnt = wait_for(lambda: events(service, "baseline"), "the first commit")
-    assert len(learnt) == 1 and learnt[0]["PORTLEDGER_PROCESS"] == "pl-ledger" and learnt[0]["_TRANSPORT"] == "journal"
-    # a control process that is started anew reaches the journal from within its Landlock
+    # the first sweep of a new database, by the child that has no right left
+    learnt = wait_for(lambda: events(service, "baseline"), "the first commit")[0]
+    assert learnt["PORTLEDGER_PROCESS"] == "pl-ledger" and learnt["_TRANSPORT"] == "journal" and learnt["_CAP_EFFECTIVE"] == "0"
     cursor = service.cursor()
     service.run("systemctl", "stop", UNIT)
     assert [e["_TRANSPORT"] for e in events(service, "recording-stopped", since=cursor)] == ["journal"]

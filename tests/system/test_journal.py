@@ -6,6 +6,7 @@ import errno
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -353,6 +354,23 @@ def datagram_sockets(pid):
     inodes = {row.split()[6] for row in rows if row.split()[4] == "0002"}
     links = [os.readlink(path) for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
     return [link for link in links if link.removeprefix("socket:[").removesuffix("]") in inodes]
+
+
+def test_control_reaches_the_journal_from_within_its_landlock(journalled):
+    sync(journalled)
+    control = journalled.child("pl-control")
+    used = {int(fd) for fd in os.listdir(f"/proc/{control}/fd")}
+    lowest_free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(control, resource.RLIMIT_NOFILE, (lowest_free, lowest_free))
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(journalled.socket)
+
+        def said():
+            journalled.journal.read()
+            return [e["MESSAGE"] for e in journalled.journal.entries if e["PORTLEDGER_PROCESS"] == "pl-control"]
+
+        assert wait_for(said, "the warning") == ["no descriptor is left for a client: accepting none for a while"]
+    assert journalled.said() == ""
 
 
 def test_a_journal_that_does_not_read(journalled, actor):
