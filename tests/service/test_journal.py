@@ -75,6 +75,8 @@ def test_a_new_listener_with_its_unit_once_ever(service, listen):
             for e in said] == [("/var/tmp/once", "pl-test-once.service", str(port), "tcp", str(row["pid"]))]
     program, = events(service, "program-new", since=cursor)
     assert (program["PORTLEDGER_EXE"], program["PORTLEDGER_ROLE"]) == ("/var/tmp/once", "listening")
+    # the daemon's sandbox has a mount namespace of its own; the program is in the machine's
+    assert row["exe_note"] is None and "PORTLEDGER_EXE_NOTE" not in program
     cursor = service.cursor()
     service.run("systemctl", "restart", UNIT)
     assert port in [r["port"] for r in service.rows("now")[0]]
