@@ -82,6 +82,7 @@ struct process {
 	uint64_t pidfd_inode; /* fstat(pidfd).st_ino; 0: this kernel has none */
 	uint32_t uid;         /* effective uid of the process, else the socket's owner; UID_UNSET */
 	uint8_t exe_note;     /* enum exe_note */
+	bool noted;           /* for daemon/ledger/notable: its program was looked up */
 	char *comm, *exe, *cgroup, *unit, *parent_comm; /* owned */
 	/* for the store: row id of this process, true while store_epoch is the store's; 0: not stored yet */
 	uint64_t store_id, store_epoch;

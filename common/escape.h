@@ -22,7 +22,7 @@ char *escape_restore(const char *stored, size_t *ret_size);
 /* Output edges. Each takes any bytes (not only stored forms), returns fresh memory or NULL (no memory), and
  * leaves a stored form as it is, but for what its own syntax needs. */
 
-/* For a terminal, a log line and a table cell: what escape_store() escapes is escaped, but a backslash is left. */
+/* For a terminal, a log line, a field of the journal and a table cell: what escape_store() escapes is escaped, but a backslash is left. */
 char *escape_terminal(const char *text);
 
 /* One CSV field (RFC 4180): as escape_terminal(), a leading `=`, `+`, `-` or `@` becomes `\xHH` (a spreadsheet

@@ -54,6 +54,13 @@
 /* each of the maps of apps, processes, addresses and namespaces */
 #define LIMIT_INTERN_BYTES (1024u * 1024u)
 
+/* What is announced once, ever (daemon/ledger/notable). */
+#define LIMIT_KNOWN_PROGRAMS  16384u /* rows of `known`; further programs are counted, not named */
+#define LIMIT_KNOWN_LISTENERS 16384u /* the same of listeners */
+#define LIMIT_LISTENER_PORTS  16u    /* of one program and protocol; then it listens on many */
+#define LIMIT_NEWS_WAITING    1024u  /* that wait for a commit; further ones are looked at again */
+#define LIMIT_NEWS_HOURLY     60u    /* lines an hour, of each kind; the rest is counted */
+
 /* Configuration (config/). The length of a line is inih's own limit. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u) /* one file */
 #define LIMIT_CONFIG_FILES 256u            /* the main file and its drop-ins */

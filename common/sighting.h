@@ -26,6 +26,11 @@ struct port_ranges {
 	uint32_t count;
 };
 
+/* "32768-60999 61001-61001" into `text`, which is returned. */
+#define PORT_RANGES_TEXT_MAX (PORT_RANGES_MAX * 12)
+const char *port_ranges_format(
+	const struct port_ranges *ranges, char text[static PORT_RANGES_TEXT_MAX]);
+
 static inline bool port_ranges_contain(const struct port_ranges *ranges, uint16_t port)
 {
 	for (uint32_t i = 0; i < ranges->count; i++)

@@ -14,6 +14,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
+#include "common/journal.h"
 #include "common/log.h"
 #include "config/config.h"
 #include "daemon/capture/capture.h"
@@ -185,7 +186,7 @@ static int load_config(const struct options *o, struct config *ret, char **ret_e
 		return 0;
 	if (!error)
 		error = strdup(strerror(-r));
-	log_error("%s", error ? error : strerror(-r));
+	log_event(LOG_EVENT_CONFIG_REFUSED, LOG_NO_FIELDS, "%s", error ? error : strerror(-r));
 	*ret_error = TAKE_PTR(error);
 	return r;
 }
@@ -298,7 +299,7 @@ static void reload(struct daemon *d)
 		d->config = config;
 		if (d->capture)
 			capture_reload(d->capture, &d->config);
-		log_notice("configuration reloaded");
+		log_event(LOG_EVENT_CONFIG_RELOADED, LOG_NO_FIELDS, "configuration reloaded");
 	}
 	/* Before the start is over, READY=1 is not this one's to say. */
 	if (d->ready)
@@ -438,6 +439,7 @@ static int start(struct daemon *d)
 		.state_path = d->options.state,
 		.state_fd = d->state_fd,
 		.record_fd = d->record_fd,
+		.replaying = d->options.replay != NULL,
 		.handler = {.context = d,
 			.ledger_started = on_ledger_started,
 			.serving = on_serving,
@@ -454,14 +456,21 @@ static int start(struct daemon *d)
 
 static void stop(struct daemon *d)
 {
+	bool recorded;
+	int status;
+
 	if (!d->supervisor)
 		return;
 	service_stopping(d->service);
-	if (d->capture)
-		capture_stop(d->capture);
+	recorded = d->capture && capture_stop(d->capture);
 	if (d->replay)
 		replay_stop(d->replay);
-	if (supervisor_stop(d->supervisor, STOP_USEC) != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
+	status = supervisor_stop(d->supervisor, STOP_USEC);
+	if (recorded)
+		log_event(LOG_EVENT_RECORDING_STOPPED,
+			LOG_FIELDS(LOG_NUMBER("STATUS", (uint64_t)status)), "recording stopped%s",
+			status == EXIT_SUCCESS ? "" : "; not all could be written");
+	if (status != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
 		d->status = EXIT_FAILURE;
 	if (d->listen_fd >= 0 && !d->passed)
 		(void)unlink(d->options.socket);
@@ -501,6 +510,7 @@ int main(int argc, char **argv)
 	int status;
 
 	log_open("portledgerd", LOG_LEVEL_INFO);
+	log_to_journal(JOURNAL_SOCKET);
 	status = parse_options(&d.options, argc, argv);
 	if (status >= 0)
 		return status;

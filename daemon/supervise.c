@@ -48,7 +48,7 @@ struct supervisor {
 	bool stopping;
 };
 
-/* In the child: nothing of the parent but what is in `keep` (and standard error) stays open. */
+/* In the child: nothing of the parent but what is in `keep` (and what the log writes to) stays open. */
 static void close_others(const int *keep, size_t count)
 {
 	unsigned from = STDERR_FILENO + 1;
@@ -104,8 +104,10 @@ static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int su
 		.supervisor_fd = supervisor,
 		.state_fd = s->options.state_fd,
 		.record_fd = s->options.record_fd,
+		.replaying = s->options.replaying,
 	};
-	const int keep[] = {stream, supervisor, s->options.state_fd, s->options.record_fd};
+	const int keep[] = {
+		stream, supervisor, s->options.state_fd, s->options.record_fd, log_descriptor()};
 
 	become_child("pl-ledger", keep, ELEMENTSOF(keep));
 	restrict_self(PRIVILEGE_LEDGER, -1);
@@ -120,7 +122,7 @@ static _noreturn_ void run_control(const struct supervisor *s, int link, int sup
 		.supervisor_fd = supervisor,
 		.state_path = s->options.state_path,
 	};
-	const int keep[] = {s->listen_fd, link, supervisor, s->options.state_fd};
+	const int keep[] = {s->listen_fd, link, supervisor, s->options.state_fd, log_descriptor()};
 
 	become_child("pl-control", keep, ELEMENTSOF(keep));
 	restrict_self(PRIVILEGE_CONTROL, s->options.state_fd);
@@ -271,12 +273,14 @@ static bool may_restart(struct child *c, usec_t now)
 
 static void log_death(const struct child *c, int status)
 {
-	if (WIFSIGNALED(status))
-		log_error("%s (pid %d) was killed by signal %d", c->name, (int)c->pid,
-			WTERMSIG(status));
-	else
-		log_error("%s (pid %d) ended with status %d", c->name, (int)c->pid,
-			WEXITSTATUS(status));
+	bool killed = WIFSIGNALED(status);
+	int how = killed ? WTERMSIG(status) : WEXITSTATUS(status);
+
+	log_event(LOG_EVENT_CHILD_DIED,
+		LOG_FIELDS(LOG_TEXT("CHILD", c->name), LOG_NUMBER("PID", (uint64_t)c->pid),
+			LOG_NUMBER(killed ? "SIGNAL" : "STATUS", (uint64_t)how)),
+		killed ? "%s (pid %d) was killed by signal %d" : "%s (pid %d) ended with status %d",
+		c->name, (int)c->pid, how);
 }
 
 /* An end that a restart would only repeat. */
@@ -303,7 +307,7 @@ static void on_death(struct supervisor *s, struct child *c, int status)
 		return;
 	}
 	if (!may_restart(c, clock_now().boot)) {
-		log_error(
+		log_event(LOG_EVENT_CHILD_GIVEN_UP, LOG_FIELDS(LOG_TEXT("CHILD", c->name)),
 			"%s died %u times within a minute: giving up", c->name, LIMIT_RESTARTS + 1);
 		s->options.handler.failed(s->options.handler.context, EXIT_FAILURE);
 		return;

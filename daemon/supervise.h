@@ -26,6 +26,7 @@ struct supervisor_options {
 	const char *state_path; /* for control: where the database is */
 	int state_fd;           /* directory; the caller's */
 	int record_fd;          /* --record; the caller's; -1: none */
+	bool replaying;         /* --replay: nothing of the stream is news */
 	struct supervisor_handler handler;
 };
 

@@ -70,7 +70,8 @@ static void say(struct capture *c, const struct record *r)
 
 	if (e == -ENOBUFS && c->behind_from == 0) {
 		c->behind_from = clock_now().boot;
-		log_warning("the ledger is too far behind: what comes and goes now is a gap");
+		log_event(LOG_EVENT_LEDGER_BEHIND, LOG_NO_FIELDS,
+			"the ledger is too far behind: what comes and goes now is a gap");
 	} else if (e < 0 && e != -ENOBUFS) {
 		log_error("cannot tell the ledger: %s", strerror(-e));
 	}
@@ -192,9 +193,12 @@ static uint32_t read_tables(struct capture *c)
 	if (r < 0)
 		protocols = 0;
 	if (r < 0 && !c->read_failed)
-		log_error("cannot read the socket tables: %s", strerror(-r));
+		log_event(LOG_EVENT_TABLES_UNREADABLE,
+			LOG_FIELDS(LOG_NUMBER("ERRNO", (uint64_t)-r)),
+			"cannot read the socket tables: %s", strerror(-r));
 	else if (r == 0 && c->read_failed)
-		log_notice("the socket tables can be read again");
+		log_event(LOG_EVENT_TABLES_READABLE, LOG_NO_FIELDS,
+			"the socket tables can be read again");
 	c->read_failed = r < 0;
 	return protocols;
 }
@@ -262,6 +266,10 @@ static void recover(struct capture *c)
 		return;
 	gap.gap.reason = reason;
 	say(c, &gap);
+	log_event(LOG_EVENT_LEDGER_CAUGHT_UP,
+		LOG_FIELDS(LOG_NUMBER("BEHIND_USEC", gap.gap.until - gap.gap.from)),
+		"the ledger has caught up after %llu ms",
+		(unsigned long long)((gap.gap.until - gap.gap.from) / USEC_PER_MSEC));
 	c->behind_from = 0;
 	c->announced = false;
 }
@@ -334,7 +342,9 @@ static void follow_ephemeral(struct capture *c)
 	if (watch(c, now) < 0)
 		log_error("the watched ranges stay as they were");
 	else
-		log_notice("the kernel now hands out ports %u-%u", now.low, now.high);
+		log_event(LOG_EVENT_EPHEMERAL_CHANGED,
+			LOG_FIELDS(LOG_NUMBER("LOW", now.low), LOG_NUMBER("HIGH", now.high)),
+			"the kernel now hands out ports %u-%u", now.low, now.high);
 }
 
 static void sweep(struct capture *c)
@@ -384,7 +394,10 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 	sweep(c);
 	if (!budget_spend(&c->budget, c->last_cpu))
 		return;
-	log_notice("a sweep takes %llu us of CPU: the interval is now %llu ms",
+	log_event(LOG_EVENT_INTERVAL_CHANGED,
+		LOG_FIELDS(LOG_NUMBER("INTERVAL_USEC", c->budget.interval_usec),
+			LOG_NUMBER("SWEEP_CPU_USEC", c->last_cpu)),
+		"a sweep takes %llu us of CPU: the interval is now %llu ms",
 		(unsigned long long)c->last_cpu,
 		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC));
 	set_timer(c);
@@ -413,6 +426,20 @@ static void on_sync(void *context, uint64_t id)
 	sweep_soon(c);
 }
 
+static void log_began(const struct capture *c)
+{
+	const char *rung = source_name((enum source)c->facts.kind);
+	char ranges[PORT_RANGES_TEXT_MAX];
+
+	port_ranges_format(&c->ranges, ranges);
+	log_event(LOG_EVENT_RECORDING_BEGAN,
+		LOG_FIELDS(LOG_TEXT("RUNG", rung),
+			LOG_NUMBER("INTERVAL_USEC", c->budget.interval_usec),
+			LOG_TEXT("RANGES", ranges)),
+		"recording ports %s by %s every %llu ms", ranges, rung,
+		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC));
+}
+
 static void on_ready(void *context)
 {
 	struct capture *c = context;
@@ -420,6 +447,7 @@ static void on_ready(void *context)
 	c->options.ready(c->options.context);
 	sweep(c);
 	set_timer(c);
+	log_began(c);
 }
 
 static int read_boot_id(int proc_fd, uint8_t ret[static BOOT_ID_BYTES])
@@ -613,13 +641,16 @@ void capture_reload(struct capture *c, const struct config *config)
 
 /* Two last sweeps: what ended since the one before is missed by both, so its end is known and not only that of our
  * watching. */
-void capture_stop(struct capture *c)
+bool capture_stop(struct capture *c)
 {
-	if (speaker_is_ready(c->speaker)) {
+	bool recorded = speaker_is_ready(c->speaker);
+
+	if (recorded) {
 		sweep(c);
 		look(c);
 	}
 	speaker_bye(c->speaker, STOP_USEC);
+	return recorded;
 }
 
 struct capture *capture_free(struct capture *c)

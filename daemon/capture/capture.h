@@ -45,7 +45,8 @@ struct capture_state capture_state(const struct capture *c);
 /* Other settings from now on: a new stretch of coverage. */
 void capture_reload(struct capture *c, const struct config *config);
 
-/* Sweeps once more, so that what ended is known to have ended, and ends the stream. */
-void capture_stop(struct capture *c);
+/* Sweeps once more, so that what ended is known to have ended, and ends the stream. False: nothing was recorded, the ledger
+ * was not there. */
+bool capture_stop(struct capture *c);
 
 struct capture *capture_free(struct capture *c);

@@ -45,8 +45,11 @@ int proc_reader_init(struct proc_reader *r, int proc_fd, bool pidfds)
 		.ticks_per_second = ticks > 0 ? (uint64_t)ticks : 100,
 		.units = units,
 	};
-	if (proc_read_link(proc_fd, "self/ns/mnt", r->mount_namespace, sizeof(r->mount_namespace)) <
-		0)
+	/* The host's, as PID 1 has it: a service's sandbox has made one of our own, in which nobody else is. */
+	if (proc_read_link(proc_fd, "1/ns/mnt", r->mount_namespace, sizeof(r->mount_namespace)) <
+			0 &&
+		proc_read_link(
+			proc_fd, "self/ns/mnt", r->mount_namespace, sizeof(r->mount_namespace)) < 0)
 		r->mount_namespace[0] = '\0';
 	return 0;
 }

@@ -16,6 +16,9 @@
 
 #include "common/log.h"
 
+/* The reason of the gap for claims that could not be kept. */
+#define DISK_FULL "disk-full"
+
 enum entry_kind {
 	ENTRY_RELEASED,
 	ENTRY_COVERAGE,
@@ -53,9 +56,10 @@ struct batch {
 	struct batch_stats stats;
 	usec_t absent_from; /* wall; USEC_UNSET: nothing to tell */
 	const char *absent_reason;
-	usec_t continued_from; /* wall; USEC_UNSET: the next stretch begins with its first sweep */
-	uint64_t lost_untold;  /* since the last gap of this kind was written */
-	usec_t lost_from;      /* wall */
+	usec_t continued_from;  /* wall; USEC_UNSET: the next stretch begins with its first sweep */
+	uint64_t lost_untold;   /* since the last gap of this kind was written */
+	usec_t lost_from;       /* wall */
+	struct batch_told told; /* no callbacks: nobody */
 };
 
 static void entry_free(struct entry *e)
@@ -252,6 +256,30 @@ struct batch *batch_new(struct store *s)
 	return b;
 }
 
+void batch_tell(struct batch *b, const struct batch_told *told)
+{
+	b->told = *told;
+}
+
+/* Says what has just been committed. */
+static void tell(const struct batch *b, struct now until)
+{
+	struct entry *e;
+
+	if (!b->told.gap)
+		return;
+	TAILQ_FOREACH (e, &b->entries, link) {
+		if (e->kind == ENTRY_GAP)
+			b->told.gap(b->told.context, e->from_wall, e->until_wall, e->gap.reason,
+				e->gap.lost);
+		else if (e->kind == ENTRY_CLOCK_STEP)
+			b->told.clock_step(b->told.context, e->from_wall, e->step_usec);
+	}
+	if (b->lost_untold > 0)
+		b->told.gap(b->told.context, MIN(b->lost_from, until.wall), until.wall, DISK_FULL,
+			b->lost_untold);
+}
+
 static void drop_all(struct batch *b)
 {
 	struct entry *e;
@@ -324,7 +352,7 @@ static int write_all(struct batch *b, struct now until, bool durable)
 			return r;
 	}
 	if (b->lost_untold > 0) {
-		r = store_put_gap(b->store, MIN(b->lost_from, until.wall), until.wall, "disk-full",
+		r = store_put_gap(b->store, MIN(b->lost_from, until.wall), until.wall, DISK_FULL,
 			b->lost_untold);
 		if (r < 0)
 			return r;
@@ -340,6 +368,7 @@ int batch_commit(struct batch *b, struct now until, bool durable)
 		store_rollback(b->store);
 		return r;
 	}
+	tell(b, until);
 	drop_all(b);
 	b->stats.changes = 0;
 	b->stats.waiting = 0;

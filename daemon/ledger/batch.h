@@ -17,6 +17,16 @@ struct batch *batch_new(struct store *s);
 struct batch *batch_free(struct batch *b);
 DEFINE_CLEANUP(struct batch, batch_free)
 
+/* What is told of a commit that has succeeded. */
+struct batch_told {
+	void *context;
+	void (*gap)(void *context, usec_t from_wall, usec_t until_wall, const char *reason,
+		uint64_t lost);
+	void (*clock_step)(void *context, usec_t at_wall, int64_t by_usec);
+};
+/* To whom; copied. */
+void batch_tell(struct batch *b, const struct batch_told *told);
+
 /* The sink to give to ledger_new(). */
 struct ledger_sink batch_sink(struct batch *b);
 

@@ -15,12 +15,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 
 #include "common/log.h"
 #include "daemon/channel.h"
 #include "daemon/cost.h"
 #include "daemon/handover.h"
 #include "daemon/ledger/batch.h"
+#include "daemon/ledger/notable.h"
 #include "daemon/schema.h"
 
 #define TICK_USEC           USEC_PER_SEC
@@ -44,6 +46,7 @@ struct keeper {
 	struct store *store;
 	struct ledger *ledger;
 	struct batch *batch;
+	struct notable *notable; /* NULL while replaying */
 	TAILQ_HEAD(questions, question) questions;
 	struct coverage coverage;
 	struct cost capture_cost;
@@ -110,18 +113,34 @@ static void tell_control(struct keeper *k, uint64_t id, bool answered)
 	free(r.committed.degraded);
 }
 
+/* One transaction: what is known from now on, and what the ledger learnt. */
+static int write_books(struct keeper *k, bool durable)
+{
+	int r = durable ? store_begin(k->store) : store_begin_question(k->store);
+
+	if (r == 0 && k->notable)
+		r = notable_write(k->notable, k->until);
+	return r < 0 ? r : batch_commit(k->batch, k->until, durable);
+}
+
 static void commit(struct keeper *k, bool durable)
 {
-	int r = batch_commit(k->batch, k->until, durable);
+	int r = write_books(k, durable);
 
 	if (r < 0 && r != k->store_error)
-		log_error("cannot write the database, %llu closed claims wait: %s",
+		log_event(LOG_EVENT_DATABASE_REFUSES,
+			LOG_FIELDS(LOG_NUMBER("WAITING", batch_stats(k->batch).waiting),
+				LOG_NUMBER("ERRNO", (uint64_t)-r)),
+			"cannot write the database, %llu closed claims wait: %s",
 			(unsigned long long)batch_stats(k->batch).waiting, strerror(-r));
 	if (r == 0 && k->store_error < 0)
-		log_notice("the database takes writes again");
+		log_event(LOG_EVENT_DATABASE_ACCEPTS, LOG_NO_FIELDS,
+			"the database takes writes again");
 	k->store_error = r;
 	if (r < 0)
 		return;
+	if (k->notable)
+		notable_committed(k->notable);
 	k->undurable = !durable;
 	if (durable)
 		k->committed_boot = clock_now().boot;
@@ -162,19 +181,55 @@ static void maintain(struct keeper *k)
 			break;
 }
 
+static uint64_t database_bytes(const struct keeper *k)
+{
+	struct stat st;
+
+	if (fstatat(k->options->state_fd, SCHEMA_FILE, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return store_stats(k->store).wal_bytes;
+	return (uint64_t)st.st_size + store_stats(k->store).wal_bytes;
+}
+
+static void summarize(struct keeper *k, struct now now)
+{
+	struct ledger_stats l = ledger_stats(k->ledger);
+	struct batch_stats b = batch_stats(k->batch);
+	const struct notable_facts facts = {
+		.now = now,
+		.lost = l.lost + b.lost,
+		.gaps = b.gaps,
+		.cpu_usec = clock_cpu_usec(),
+		.open_claims = l.open_claims,
+		.unattributed = l.unattributed,
+		.database_bytes = database_bytes(k),
+	};
+
+	notable_summary(k->notable, &facts);
+}
+
+/* Is there something to be said that only waits for a commit? It is rare and it is news: it does not wait for long. */
+static bool note(struct keeper *k, struct now now)
+{
+	notable_look(k->notable, k->ledger, now.boot);
+	if (notable_hour_is_over(k->notable, now.boot))
+		summarize(k, now);
+	return notable_waits(k->notable);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
 	struct keeper *k = context;
 	struct now now = clock_now();
-	bool waits, busy;
+	bool waits, news, busy;
 
 	(void)fd;
 	(void)what;
 	if (!k->store)
 		return;
 	answer_overdue(k, now.boot);
-	waits = !batch_is_empty(k->batch) || k->undurable;
-	busy = batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0;
+	news = k->notable && note(k, now);
+	waits = !batch_is_empty(k->batch) || k->undurable || news;
+	busy = batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0 || news;
 	if (waits && (busy || now.boot - k->committed_boot >= COMMIT_QUIET_USEC))
 		commit(k, true);
 	else if (!waits && store_heartbeat(k->store, k->until) < 0)
@@ -205,6 +260,41 @@ static const char *absence_reason(const struct store_session *before)
 	return before->same_boot ? "killed" : "host-down";
 }
 
+static void log_refusal(int error, int32_t holder)
+{
+	if (error == -EAGAIN)
+		log_event(LOG_EVENT_DATABASE_LOCKED,
+			LOG_FIELDS(LOG_NUMBER("PID", (uint64_t)holder)),
+			"another daemon (pid %d) has this state directory", (int)holder);
+	else if (error == -EPROTO)
+		log_event(LOG_EVENT_DATABASE_NEWER, LOG_NO_FIELDS,
+			"the database was made by a newer portledger or another program; "
+			"it is left untouched");
+	else if (error == -EUCLEAN)
+		log_event(LOG_EVENT_DATABASE_DAMAGED, LOG_NO_FIELDS,
+			"%s in the state directory is damaged or no database: "
+			"move it away, with its -wal and -shm, to begin a new one",
+			SCHEMA_FILE);
+	else
+		log_error("cannot open the database: %s", strerror(-error));
+}
+
+/* What is new is to be said: notable stands between the ledger and its sink from here on. */
+static int announce(struct keeper *k, struct now now, struct ledger_sink *sink)
+{
+	struct batch_told told = {.gap = notable_gap, .clock_step = notable_clock_step};
+	int r = notable_new(k->store, sink, now, &k->notable);
+
+	if (r < 0) {
+		log_error("cannot read what is known: %s", strerror(-r));
+		return r;
+	}
+	*sink = notable_sink(k->notable);
+	told.context = k->notable;
+	batch_tell(k->batch, &told);
+	return 0;
+}
+
 static int open_books(struct keeper *k, const struct hello *hello, struct store_session *ret_before)
 {
 	struct ledger_sink sink;
@@ -212,23 +302,17 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 	int r = store_open(k->options->state_fd, hello->boot_id, hello->at, hello->version,
 		&k->store, ret_before, &holder);
 
-	if (r == -EAGAIN)
-		log_error("another daemon (pid %d) has this state directory", (int)holder);
-	else if (r == -EPROTO)
-		log_error("the database was made by a newer portledger or another program; "
-			  "it is left untouched");
-	else if (r == -EUCLEAN)
-		log_error("%s in the state directory is damaged or no database: "
-			  "move it away, with its -wal and -shm, to begin a new one",
-			SCHEMA_FILE);
-	else if (r < 0)
-		log_error("cannot open the database: %s", strerror(-r));
+	if (r < 0)
+		log_refusal(r, holder);
 	if (r < 0)
 		return r;
 	k->batch = batch_new(k->store);
 	if (!k->batch)
 		return -ENOMEM;
 	sink = batch_sink(k->batch);
+	r = k->options->replaying ? 0 : announce(k, hello->at, &sink);
+	if (r < 0)
+		return r;
 	k->ledger = ledger_new(&sink);
 	return k->ledger ? 0 : -ENOMEM;
 }
@@ -284,6 +368,8 @@ static void on_bye(struct keeper *k)
 	commit(k, true);
 	if (k->store_error == 0 && store_stop(k->store, k->until) < 0)
 		log_error("cannot mark the session as ended in order");
+	if (k->notable)
+		summarize(k, clock_now());
 	k->stopped = true;
 	stop(k, k->store_error == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
@@ -308,6 +394,8 @@ static void on_coverage(struct keeper *k, const struct coverage *c)
 	if (watching && watches_the_same(&k->coverage, c))
 		batch_continue(k->batch, k->until.wall);
 	k->coverage = *c;
+	if (k->notable)
+		notable_coverage(k->notable, c);
 }
 
 static void fold(struct keeper *k, const struct record *r)
@@ -324,6 +412,8 @@ static void fold(struct keeper *k, const struct record *r)
 		stop(k, KEEPER_EXIT_STREAM);
 		return;
 	}
+	if (r->type == RECORD_SWEEP && k->notable)
+		notable_swept(k->notable, r->sweep.cpu_usec);
 	if (r->type == RECORD_SWEEP)
 		on_swept(k, &r->sweep);
 	/* What waits is limited for the sake of a disk that refuses; one that does not is to get it in time. */
@@ -497,6 +587,7 @@ static void keeper_done(struct keeper *k)
 	k->capture = channel_free(k->capture);
 	k->ledger = ledger_free(k->ledger);
 	k->batch = batch_free(k->batch);
+	k->notable = notable_free(k->notable);
 	k->store = store_free(k->store);
 	if (k->supervisor)
 		event_free(k->supervisor);

@@ -14,8 +14,9 @@
 struct keeper_options {
 	int capture_fd; /* the sighting stream, a connected AF_UNIX stream socket */
 	int supervisor_fd; /* SOCK_SEQPACKET: brings a link to control ('C' with a descriptor); EOF: stop */
-	int state_fd;  /* directory of the database */
-	int record_fd; /* where --record writes; -1: nowhere */
+	int state_fd;   /* directory of the database */
+	int record_fd;  /* where --record writes; -1: nowhere */
+	bool replaying; /* nothing of the stream is news */
 };
 
 /* Runs until the stream ends. Takes all descriptors. Returns the exit status. */

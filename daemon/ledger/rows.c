@@ -10,8 +10,6 @@
 
 #include "daemon/ledger/store_private.h"
 
-#include <stdio.h>
-
 #include "daemon/schema.h"
 
 static uint64_t msec_up(usec_t usec)
@@ -209,26 +207,15 @@ int store_put_released(struct store *s, struct claim *claim)
 	return r < 0 ? store_fail(s, r) : 0;
 }
 
-/* "low-high low-high ...", ascending, as the settings have them. */
-static void format_ranges(const struct port_ranges *ranges, char text[static PORT_RANGES_MAX * 12])
-{
-	size_t at = 0;
-
-	text[0] = '\0';
-	for (uint32_t i = 0; i < ranges->count && i < PORT_RANGES_MAX; i++)
-		at += (size_t)snprintf(text + at, PORT_RANGES_MAX * 12 - at, "%s%u-%u",
-			i > 0 ? " " : "", ranges->range[i].low, ranges->range[i].high);
-}
-
 int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wall)
 {
-	char ranges[PORT_RANGES_MAX * 12];
+	char ranges[PORT_RANGES_TEXT_MAX];
 	struct binder b;
 	int r = store_begin(s);
 
 	if (r < 0)
 		return r;
-	format_ranges(&c->ranges, ranges);
+	port_ranges_format(&c->ranges, ranges);
 	b = sql_bind(s, STATEMENT_COVERAGE_ADD);
 	bind_int(&b, s->session);
 	bind_time(&b, from_wall);

@@ -22,8 +22,16 @@ CREATE TABLE gap(
 
 CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec INT NOT NULL) STRICT;
 
--- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned).
+-- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned);
+-- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Programs, and what they listen on, that were ever seen: each is announced once (notable.c). Retention leaves it alone.
+-- program is a keyed hash of exe (or comm) and exe_note. protocol -1: the program itself, with its name (its first 256
+-- characters); else a listener, as enum protocol, and port 0 says that it listens on many.
+CREATE TABLE known(
+	program INT NOT NULL, protocol INT NOT NULL, port INT NOT NULL, name TEXT, exe_note INT,
+	first_seen_usec INT NOT NULL, PRIMARY KEY(program, protocol, port)) STRICT, WITHOUT ROWID;
 
 CREATE TABLE netns(id INTEGER PRIMARY KEY, session INT NOT NULL, cookie INT NOT NULL, inode INT NOT NULL, name TEXT) STRICT;
 CREATE TABLE local(id INTEGER PRIMARY KEY, netns INT NOT NULL, address TEXT NOT NULL, UNIQUE(netns, address)) STRICT;

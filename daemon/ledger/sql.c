@@ -191,6 +191,13 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"DELETE FROM netns WHERE id IN (SELECT id FROM netns WHERE id NOT IN (SELECT netns FROM local)"
 		" AND (inode=0 OR session NOT IN (SELECT id FROM session WHERE boot_id=?2))"
 		" ORDER BY id LIMIT ?1) RETURNING id",
+
+	[STATEMENT_KNOWN_LIST] = "SELECT program,protocol,port FROM known",
+	[STATEMENT_KNOWN_PORTS] =
+		"SELECT count(*) FROM known WHERE program=?1 AND protocol=?2 AND port<>0",
+	[STATEMENT_KNOWN_ADD] =
+		"INSERT OR IGNORE INTO known(program,protocol,port,name,exe_note,first_seen_usec)"
+		" VALUES(?1,?2,?3,substr(?4,1,256),?5,?6)",
 };
 
 int sql_error(struct store *s, int code)

@@ -187,7 +187,7 @@ int store_counter_set(struct store *s, const char *name, uint64_t value)
 	return sql_run(s, STATEMENT_COUNTER_SET);
 }
 
-static int get_counter(struct store *s, const char *name, uint64_t otherwise, uint64_t *ret)
+int store_counter_get(struct store *s, const char *name, uint64_t otherwise, uint64_t *ret)
 {
 	struct binder b = sql_bind(s, STATEMENT_COUNTER_GET);
 	int64_t value;
@@ -205,12 +205,12 @@ static int read_counters(struct store *s)
 {
 	uint64_t next_claim = 0, next_hot = 0, expired = 0;
 	int64_t highest = 0, first, last;
-	int r = get_counter(s, COUNTER_NEXT_CLAIM, 1, &next_claim);
+	int r = store_counter_get(s, COUNTER_NEXT_CLAIM, 1, &next_claim);
 
 	if (r == 0)
-		r = get_counter(s, COUNTER_NEXT_HOT, 1, &next_hot);
+		r = store_counter_get(s, COUNTER_NEXT_HOT, 1, &next_hot);
 	if (r == 0)
-		r = get_counter(s, COUNTER_EXPIRED_UNTIL, 0, &expired);
+		r = store_counter_get(s, COUNTER_EXPIRED_UNTIL, 0, &expired);
 	if (r == 0)
 		r = sql_value(s, STATEMENT_HIGHEST_CLAIM, 0, &highest);
 	if (r == 0)

@@ -76,6 +76,9 @@ enum statement {
 	STATEMENT_APP_DROP,
 	STATEMENT_LOCAL_DROP,
 	STATEMENT_NETNS_DROP,
+	STATEMENT_KNOWN_LIST,
+	STATEMENT_KNOWN_PORTS,
+	STATEMENT_KNOWN_ADD,
 	STATEMENT_COUNT,
 };
 
@@ -84,6 +87,9 @@ enum statement {
 #define COUNTER_NEXT_HOT      "next_hot"
 #define COUNTER_COMMITS       "commits" /* that had nothing else to write */
 #define COUNTER_EXPIRED_UNTIL "expired_until_usec"
+#define COUNTER_KNOWN_KEY_0   "known_key_0"
+#define COUNTER_KNOWN_KEY_1   "known_key_1"
+#define COUNTER_KNOWN_SINCE   "known_since_usec"
 
 /* A bounded map from a key (bytes) to the id of a row. See intern.c. */
 struct intern {
@@ -225,6 +231,8 @@ int store_fail(struct store *s, int error);
 /* Ends a transaction of the store's own housekeeping. */
 int store_commit_step(struct store *s) _must_check_;
 int store_counter_set(struct store *s, const char *name, uint64_t value) _must_check_;
+int store_counter_get(
+	struct store *s, const char *name, uint64_t otherwise, uint64_t *ret) _must_check_;
 
 /* One bounded step of each kind. 1: something was done (there may be more); 0: nothing is due. */
 int seal_step(struct store *s, struct now now) _must_check_;

@@ -88,10 +88,11 @@ class Box:
 
     def journal(self, *matches, since=None, unit=UNIT):
         """Entries of the journal as dictionaries, oldest first; `since` is a cursor."""
-        options = ["--after-cursor", since] if since else []
+        # not --after-cursor: together with matches, systemd 252 takes the first entry for the cursor's and leaves it out
+        options = ["--cursor", since] if since else []
         self.run("journalctl", "--sync")
         lines = self.text("journalctl", "-o", "json", "-u", unit, *options, *matches)
-        return [json.loads(line) for line in lines.splitlines()]
+        return [e for e in map(json.loads, lines.splitlines()) if e["__CURSOR"] != since]
 
     def cursor(self):
         """The end of the journal as it is now."""

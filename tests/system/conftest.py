@@ -171,9 +171,9 @@ def alive(pid):
 class Actor:
     """A process that makes claims when told: a line of Python in, a line of JSON out (tests/support/actor.py)."""
 
-    def __init__(self, namespace, prefix=()):
+    def __init__(self, namespace, prefix=(), program=sys.executable):
         # by its text: who has dropped root may not be able to read it in a checkout of root's
-        command = [sys.executable, "-u", "-c", (ROOT / "tests/support/actor.py").read_text(encoding="utf-8")]
+        command = [program, "-u", "-c", (ROOT / "tests/support/actor.py").read_text(encoding="utf-8")]
         self.process = subprocess.Popen(namespace.enter(*prefix, *command), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.pid = self.do("pid()")

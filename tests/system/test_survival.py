@@ -326,8 +326,9 @@ def test_a_damaged_database_is_named_and_left_alone(make_daemon, directory):
     def corrupt(path):
         good = make_daemon(directory=path.parent.parent).start()
         good.stop()
-        with open(path, "r+b") as f:
-            f.truncate(8192)
+        os.truncate(path, 8192)
+        # control may have ended after the ledger: then the WAL is left as it was, and has all the pages once more
+        os.truncate(f"{path}-wal", 0)
 
     for name, make in (("noise", lambda p: p.write_bytes(bytes(range(256)) * 64)), ("text", lambda p: p.write_text("hello\n")),
                        ("directory", lambda p: p.mkdir()), ("truncated", corrupt)):
