@@ -11,6 +11,7 @@ import subprocess
 import termios
 import struct
 import fcntl
+import time
 
 import pytest
 
@@ -18,6 +19,7 @@ from conftest import CLIENT, PATIENCE, ROOT
 from fakedaemon import NIGHT, FakeDaemon, claim, coverage, explain, program, status
 
 MINUTE = NIGHT - 7_114_000
+DAY = 86_400_000_000
 CLAIM_TYPE = re.search(r"type Claim \((.*?)\n\)", (ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(),
                        re.S).group(1)
 COLUMNS = re.findall(r"^  (\w+):", CLAIM_TYPE, re.M)
@@ -49,6 +51,13 @@ def on_terminal(fake, *arguments, width=120, **environment):
     os.close(master)
     process.wait(PATIENCE)
     return data.decode().replace("\r\n", "\n"), process.returncode
+
+
+def today(**members):
+    """A claim as of this day's night: a time of another day has its date with it, and takes more room."""
+    days = (time.time_ns() // 1000) // DAY - NIGHT // DAY
+    moved = {name: value + days * DAY for name, value in claim().items() if name.endswith("_usec")}
+    return claim(**{**moved, **members})
 
 
 def who(*claims, **members):
@@ -326,9 +335,9 @@ def test_explain_says_that_more_are_open_than_it_lists(fake):
 
 
 def test_follow(fake):
-    daemon = fake({"Follow": [{"event": "open", "claims": [claim()], "lost": 0},
-                              {"event": "opened", "claims": [claim(port=60531)], "lost": 214},
-                              {"event": "released", "claims": [claim()], "lost": 0}]})
+    daemon = fake({"Follow": [{"event": "open", "claims": [today()], "lost": 0},
+                              {"event": "opened", "claims": [today(port=60531)], "lost": 214},
+                              {"event": "released", "claims": [today()], "lost": 0}]})
     lines = run(daemon, "follow").stdout.splitlines()
     assert lines[1] == "... 214 lost, reader too slow"
     assert [line.split()[1] for line in lines if line != lines[1]] == ["=", "+", "-"]
@@ -350,7 +359,7 @@ def test_doctor(fake):
 
 
 def test_narrow_terminals_leave_columns_out_and_say_so(fake):
-    daemon = fake(who(claim(comm="a-long-name-15ch", unit="a-unit-with-a-name-of-its-own.service")))
+    daemon = fake(who(today(comm="a-long-name-15ch", unit="a-unit-with-a-name-of-its-own.service")))
     wide, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=200)
     narrow, code = on_terminal(daemon, "who", 60530, "--no-pager", width=80)
     assert "LOCAL" in wide.splitlines()[0] and "No room" not in wide
@@ -361,7 +370,7 @@ def test_narrow_terminals_leave_columns_out_and_say_so(fake):
 
 def test_role_is_told_where_a_terminal_is_narrow(fake):
     """At 80 columns too: a listener and the connections that it took are on one port."""
-    daemon = fake(who(claim(unit=None, netns=7, role="accepted")))
+    daemon = fake(who(today(unit=None, netns=7, role="accepted")))
     text, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=80)
     assert "ROLE" in text.splitlines()[0] and "accepted" in text.splitlines()[1]
 
