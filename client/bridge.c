@@ -93,7 +93,7 @@ static int turn(struct bridge *b)
 		/* but this one always: that nobody reads any more may be all that ever happens */
 		{b->out.broken ? -1 : STDOUT_FILENO, events(false, has_bytes(&b->out)), 0},
 	};
-	const short any = POLLIN | POLLHUP | POLLERR;
+	const short gone = POLLHUP | POLLERR;
 	int r = poll(p, ELEMENTSOF(p), b->out.broken && !has_bytes(&b->in) ? 0 : -1);
 
 	if (r < 0)
@@ -102,9 +102,9 @@ static int turn(struct bridge *b)
 		return 0;
 	if (p[0].revents)
 		r = take(&b->in, STDIN_FILENO);
-	if (r >= 0 && has_room(&b->out) && p[1].revents & any)
+	if (has_room(&b->out) && p[1].revents & (POLLIN | gone))
 		b->error = take(&b->out, b->socket);
-	if (p[1].revents & (POLLOUT | POLLERR) && has_bytes(&b->in))
+	if (has_bytes(&b->in) && p[1].revents & (POLLOUT | gone))
 		give(&b->in, b->socket);
 	if (p[2].revents & POLLOUT)
 		give(&b->out, STDOUT_FILENO);

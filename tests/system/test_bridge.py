@@ -9,6 +9,7 @@ import struct
 import subprocess
 import termios
 import threading
+import time
 
 import pytest
 
@@ -183,6 +184,59 @@ def test_a_slow_daemon_is_waited_for(serve):
     writer.join(PATIENCE)
     assert process.stdout.read() == b"" and end(process, 0) == ""
     assert received == [CHUNK * 64]
+
+
+def cpu_ticks(process):
+    with open(f"/proc/{process.pid}/stat", encoding="utf-8") as f:
+        return sum(map(int, f.read().rpartition(")")[2].split()[11:13]))
+
+
+def rests(process):
+    """It waits without turning: a poll that returns at once would use all of a third of a second."""
+    before = cpu_ticks(process)
+    time.sleep(0.3)
+    return cpu_ticks(process) - before < os.sysconf("SC_CLK_TCK") // 20
+
+
+def test_it_rests_while_it_waits(serve):
+    """With an end that hung up, one that is full, or both."""
+    ended = threading.Event()
+
+    def quiet(client):
+        assert read_all(client) == b""
+        assert ended.wait(PATIENCE)
+
+    process = start(serve(quiet))
+    process.stdin.close()
+    assert rests(process)
+    ended.set()
+    assert process.stdout.read() == b"" and end(process, 0) == ""
+
+    def hangs_up(client):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        client.sendall(CHUNK * 5)  # more than it and the pipe hold; some waits in the socket
+
+    process = start(serve(hangs_up))
+    wait_for(lambda: pipe_is_full(process.stdout), "the pipe to be full")
+    process.stdin.close()
+    assert rests(process)
+    assert process.stdout.read() == CHUNK * 5
+    end(process, 0)
+
+    taken = threading.Event()
+
+    def takes_nothing(client):
+        assert taken.wait(PATIENCE)
+        assert read_all(client) == CHUNK * 64
+
+    process = start(serve(takes_nothing), bufsize=0)
+    writer = threading.Thread(target=lambda: (process.stdin.write(CHUNK * 64), process.stdin.close()))
+    writer.start()
+    wait_for(lambda: pipe_is_full(process.stdin), "the pipe to be full")
+    assert rests(process)
+    taken.set()
+    writer.join(PATIENCE)
+    assert process.stdout.read() == b"" and end(process, 0) == ""
 
 
 def test_both_directions_at_once(serve):
