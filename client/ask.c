@@ -19,7 +19,7 @@
 #define ENTRY_BYTES 65536
 
 /* `host` NULL: this one, which goes without saying. */
-static void complain_of(const char *host, const char *format, va_list arguments)
+static void _printf_(2, 0) complain_of(const char *host, const char *format, va_list arguments)
 {
 	_cleanup_(free_p) char *text = NULL, *safe = NULL;
 
