@@ -89,7 +89,8 @@ static enum status run(const struct options *o, usec_t now, bool terminal)
 
 	if (!users)
 		return complain_memory();
-	if (for_people && verbs[o->verb].paged && !o->no_pager)
+	/* ssh may have something to ask, and a pager would take its answer from the terminal */
+	if (for_people && verbs[o->verb].paged && !o->no_pager && here)
 		pager_open(&pager);
 	status = finish(verbs[o->verb].run(o, &v));
 	pager_close(&pager);

@@ -12,6 +12,7 @@ import pytest
 
 from conftest import CLIENT, PATIENCE, alive, wait_for
 from fakedaemon import FakeDaemon
+from test_client_answers import on_terminal
 
 RUN = 'shift 4; exec "$@"'
 HALF = b'{"parameters":{"claims":['
@@ -70,7 +71,7 @@ def test_what_ssh_is_given(ssh):
 
 def test_every_verb_answers_as_it_does_there(ssh, daemon, actor):
     port = actor.do("listener('l')")
-    until = time.time_ns() // 1000 / 1e6 + 1
+    until = time.time_ns() // 1000 / 1e6 + 0.3
     daemon.call("org.portledger.ledger.Sync")
     past = ["-S", "@0", "-U", f"@{until:.6f}"]
     wait_for(lambda: time.time() > until, "the window to be past: then two answers are the same")
@@ -88,6 +89,15 @@ def test_every_verb_answers_as_it_does_there(ssh, daemon, actor):
             assert there.returncode == daemon.client(*verb, form).returncode and there.stderr_text == "", there.stderr_text
             assert there.stdout_text and (verb[0] == "status" or verb[0] == "doctor" or str(actor.pid) in there.stdout_text
                                           or verb[0] == "audit")
+
+
+def test_no_pager_takes_the_terminal_from_ssh(ssh, daemon, actor):
+    port = actor.do("listener('l')")
+    daemon.path = daemon.socket
+    pager = {"PAGER": "sed s/^/paged:/", "PORTLEDGER_SSH": str(ssh.program)}
+    here, _ = on_terminal(daemon, "now", port, **pager)
+    there, code = on_terminal(daemon, "-H", "web1", "now", port, **pager)
+    assert code == 0 and str(port) in there and "paged:" in here and "paged:" not in there
 
 
 def test_users_are_numbers_since_names_are_of_this_host(ssh, actor):
