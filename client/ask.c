@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "client/receipt.h"
+#include "client/remote.h"
 #include "client/shape.h"
 #include "common/escape.h"
 
@@ -17,19 +18,35 @@
 /* Entries of /etc/group may list many members. */
 #define ENTRY_BYTES 65536
 
-void complain(const char *format, ...)
+/* `host` NULL: this one, which goes without saying. */
+static void _printf_(2, 0) complain_of(const char *host, const char *format, va_list arguments)
 {
 	_cleanup_(free_p) char *text = NULL, *safe = NULL;
-	va_list arguments;
-	int r;
 
-	va_start(arguments, format);
-	r = vasprintf(&text, format, arguments);
-	va_end(arguments);
-	if (r < 0)
+	if (vasprintf(&text, format, arguments) < 0)
 		text = NULL;
 	safe = text ? escape_terminal(text) : NULL;
-	fprintf(stderr, "portledger: %s\n", safe ? safe : "out of memory");
+	fprintf(stderr, "portledger: %s%s%s\n", host ? host : "", host ? ": " : "",
+		safe ? safe : "out of memory");
+}
+
+void complain(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	complain_of(NULL, format, arguments);
+	va_end(arguments);
+}
+
+/* About what a connection leads to. */
+static void _printf_(2, 3) complain_there(const struct connection *c, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	complain_of(c->host, format, arguments);
+	va_end(arguments);
 }
 
 enum status complain_memory(void)
@@ -106,10 +123,23 @@ static void check_peer(const struct connection *c, const char *path)
 		(unsigned)c->peer);
 }
 
+static enum status open_host(const char *host, struct connection *ret)
+{
+	int r = connection_open_host(host, ret);
+
+	if (r == 0)
+		return STATUS_FOUND;
+	complain("%s: cannot run %s: %s", host, remote_program(), strerror(-r));
+	return STATUS_NO_DAEMON;
+}
+
 enum status ask_open(const struct options *o, bool quiet, struct connection *ret)
 {
-	int r = connection_open(o->socket_path, ret);
+	int r;
 
+	if (o->host)
+		return open_host(o->host, ret);
+	r = connection_open(o->socket_path, ret);
 	switch (-r) {
 	case 0:
 		check_peer(ret, o->socket_path);
@@ -130,24 +160,53 @@ enum status ask_open(const struct options *o, bool quiet, struct connection *ret
 	}
 }
 
-static enum status complain_failure(int r)
+/* What it means that the far end of ssh is closed: ssh and env(1) have their exit statuses, and our bridge has ours. */
+static enum status complain_cut(struct connection *c)
+{
+	int status = connection_close(c);
+
+	switch (status) {
+	case 255:
+		complain_there(c, "%s failed", remote_program());
+		return STATUS_NO_DAEMON;
+	case 126:
+	case 127:
+		complain_there(c, "there is no portledger to run there");
+		return STATUS_NO_DAEMON;
+	case STATUS_NO_DAEMON:
+		complain_there(c, "no daemon answers there");
+		return STATUS_NO_DAEMON;
+	case STATUS_DENIED:
+		complain_there(c, "permission denied there");
+		return STATUS_DENIED;
+	default:
+		complain_there(
+			c, "the connection was cut (%s: exit status %d)", remote_program(), status);
+		return STATUS_ERROR;
+	}
+}
+
+static enum status complain_failure(struct connection *c, int r)
 {
 	switch (-r) {
 	case ETIMEDOUT:
-		complain("the daemon does not answer");
+		complain_there(c, "the daemon does not answer");
 		break;
 	case ECONNRESET:
 	case EPIPE:
+		if (c->host)
+			return complain_cut(c);
 		complain("the daemon closed the connection without an answer");
 		break;
 	case EBADMSG:
-		complain("the daemon's answer is not Varlink");
+		complain_there(c, "the daemon's answer is not Varlink%s",
+			c->host ? "; does something there print when a shell starts?" : "");
 		break;
 	case EMSGSIZE:
-		complain("the daemon's answer is longer than %u bytes", LIMIT_REPLY_BYTES);
+		complain_there(c, "the daemon's answer is longer than %u bytes", LIMIT_REPLY_BYTES);
 		break;
 	default:
-		complain("%s", strerror(-r));
+		complain_there(c, "%s", strerror(-r));
 	}
 	return STATUS_ERROR;
 }
@@ -175,7 +234,7 @@ static const struct {
 		"the daemon has as many clients as it may have; try again"},
 };
 
-static enum status complain_error(const struct varlink_reply *reply)
+static enum status complain_error(const struct connection *c, const struct varlink_reply *reply)
 {
 	for (size_t i = 0; i < ELEMENTSOF(error_table); i++) {
 		const char *about;
@@ -184,10 +243,11 @@ static enum status complain_error(const struct varlink_reply *reply)
 			continue;
 		about = error_table[i].member ? row_text(reply->parameters, error_table[i].member)
 					      : NULL;
-		complain("%s%s%s", error_table[i].text, about ? " " : "", about ? about : "");
+		complain_there(
+			c, "%s%s%s", error_table[i].text, about ? " " : "", about ? about : "");
 		return error_table[i].status;
 	}
-	complain("the daemon says %s", reply->error);
+	complain_there(c, "the daemon says %s", reply->error);
 	return STATUS_ERROR;
 }
 
@@ -204,7 +264,7 @@ enum status ask_call(struct connection *c, const char *method, json_t *parameter
 	/* a daemon that has too many clients says so and closes before it reads */
 	if (r == -EPIPE || r == -ECONNRESET)
 		return STATUS_FOUND;
-	return r < 0 ? complain_failure(r) : STATUS_FOUND;
+	return r < 0 ? complain_failure(c, r) : STATUS_FOUND;
 }
 
 enum status ask_reply(
@@ -216,11 +276,11 @@ enum status ask_reply(
 
 	r = connection_reply(c, &reply);
 	if (r < 0)
-		return complain_failure(r);
+		return complain_failure(c, r);
 	if (reply.error)
-		return complain_error(&reply);
+		return complain_error(c, &reply);
 	if (shape_check(shape, reply.parameters, &wrong) < 0) {
-		complain("the daemon's answer is not of this interface: %s", wrong);
+		complain_there(c, "the daemon's answer is not of this interface: %s", wrong);
 		return STATUS_ERROR;
 	}
 	*ret = TAKE_PTR(reply.parameters);
@@ -257,7 +317,7 @@ enum status ask_pages(struct connection *c, const char *method, json_t *paramete
 		if (more && json_object_set(parameters, "cursor", cursor) < 0)
 			return complain_memory();
 		if (!more && !json_is_object(coverage)) {
-			complain("the daemon's answer has no receipt");
+			complain_there(c, "the daemon's answer has no receipt");
 			return STATUS_ERROR;
 		}
 		if (!more && json_array_append(receipts, coverage) < 0)

@@ -6,6 +6,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "client/remote.h"
 #include "common/clock.h"
 #include "common/limits.h"
 
@@ -47,9 +48,36 @@ int connection_open(const char *path, struct connection *ret)
 	return 0;
 }
 
+int connection_open_host(const char *host, struct connection *ret)
+{
+	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
+	int r;
+
+	*ret = (struct connection)CONNECTION_NONE;
+	r = remote_start(host, &c.fd, &c.ssh);
+	if (r == 0)
+		r = set_patience(c.fd, LIMIT_HOST_ANSWER_USEC);
+	if (r < 0)
+		return r;
+	c.host = host;
+	*ret = c;
+	c = (struct connection)CONNECTION_NONE;
+	return 0;
+}
+
+int connection_close(struct connection *c)
+{
+	pid_t ssh = c->ssh;
+
+	close_p(&c->fd);
+	c->fd = -1;
+	c->ssh = 0;
+	return ssh > 0 ? remote_end(ssh) : 0;
+}
+
 void connection_done(struct connection *c)
 {
-	close_p(&c->fd);
+	(void)connection_close(c);
 	buf_done(&c->in);
 	*c = (struct connection)CONNECTION_NONE;
 }

@@ -4,6 +4,8 @@
 
 const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_SOCKET] = {"socket", 0, "PATH", GROUP_DAEMON, "ask the daemon there"},
+	[OPTION_HOST] = {"host", 'H', "[USER@]HOST", GROUP_DAEMON,
+		"ask the daemon of that host, through ssh"},
 	[OPTION_AT] = {"at", 0, "TIME", GROUP_AT,
 		"the moment; to the minute means the whole minute"},
 	[OPTION_SINCE] = {"since", 'S', "TIME", GROUP_WINDOW,

@@ -22,6 +22,7 @@ enum group {
 
 enum option_id {
 	OPTION_SOCKET,
+	OPTION_HOST,
 	OPTION_AT,
 	OPTION_SINCE,
 	OPTION_UNTIL,

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "client/ask.h"
+#include "client/bridge.h"
 #include "client/client.h"
 #include "client/pager.h"
 #include "client/users.h"
@@ -71,6 +72,7 @@ static enum status run(const struct options *o, usec_t now, bool terminal)
 {
 	bool for_people = terminal && o->output == OUTPUT_TABLE;
 	_cleanup_(users_free_p) struct users *users = users_new();
+	bool here = !o->host; /* our users and our namespace are not another host's */
 	struct pager pager = {0};
 	enum status status;
 	struct view v = {
@@ -81,13 +83,14 @@ static enum status run(const struct options *o, usec_t now, bool terminal)
 		.utf8 = streq(nl_langinfo(CODESET), "UTF-8"),
 		.color = wants_color(o, terminal),
 		.width = for_people ? terminal_width() : 0,
-		.users = users,
-		.netns = own_netns(),
+		.users = here ? users : NULL,
+		.netns = here ? own_netns() : 0,
 	};
 
 	if (!users)
 		return complain_memory();
-	if (for_people && verbs[o->verb].paged && !o->no_pager)
+	/* ssh may have something to ask, and a pager would take its answer from the terminal */
+	if (for_people && verbs[o->verb].paged && !o->no_pager && here)
 		pager_open(&pager);
 	status = finish(verbs[o->verb].run(o, &v));
 	pager_close(&pager);
@@ -117,5 +120,7 @@ int main(int argc, char **argv)
 		puts("portledger " PORTLEDGER_VERSION);
 		return (int)finish(STATUS_FOUND);
 	}
+	if (o.bridge)
+		return (int)bridge(&o);
 	return (int)run(&o, now, terminal);
 }

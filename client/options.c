@@ -250,6 +250,23 @@ static int parse_output(struct options *o, enum option_id id, const char *value,
 	}
 }
 
+/*
+ * A destination of ssh. What is refused is what ssh could take for an option, or ssh_config's commands (%h) could hand to
+ * a shell; a comma, since several hosts may come to mean something.
+ */
+static int parse_host(struct options *o, const char *text)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789._-@:/[]%+";
+
+	if (strchr(text, ','))
+		return usage(o, "--host: one host at a time: %s", text);
+	if (*text == '\0' || *text == '-' || text[strspn(text, allowed)] != '\0')
+		return usage(o, "--host: not a host that ssh may be given: %s", text);
+	o->host = text;
+	return 0;
+}
+
 /* Of times, only what does not depend on another option: --utc may come last and changes what a time means. */
 static int parse_option(struct options *o, enum option_id id, const char *value, bool terminal)
 {
@@ -260,6 +277,8 @@ static int parse_option(struct options *o, enum option_id id, const char *value,
 		o->socket_path = value;
 		o->socket_given = true;
 		return 0;
+	case OPTION_HOST:
+		return parse_host(o, value);
 	case OPTION_LIMIT:
 		if (number_parse(value, 1, LIMIT_CLAIMS, &number) < 0)
 			return usage(
@@ -464,9 +483,47 @@ static int check_groups(struct options *o, const struct given *given)
 	return 0;
 }
 
+/* What another host cannot heed: our path, and our names of users. */
+static int check_host(struct options *o, const struct given *given)
+{
+	uint64_t uid;
+
+	if (!o->host)
+		return 0;
+	if (given->is[OPTION_SOCKET])
+		return usage(o, "--socket is a path of this host: not with --host");
+	if (given->is[OPTION_USER] &&
+		number_parse(given->value[OPTION_USER], 0, UINT32_MAX - 1, &uid) < 0)
+		return usage(o, "--user: with --host by number, since names are of this host: %s",
+			given->value[OPTION_USER]);
+	if (given->is[OPTION_USER])
+		o->uid = (int64_t)uid;
+	return 0;
+}
+
+/* With $SYSTEMD_VARLINK_LISTEN we are asked to serve: that is no question, and takes no other option. */
+static int parse_listen(
+	struct options *o, const char *listen, int argc, char **argv, const struct given *given)
+{
+	if (!streq(listen, "-"))
+		return usage(o,
+			"SYSTEMD_VARLINK_LISTEN: only - (standard input and output) is served: %s",
+			listen);
+	if (optind < argc)
+		return usage(
+			o, "with SYSTEMD_VARLINK_LISTEN there is nothing to ask: %s", argv[optind]);
+	for (int i = 0; i < OPTION_COUNT; i++)
+		if (given->is[i] && i != OPTION_SOCKET)
+			return usage(o, "--%s does not go with SYSTEMD_VARLINK_LISTEN",
+				grammar_options[i].name);
+	o->bridge = true;
+	return 0;
+}
+
 int options_parse(int argc, char **argv, usec_t now, bool terminal, struct options *ret)
 {
 	const char *from_environment = getenv("PORTLEDGER_SOCKET");
+	const char *listen = getenv("SYSTEMD_VARLINK_LISTEN");
 	struct given given = {0};
 	int r;
 
@@ -485,6 +542,8 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 	r = scan(ret, argc, argv, terminal, &given);
 	if (r < 0)
 		return r;
+	if (listen && *listen != '\0')
+		return parse_listen(ret, listen, argc, argv, &given);
 	if (ret->utc) {
 		if (setenv("TZ", "UTC", 1) < 0)
 			return -ENOMEM;
@@ -500,6 +559,8 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 		return 0;
 	}
 	r = check_groups(ret, &given);
+	if (r == 0)
+		r = check_host(ret, &given);
 	return r < 0 ? r : parse_times(ret, &given, now);
 }
 

@@ -50,6 +50,8 @@ struct options {
 
 	const char *socket_path;
 	bool socket_given;       /* by --socket or the environment: not systemd's */
+	const char *host;        /* ask the daemon there, through ssh; NULL: here */
+	bool bridge;             /* no question: serve Varlink on standard input and output */
 	const char *config_path; /* NULL: the default files */
 
 	uint16_t ports[LIMIT_FILTER_PORTS];

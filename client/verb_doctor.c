@@ -32,6 +32,10 @@ static void print_check(const struct view *v, const json_t *check)
 
 static json_t *no_daemon(const struct options *o)
 {
+	/* what to do there, standard error said */
+	if (o->host)
+		return json_pack("{s:[{s:s,s:s,s:s+}]}", "checks", "name", "daemon", "level",
+			"failure", "text", "no daemon answers at ", o->host);
 	return json_pack("{s:[{s:s,s:s,s:s+,s:s}]}", "checks", "name", "daemon", "level", "failure",
 		"text", "no daemon answers at ", o->socket_path, "fix",
 		o->socket_given ? "portledgerd --socket PATH --state DIR" : "portledgerd");
@@ -75,10 +79,12 @@ enum status verb_doctor(const struct options *o, struct view *v)
 	open = ask_open(o, true, &c);
 	if (open != STATUS_FOUND && open != STATUS_NO_DAEMON)
 		return open;
+	if (open == STATUS_FOUND)
+		open = ask(&c, "Doctor", json_object(), &shape_doctor, &reply);
 	if (open == STATUS_NO_DAEMON)
 		reply = no_daemon(o);
-	else if ((status = ask(&c, "Doctor", json_object(), &shape_doctor, &reply)) != STATUS_FOUND)
-		return status;
+	else if (open != STATUS_FOUND)
+		return open;
 	if (!reply)
 		return complain_memory();
 	status = print_checks(v, reply);

@@ -197,7 +197,7 @@ enum status verb_explain(const struct options *o, struct view *v)
 	enum status status;
 
 	status = ask_open(o, true, &c);
-	if (status == STATUS_NO_DAEMON)
+	if (status == STATUS_NO_DAEMON && !o->host)
 		return explain_alone(o, v);
 	if (status == STATUS_FOUND)
 		status = ask(&c, "Explain",

@@ -30,6 +30,8 @@
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
 /* a daemon silent this long is given up: sync and query fit in it */
 #define LIMIT_ANSWER_USEC (60u * 1000u * 1000u)
+/* the same through ssh, where somebody may have to type a passphrase first */
+#define LIMIT_HOST_ANSWER_USEC (180u * 1000u * 1000u)
 
 /* Sighting stream (common/stream). */
 #define LIMIT_RECORD_BYTES (64u * 1024u) /* one record, header included */

@@ -213,6 +213,14 @@ static void test_refused(_unused_ void **state)
 		{"now|--json", "needs a value"},
 		{"now|-n", "needs a value"},
 		{"now|--csv=1", "takes no value"},
+		{"now|--host=a,b", "one host at a time"},
+		{"now|--host=-oProxyCommand=x", "not a host"},
+		{"now|--host=a;b", "not a host"},
+		{"now|--host=a b", "not a host"},
+		{"now|--host=", "not a host"},
+		{"now|-H|a|--socket=/b", "not with --host"},
+		{"now|--user=root|-H|a", "by number"},
+		{"config|-H|a", "does not go with config"},
 		{"now|--nonsense", "no option --nonsense"},
 		{"now|-x", "no option -x"},
 	};
@@ -245,9 +253,63 @@ static void test_socket(_unused_ void **state)
 	unsetenv("PORTLEDGER_SOCKET");
 }
 
+static void test_host(_unused_ void **state)
+{
+	static const char *const hosts[] = {
+		"web1", "me@web1", "ssh://me@web1.example:22", "[2001:db8::1]", "fe80::1%eth0"};
+	struct options o;
+
+	for (size_t i = 0; i < ELEMENTSOF(hosts); i++) {
+		char line[64];
+
+		snprintf(line, sizeof(line), "now|--host=%s", hosts[i]);
+		assert_int_equal(parse(line, false, &o), 0);
+		assert_string_equal(o.host, hosts[i]);
+		options_done(&o);
+	}
+	/* a path of this host, and so no part of the question */
+	setenv("PORTLEDGER_SOCKET", "/a", 1);
+	assert_int_equal(parse("now|-H|web1|--user=33", false, &o), 0);
+	assert_int_equal(o.uid, 33);
+	options_done(&o);
+	unsetenv("PORTLEDGER_SOCKET");
+}
+
+static void test_listen(_unused_ void **state)
+{
+	static const struct {
+		const char *line, *listen, *says;
+	} cases[] = {
+		{"", "/run/x", "only -"},
+		{"now", "-", "nothing to ask: now"},
+		{"60530", "-", "nothing to ask: 60530"},
+		{"--strict", "-", "--strict does not go"},
+		{"-H|a", "-", "--host does not go"},
+		{"--help", "-", "--help does not go"},
+	};
+	struct options o;
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		setenv("SYSTEMD_VARLINK_LISTEN", cases[i].listen, 1);
+		assert_int_equal(parse(cases[i].line, false, &o), -EINVAL);
+		assert_non_null(strstr(o.error, cases[i].says));
+		options_done(&o);
+	}
+	assert_int_equal(parse("--socket=/b", false, &o), 0);
+	assert_true(o.bridge);
+	assert_string_equal(o.socket_path, "/b");
+	options_done(&o);
+	setenv("SYSTEMD_VARLINK_LISTEN", "", 1);
+	assert_int_equal(parse("now", false, &o), 0);
+	assert_false(o.bridge);
+	options_done(&o);
+	unsetenv("SYSTEMD_VARLINK_LISTEN");
+}
+
 static int utc(_unused_ void **state)
 {
 	unsetenv("PORTLEDGER_SOCKET");
+	unsetenv("SYSTEMD_VARLINK_LISTEN");
 	setenv("TZ", "UTC", 1);
 	tzset();
 	return 0;
@@ -263,6 +325,8 @@ int main(void)
 		cmocka_unit_test(test_filters),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_socket),
+		cmocka_unit_test(test_host),
+		cmocka_unit_test(test_listen),
 	};
 
 	return cmocka_run_group_tests(tests, utc, NULL);
