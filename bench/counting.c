@@ -126,14 +126,13 @@ static const sqlite3_io_methods methods = {
 	.xShmUnmap = on_unmap,
 };
 
-static int on_open(
-	sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *ret_flags)
+static int on_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *ret_flags)
 {
 	struct counting_file *file = (struct counting_file *)f;
 	int code;
 
 	(void)vfs;
-	file->bytes = flags & SQLITE_OPEN_WAL	    ? &counted.wal
+	file->bytes = flags & SQLITE_OPEN_WAL       ? &counted.wal
 		      : flags & SQLITE_OPEN_MAIN_DB ? &counted.database
 						    : &counted.other;
 	code = real_vfs()->xOpen(real_vfs(), name, &file->real, flags, ret_flags);

@@ -72,7 +72,8 @@ static bool alias_init(struct alias *a, uint32_t count, double exponent)
 	uint32_t smalls = 0, larges = 0;
 	double sum = 0;
 
-	*a = (struct alias){count, calloc(count, sizeof(*a->keep)), calloc(count, sizeof(*a->other))};
+	*a = (struct alias){
+		count, calloc(count, sizeof(*a->keep)), calloc(count, sizeof(*a->other))};
 	if (!small || !large || !a->keep || !a->other)
 		return false;
 	for (uint32_t i = 0; i < count; i++)

@@ -54,8 +54,8 @@ static int begin(const struct writing *w, struct run *r)
 	r->claims = calloc(w->batch, sizeof(*r->claims));
 	if (!r->load || !r->claims)
 		return -ENOMEM;
-	e = store_open(w->directory, boot_id, workload_now(r->load), "bench", &r->store, &before,
-		&holder);
+	e = store_open(
+		w->directory, boot_id, workload_now(r->load), "bench", &r->store, &before, &holder);
 	if (e < 0)
 		return e;
 	store_settings(r->store, &for_ever);

@@ -20,12 +20,11 @@
 
 #include "daemon/ledger/store_private.h"
 
-#define PAGE_BYTES       4096
 #define TAIL_USEC        USEC_PER_HOUR
 #define LONG_PORTS       4096                     /* ports of claim_long in one step */
 #define PROCESS_ROWS     (2 * LIMIT_SEGMENT_ROWS) /* ids of `process` in one step */
 #define DIMENSION_ROWS   4096                     /* apps or addresses deleted in one step */
-#define VACUUM_STATEMENT "PRAGMA incremental_vacuum(1024)"
+#define VACUUM_STATEMENT "PRAGMA incremental_vacuum(2048)"
 
 static int expire(struct store *s, usec_t until)
 {
@@ -294,7 +293,7 @@ static int take_step(struct store *s, struct now now, const struct choice *c)
 
 static bool is_too_large(const struct store *s, uint64_t pages, uint64_t unused)
 {
-	return (pages - unused) * PAGE_BYTES > s->settings.max_bytes;
+	return (pages - unused) * s->page_bytes > s->settings.max_bytes;
 }
 
 int retention_room_step(struct store *s, struct now now)

@@ -225,6 +225,9 @@ int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wa
 
 	if (r < 0)
 		return r;
+	r = store_settle_coverage(s);
+	if (r < 0)
+		return store_fail(s, r);
 	format_ranges(&c->ranges, ranges);
 	b = sql_bind(s, STATEMENT_COVERAGE_ADD);
 	bind_int(&b, s->session);
