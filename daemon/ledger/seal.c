@@ -308,15 +308,17 @@ static int seal(struct store *s, struct segment *g)
 		s->state.process_margin =
 			PROCESS_SEGMENTS * (usec_t)(g->released_to - g->released_from);
 	if (r == 0)
-		r = seal_rows(s, g);
-	if (r == 0)
-		r = add_segment(s, g);
-	if (r == 0)
 		r = mark_processes(s, g, STATEMENT_SEAL_SEEN);
 	if (r == 0)
 		r = mark_processes(s, g, STATEMENT_SEAL_SEEN_HOLDERS);
+	/* The segment takes the pages that this frees, so that what comes next to claim_hot has the end of the file, and not
+	 * a few free pages here and there, each with a page of the map of pages to write. */
 	if (r == 0)
 		r = drop_hot(s, g->end);
+	if (r == 0)
+		r = seal_rows(s, g);
+	if (r == 0)
+		r = add_segment(s, g);
 	if (r == 0)
 		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
 	return r;
