@@ -62,7 +62,7 @@ int maintain_step(struct store *s, struct now now)
 		if (r < 0)
 			return r;
 	}
-	/* Sealing writes before it deletes. Where there is no room it would fail, again and again, with retention
+	/* Sealing may need more than it frees. Where there is no room it would fail, again and again, with retention
 	 * waiting behind it for ever; so what makes room comes first, and is tried as well when sealing had none. */
 	r = retention_room_step(s, now);
 	if (r == 0)
