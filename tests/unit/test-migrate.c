@@ -38,7 +38,7 @@ static const char version_1_rows[] =
 	"32768,60999,15,1,1,1,0);"
 	"INSERT INTO gap VALUES(1,1600000000000000,1600000000000001,'killed',NULL);"
 	"INSERT INTO counter VALUES('next_claim',9000),('next_hot',91);"
-	"INSERT INTO netns VALUES(1,1,7,4026531840,'blue'),(2,1,8,0,NULL);"
+	"INSERT INTO netns VALUES(1,1,7,4026531840,NULL),(2,1,8,5,'blue');"
 	"INSERT INTO local VALUES(1,1,'127.0.0.1'),(2,1,'::1'),(3,2,'10.0.0.1');"
 	"INSERT INTO app VALUES(1,'/bin/a',0,'a',0,'a.service','/a',1),(2,NULL,2,NULL,NULL,NULL,NULL,1);"
 	"INSERT INTO process VALUES(1,1,1,10,5,6,1,'init',1700000000000000),"
