@@ -42,6 +42,21 @@ static int measure_generator(const struct writing *w, double *ret)
 	return 0;
 }
 
+/* Bytes that this process caused to be written to storage, as the kernel counts them: whole pages of the page cache. */
+static double disk_bytes(void)
+{
+	FILE *file = fopen("/proc/self/io", "re");
+	char line[128];
+	unsigned long long value = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "write_bytes: %llu", &value) == 1)
+			break;
+	if (file)
+		(void)fclose(file);
+	return (double)value;
+}
+
 int meter_begin(struct meter *m, const struct writing *w)
 {
 	int r;
@@ -51,6 +66,7 @@ int meter_begin(struct meter *m, const struct writing *w)
 	if (r < 0)
 		return r;
 	report("generator_usec", m->generator);
+	m->disk = disk_bytes();
 	m->begun = m->last = cpu_usec();
 	return 0;
 }
@@ -77,14 +93,14 @@ void meter_end(struct meter *m, uint64_t claims)
 	report("claims", (double)claims);
 	report("cpu_usec", cpu);
 	report("claims_per_second", 1e6 / cpu);
+	report("disk_bytes", (disk_bytes() - m->disk) / (double)claims);
 	report("wal_bytes", (double)c.wal / (double)claims);
 	report("checkpoint_bytes", (double)c.database / (double)claims);
 	report("written_bytes", (double)(c.wal + c.database + c.other) / (double)claims);
 }
 
-int report_sizes(const char *path)
+int report_rows(const char *path, const char *sql)
 {
-	static const char sql[] = "SELECT name,sum(pgsize) FROM dbstat('main',1) GROUP BY name";
 	sqlite3 *db = NULL;
 	sqlite3_stmt *row = NULL;
 	int code = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL);
@@ -93,7 +109,7 @@ int report_sizes(const char *path)
 		code = sqlite3_prepare_v2(db, sql, -1, &row, NULL);
 	if (code == SQLITE_OK)
 		while ((code = sqlite3_step(row)) == SQLITE_ROW)
-			printf("size_%s %lld\n", (const char *)sqlite3_column_text(row, 0),
+			printf("%s %lld\n", (const char *)sqlite3_column_text(row, 0),
 				(long long)sqlite3_column_int64(row, 1));
 	sqlite3_finalize(row);
 	sqlite3_close(db);

@@ -166,5 +166,5 @@ int write_plain(const struct writing *w)
 	sqlite3_finalize(p.add);
 	sqlite3_finalize(p.process);
 	sqlite3_close(p.db);
-	return r < 0 ? r : report_sizes(path);
+	return r < 0 ? r : report_rows(path, SIZES_BY_TABLE);
 }

@@ -134,5 +134,8 @@ int write_store(const struct writing *w)
 	r.load = workload_free(r.load);
 	free(r.claims);
 	snprintf(path, sizeof(path), "%s/" SCHEMA_FILE, w->path);
-	return e < 0 ? e : report_sizes(path);
+	return e < 0 ? e
+		     : report_rows(path,
+			       "SELECT 'sealed',(SELECT sum(n) FROM segment)+(SELECT count(*) FROM claim_long)"
+			       " UNION ALL " SIZES_BY_TABLE);
 }

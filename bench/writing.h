@@ -32,12 +32,15 @@ void report(const char *name, double value);
  * before, on a workload of its own).
  */
 struct meter {
-	double generator; /* CPU usec per claim */
-	double begun, last;
+	double generator;   /* CPU usec per claim */
+	double begun, last; /* CPU usec */
+	double disk;        /* bytes */
 	uint64_t claims, last_claims;
 };
 int meter_begin(struct meter *m, const struct writing *w) _must_check_;
 void meter_tick(struct meter *m, uint64_t claims); /* after a commit */
 void meter_end(struct meter *m, uint64_t claims);
-/* Sizes by table, with the database as it is now. */
-int report_sizes(const char *path) _must_check_;
+
+/* Reports what a query gives, rows of a name and a number. */
+int report_rows(const char *path, const char *sql) _must_check_;
+#define SIZES_BY_TABLE "SELECT 'size_'||name,sum(pgsize) FROM dbstat('main',1) GROUP BY name"

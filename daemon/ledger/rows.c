@@ -129,6 +129,7 @@ static int put_open(struct store *s, struct claim *c)
 
 	if (r < 0)
 		return r;
+	s->state.highest_open = MAX(s->state.highest_open, c->id);
 	bind_open(s, STATEMENT_OPEN_SET, c, meta, process);
 	r = sql_run(s, STATEMENT_OPEN_SET);
 	if (r < 0 || sqlite3_changes64(s->db) > 0)
@@ -171,6 +172,11 @@ static int put_released(struct store *s, struct claim *c)
 	if (r < 0)
 		return r;
 	s->state.next_hot++;
+	if (c->id >
+		s->state.highest_open) { /* opened since the last commit: it was never in claim_open */
+		s->state.recorded++;
+		return 0;
+	}
 	b = sql_bind(s, STATEMENT_OPEN_DROP);
 	bind_unsigned(&b, c->id);
 	r = sql_run(s, STATEMENT_OPEN_DROP);

@@ -238,7 +238,7 @@ static int seal_row(struct store *s, const struct segment *g, size_t at)
 /*
  * Appended in the order of its key alone, an index b-tree keeps an eighth of each page empty: SQLite splits a full page with
  * its left neighbours, which then are never touched again. A second round, between the rows of the first, fills them.
- * 4 of 9 rows first leaves 6 % empty; as many as half would split each page once more (measured: docs/decisions/0011).
+ * 4 of 9 rows first leaves 6 % empty; as many as half would split each page once more (measured: bench/README.md).
  */
 static int seal_rows(struct store *s, const struct segment *g)
 {

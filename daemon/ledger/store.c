@@ -236,6 +236,7 @@ static int read_counters(struct store *s)
 	last = sqlite3_column_int64(s->statements[STATEMENT_HOT_BOUNDS], 1);
 	sql_reset(s, STATEMENT_HOT_BOUNDS);
 	s->next_claim = MAX(next_claim, (uint64_t)highest + 1);
+	s->state.highest_open = (uint64_t)highest;
 	s->state.next_hot = MAX(next_hot, (uint64_t)last + 1);
 	s->state.first_hot = first > 0 ? (uint64_t)first : s->state.next_hot;
 	s->state.expired_until = expired;
