@@ -11,7 +11,8 @@
 #define CHUNK_SEGMENTS       1u
 #define CHUNK_SEGMENTS_PORTS 64u
 #define CHUNK_SEGMENTS_MAX   32u
-#define NEWEST_SEGMENTS      4u /* at first, where only the newest rows are wanted */
+#define NEWEST_SEGMENTS                                                                            \
+	1u /* at first, where only the newest rows are wanted; then 4 times as many */
 
 const struct place PLACE_START = {.port = 0, .meta = ROW_NULL, .rport = -1};
 
@@ -134,7 +135,7 @@ static int chunk_begin(
 		return 0;
 	}
 	r = query_prepare(q,
-		"SELECT opened_to+1 FROM segment WHERE opened_to+1<:high AND released_to>=:from"
+		"SELECT opened_to+1 FROM segment WHERE opened_to<:high-1 AND released_to>=:from"
 		" AND opened_from-max_slack_usec<:until ORDER BY opened_to DESC LIMIT 1 OFFSET :step",
 		&statement);
 	if (r < 0)
@@ -269,14 +270,12 @@ static int compare_newest(const void *left, const void *right)
 }
 
 /* Adds the newest of [low, high), and keeps the newest `max` of all. */
-static int read_newest(struct query *q, const struct question *question, usec_t low, usec_t high,
-	size_t max, struct rows *rows)
+static int read_newest(sqlite3_stmt *statement, const struct question *question, usec_t low,
+	usec_t high, size_t max, struct rows *rows)
 {
-	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = prepare_question(q, question, SQL_NEWEST, &statement);
+	int r;
 
-	if (r < 0)
-		return r;
+	(void)sqlite3_reset(statement);
 	sql_bind_question(statement, question, low, high, &PLACE_START);
 	query_bind(statement, ":max", (int64_t)max);
 	query_bind(statement, ":skip", 0);
@@ -296,6 +295,7 @@ static int read_newest(struct query *q, const struct question *question, usec_t 
 static int newest_rows(
 	struct query *q, const struct question *question, size_t max, struct rows *rows)
 {
+	_cleanup_(stmt_p) sqlite3_stmt *rest = NULL, *sealed = NULL;
 	struct question part = *question;
 	unsigned step = NEWEST_SEGMENTS;
 	usec_t low, high = WALL_FOREVER;
@@ -303,18 +303,22 @@ static int newest_rows(
 
 	part.rows = question->rows & ~(unsigned)ROWS_SEG;
 	if (part.rows)
-		r = read_newest(q, &part, 0, WALL_FOREVER, max, rows);
+		r = prepare_question(q, &part, SQL_NEWEST, &rest);
+	if (r == 0 && part.rows)
+		r = read_newest(rest, &part, 0, WALL_FOREVER, max, rows);
 	part.rows = question->rows & ROWS_SEG;
+	if (r == 0 && part.rows)
+		r = prepare_question(q, &part, SQL_NEWEST, &sealed);
 	while (r == 0 && part.rows) {
 		r = chunk_begin(q, &part, high, step, &low);
 		if (r == 0)
-			r = read_newest(q, &part, low, high, max, rows);
+			r = read_newest(sealed, &part, low, high, max, rows);
 		if (r < 0 || low == 0 ||
 			(rows->count == max &&
 				rows->row[max - 1].column[ROW_OPENED_USEC] >= (int64_t)low))
 			return r;
 		high = low;
-		step *= 2;
+		step *= 4;
 	}
 	return r;
 }

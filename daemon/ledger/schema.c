@@ -38,7 +38,8 @@ const struct schema_step schema_steps[] = {
 	{0, SCHEMA_VERSION, schema_sql},
 	{1, 2,
 		"ALTER TABLE segment ADD COLUMN slack_msec INT NOT NULL DEFAULT 0;"
-		"CREATE INDEX segment_released ON segment(released_to)"},
+		"CREATE INDEX segment_released ON segment(released_to);"
+		"CREATE INDEX segment_opened ON segment(opened_to)"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 

@@ -65,6 +65,7 @@ CREATE TABLE segment(
 	opened_from INT NOT NULL, opened_to INT NOT NULL, max_slack_usec INT NOT NULL, n INT NOT NULL,
 	slack_msec INT NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX segment_released ON segment(released_to);
+CREATE INDEX segment_opened ON segment(opened_to);
 
 -- rel = opened_usec - base_usec, and the slacks are what they are more than slack_msec: both of the segment's middle, so
 -- that most are small. claim is 0 unless a tie or holders need it.
