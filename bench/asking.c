@@ -3,7 +3,8 @@
 /*
  * Two questions, each on random ports and on the hot ones: who had the port in a second in the middle of the history, and
  * its last 20 claims; answered as control answers them, down to the JSON text. All are asked once to warm the page cache
- * (SQLite's own is 8 MiB, as the daemon's), then again with the clock running.
+ * (SQLite's own is 8 MiB, as the daemon's), then three times with the clock running, of which the fastest counts: what
+ * another tenant of the machine takes is not the question's.
  *
  * The brute force is the workload itself, made once more: every claim is held against every question of its port.
  */
@@ -17,7 +18,8 @@
 #include "daemon/control/query.h"
 #include "daemon/schema.h"
 
-#define LAST 20u
+#define LAST   20u
+#define ROUNDS 4
 
 enum kind { WHO, WHO_HOT, LAST_20, LAST_20_HOT, KINDS };
 static const char *const names[KINDS] = {"who", "who_hot", "last", "last_hot"};
@@ -120,17 +122,19 @@ static int ask(struct asking *a, const struct probe *p, struct rows *rows, struc
 	return r;
 }
 
-static int ask_one(struct asking *a, struct probe *p, bool keep)
+static int ask_one(struct asking *a, struct probe *p, int round)
 {
 	_cleanup_(rows_done) struct rows rows = {0};
 	struct buf text = {0};
 	double wall = clock_usec(CLOCK_MONOTONIC), cpu = clock_usec(CLOCK_PROCESS_CPUTIME_ID);
 	int r = ask(a, p, &rows, &text);
 
-	p->wall = clock_usec(CLOCK_MONOTONIC) - wall;
-	p->cpu = clock_usec(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	wall = clock_usec(CLOCK_MONOTONIC) - wall;
+	cpu = clock_usec(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	p->wall = round < 2 ? wall : MIN(p->wall, wall);
+	p->cpu = round < 2 ? cpu : MIN(p->cpu, cpu);
 	buf_done(&text);
-	for (size_t i = 0; r == 0 && keep && i < rows.count; i++) {
+	for (size_t i = 0; r == 0 && round == ROUNDS - 1 && i < rows.count; i++) {
 		struct fact f;
 
 		r = fact_of_row(a->names, &rows.row[i], &f);
@@ -142,9 +146,9 @@ static int ask_one(struct asking *a, struct probe *p, bool keep)
 
 static int ask_all(struct asking *a)
 {
-	for (int round = 0; round < 2; round++)
+	for (int round = 0; round < ROUNDS; round++)
 		for (size_t i = 0; i < a->count; i++) {
-			int r = ask_one(a, &a->probes[i], round == 1);
+			int r = ask_one(a, &a->probes[i], round);
 
 			if (r < 0)
 				return r;

@@ -5,7 +5,7 @@
  *
  * The unit is a segment: its rows are a range of the key, so that dropping one costs half a microsecond a row, and
  * its pages are taken by the next segment; in the steady state nothing needs a vacuum. What has no segment (long
- * claims, coverage, gaps, sessions) follows once an hour, in parts.
+ * claims, coverage, gaps, sessions) follows every six hours, in parts: to find what is old there it looks at every row.
  *
  * What is dropped is said: `expired_until_usec` is the time before which claims may be missing for this reason, so
  * that an answer says "expired" and not "not watched".
@@ -20,7 +20,7 @@
 
 #include "daemon/ledger/store_private.h"
 
-#define TAIL_USEC        USEC_PER_HOUR
+#define TAIL_USEC        (6 * USEC_PER_HOUR)
 #define LONG_PORTS       4096                     /* ports of claim_long in one step */
 #define PROCESS_ROWS     (2 * LIMIT_SEGMENT_ROWS) /* ids of `process` in one step */
 #define DIMENSION_ROWS   4096                     /* apps or addresses deleted in one step */
@@ -230,7 +230,9 @@ static int choose(struct store *s, struct now now, bool too_large, struct choice
 		ret->work = WORK_SEGMENT;
 		return r;
 	}
-	if (s->state.long_port < 0 && now.boot >= s->tail_next) {
+	/* sooner where nothing else is left that could make room */
+	if (s->state.long_port < 0 &&
+		now.boot + (too_large ? TAIL_USEC - USEC_PER_HOUR : 0) >= s->tail_next) {
 		s->tail_next = now.boot + TAIL_USEC;
 		s->state.long_port = s->committed.long_port = 0;
 		s->last_resort = too_large;

@@ -304,9 +304,10 @@ static int seal(struct store *s, struct segment *g)
 		r = read_rows(s, g);
 	if (r == 0)
 		r = describe(g);
-	if (g->n > 0)
+	if (r == 0 && g->n > 0)
 		s->state.process_margin =
-			PROCESS_SEGMENTS * (usec_t)(g->released_to - g->released_from);
+			MIN(PROCESS_SEGMENTS * (usec_t)(g->released_to - g->released_from),
+				USEC_PER_DAY);
 	if (r == 0)
 		r = mark_processes(s, g, STATEMENT_SEAL_SEEN);
 	if (r == 0)

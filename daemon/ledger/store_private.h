@@ -100,7 +100,7 @@ struct store_state {
 	usec_t expired_until;         /* the counter of this name */
 	uint64_t claims_reserved; /* the counter next_claim: numbers below it are not given again */
 	uint64_t highest_open;    /* no claim in claim_open has a higher number */
-	usec_t process_margin;    /* as long as the last PROCESS_SEGMENTS took, about */
+	usec_t process_margin;    /* as long as PROCESS_SEGMENTS take, about; at most a day */
 	int64_t long_port;    /* next port of the running round over claim_long; -1: none runs */
 	int64_t process_next; /* next id of the endless round over `process` */
 	bool process_due;     /* a part of that round is due */
