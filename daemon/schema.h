@@ -63,8 +63,8 @@
  */
 #define ROWS_OF_SEG                                                                                \
 	"SELECT c.seg AS seg, c.claim AS claim, c.claim<>0 AS holders, c.port AS port,"            \
-	" s.base_usec+c.rel AS opened_usec, c.opened_slack AS opened_slack,"                       \
-	" s.base_usec+c.rel+c.dur AS closed_usec, c.closed_slack AS closed_slack,"                 \
+	" s.base_usec+c.rel AS opened_usec, c.opened_slack+s.slack_msec AS opened_slack,"          \
+	" s.base_usec+c.rel+c.dur AS closed_usec, c.closed_slack+s.slack_msec AS closed_slack,"    \
 	" s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000 AS released_usec,"                       \
 	" c.meta AS meta, c.rport AS rport, c.raddr AS raddr, c.process AS process"                \
 	" FROM segment s CROSS JOIN claim_seg c ON c.seg=s.id"
@@ -99,6 +99,12 @@
 #define SQL_EXE_NOTE(a)                                                                            \
 	"CASE " a ".exe_note WHEN 1 THEN 'deleted' WHEN 2 THEN 'memfd' WHEN 3 THEN"                \
 	" 'other-mount-namespace' END"
+
+/* Until when the stretch `c` of `coverage` watched: the last one of a session as far as the session itself has seen, which
+ * is written with every commit. */
+#define SQL_WATCHED_UNTIL                                                                          \
+	"max(c.until_usec,ifnull((SELECT s.last_seen_usec FROM session s WHERE s.id=c.session"     \
+	" AND c.id=(SELECT max(n.id) FROM coverage n WHERE n.session=c.session)),0))"
 
 /*
  * The columns of a claim for people, in their order; the one list that the views, JSON, CSV and the manual share.

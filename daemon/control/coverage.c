@@ -12,6 +12,8 @@
 
 #include "daemon/control/query_internal.h"
 
+#include "daemon/schema.h"
+
 struct receipt {
 	const struct filter *asked;
 	struct window window;
@@ -102,8 +104,10 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
-		"SELECT from_usec,until_usec,source,interval_usec,ranges,protocols FROM coverage"
-		" WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
+		"SELECT c.from_usec," SQL_WATCHED_UNTIL
+		" AS watched_until,c.source,c.interval_usec,"
+		"c.ranges,c.protocols FROM coverage c WHERE watched_until>=:from"
+		" AND c.from_usec<=:until ORDER BY c.from_usec,c.id",
 		&statement);
 
 	if (r < 0)

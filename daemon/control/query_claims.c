@@ -11,6 +11,8 @@
 #define CHUNK_SEGMENTS       1u
 #define CHUNK_SEGMENTS_PORTS 64u
 #define CHUNK_SEGMENTS_MAX   32u
+#define NEWEST_SEGMENTS                                                                            \
+	1u /* at first, where only the newest rows are wanted; then 4 times as many */
 
 const struct place PLACE_START = {.port = 0, .meta = ROW_NULL, .rport = -1};
 
@@ -133,7 +135,7 @@ static int chunk_begin(
 		return 0;
 	}
 	r = query_prepare(q,
-		"SELECT opened_to+1 FROM segment WHERE opened_to+1<:high AND released_to>=:from"
+		"SELECT opened_to+1 FROM segment WHERE opened_to<:high-1 AND released_to>=:from"
 		" AND opened_from-max_slack_usec<:until ORDER BY opened_to DESC LIMIT 1 OFFSET :step",
 		&statement);
 	if (r < 0)
@@ -252,6 +254,106 @@ static int nth_newest(struct query *q, const struct question *question, usec_t l
 	return 0;
 }
 
+/* Newest first, by the key alone. */
+static int compare_newest(const void *left, const void *right)
+{
+	const struct place a = place_of(left), b = place_of(right);
+	const int64_t keys[][2] = {{a.opened_usec, b.opened_usec}, {a.port, b.port},
+		{a.meta, b.meta}, {a.rport, b.rport}};
+	int order;
+
+	for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+		if (keys[i][0] != keys[i][1])
+			return keys[i][0] > keys[i][1] ? -1 : 1;
+	order = memcmp(b.raddr, a.raddr, (size_t)MIN(a.raddr_size, b.raddr_size));
+	return order != 0 ? order : b.raddr_size - a.raddr_size;
+}
+
+/* Adds the newest of [low, high), and keeps the newest `max` of all. */
+static int read_newest(sqlite3_stmt *statement, const struct question *question, usec_t low,
+	usec_t high, size_t max, struct rows *rows)
+{
+	int r;
+
+	(void)sqlite3_reset(statement);
+	sql_bind_question(statement, question, low, high, &PLACE_START);
+	query_bind(statement, ":max", (int64_t)max);
+	query_bind(statement, ":skip", 0);
+	while ((r = query_step(statement)) == 1) {
+		r = rows_append(rows, statement);
+		if (r < 0)
+			return r;
+	}
+	if (rows->count > 0)
+		qsort(rows->row, rows->count, sizeof(*rows->row), compare_newest);
+	rows->count = MIN(rows->count, max);
+	return r;
+}
+
+/* The newest `max` rows. What has no segment is looked through once, and of the segments as few as will do: nothing in
+ * an older chunk was opened later than its end. */
+static int newest_rows(
+	struct query *q, const struct question *question, size_t max, struct rows *rows)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *rest = NULL, *sealed = NULL;
+	struct question part = *question;
+	unsigned step = NEWEST_SEGMENTS;
+	usec_t low, high = WALL_FOREVER;
+	int r = 0;
+
+	part.rows = question->rows & ~(unsigned)ROWS_SEG;
+	if (part.rows)
+		r = prepare_question(q, &part, SQL_NEWEST, &rest);
+	if (r == 0 && part.rows)
+		r = read_newest(rest, &part, 0, WALL_FOREVER, max, rows);
+	part.rows = question->rows & ROWS_SEG;
+	if (r == 0 && part.rows)
+		r = prepare_question(q, &part, SQL_NEWEST, &sealed);
+	while (r == 0 && part.rows) {
+		r = chunk_begin(q, &part, high, step, &low);
+		if (r == 0)
+			r = read_newest(sealed, &part, low, high, max, rows);
+		if (r < 0 || low == 0 ||
+			(rows->count == max &&
+				rows->row[max - 1].column[ROW_OPENED_USEC] >= (int64_t)low))
+			return r;
+		high = low;
+		step *= 4;
+	}
+	return r;
+}
+
+/* As query_newest(), for so few rows that they may be held. */
+static int newest_few(
+	struct query *q, const struct question *question, size_t limit, struct place *ret)
+{
+	_cleanup_(rows_done) struct rows rows = {0};
+	struct place place, next;
+	uint64_t count, newer = 0;
+	usec_t first;
+	int r = newest_rows(q, question, limit + 1, &rows);
+
+	if (r < 0)
+		return r;
+	if (rows.count <= limit) {
+		*ret = PLACE_START;
+		return 0;
+	}
+	place = place_of(&rows.row[limit - 1]);
+	next = place_of(&rows.row[limit]);
+	if (same_key(&place, &next)) { /* how many of these are too old? */
+		r = count_chunk(q, question, (usec_t)place.opened_usec,
+			(usec_t)place.opened_usec + 1, &place, &count, &first);
+		for (size_t i = 0; i < limit; i++)
+			newer += rows.row[i].column[ROW_OPENED_USEC] == place.opened_usec;
+		if (r == 0)
+			place.skip = count - newer;
+	}
+	if (r == 0)
+		*ret = place;
+	return r;
+}
+
 int query_newest(
 	struct query *q, const struct question *question, uint64_t limit, struct place *ret)
 {
@@ -260,6 +362,8 @@ int query_newest(
 	uint64_t count = 0;
 	int r;
 
+	if (limit <= LIMIT_PAGE_ROWS)
+		return newest_few(q, question, (size_t)limit, ret);
 	for (;;) {
 		r = chunk_begin(q, question, high, step, &low);
 		if (r == 0)

@@ -50,16 +50,16 @@ static const char touches[] = " AND r.opened_usec-CASE WHEN r.meta" META_PREEXIS
 /* Each kind of rows with the bounds of the chunk, and of the window where that can be looked up. */
 static const struct {
 	enum rows_of kind;
-	const char *sql;
+	const char *rows, *bounds;
 } arms[] = {
-	{ROWS_SEG,
-		ROWS_OF_SEG " WHERE s.released_to>=:from AND s.opened_from-s.max_slack_usec<:until"
-			    " AND s.opened_to>=:low AND s.opened_from<:high"
-			    " AND c.rel>=max(:low,:from-" SQL_LONG_USEC ")-s.base_usec"
-			    " AND c.rel<min(:high,:until+s.max_slack_usec)-s.base_usec"},
-	{ROWS_LONG, ROWS_OF_LONG " WHERE c.opened_usec>=:low AND c.opened_usec<:high"},
-	{ROWS_HOT, ROWS_OF_HOT " WHERE c.opened_usec>=:low AND c.opened_usec<:high"},
-	{ROWS_OPEN, ROWS_OF_OPEN " WHERE c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_SEG, ROWS_OF_SEG,
+		" AND s.released_to>=:from AND s.opened_from-s.max_slack_usec<:until"
+		" AND s.opened_to>=:low AND s.opened_from<:high"
+		" AND c.rel>=max(:low,:from-" SQL_LONG_USEC ")-s.base_usec"
+		" AND c.rel<min(:high,:until+s.max_slack_usec)-s.base_usec"},
+	{ROWS_LONG, ROWS_OF_LONG, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_HOT, ROWS_OF_HOT, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_OPEN, ROWS_OF_OPEN, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
 };
 
 /* As CLAIM_JOINS, but `p` is whom an audit credits: a socket that systemd opened and passed on counts for the
@@ -137,8 +137,11 @@ static void append_arms(sqlite3_str *sql, const struct question *question)
 		if (!(question->rows & arms[i].kind))
 			continue;
 		sqlite3_str_appendall(sql, between);
-		sqlite3_str_appendall(sql, arms[i].sql);
+		sqlite3_str_appendall(sql, arms[i].rows);
+		sqlite3_str_appendall(sql, " WHERE 1");
+		/* first, since where there is no index it decides soonest */
 		append_ports(sql, &question->filter);
+		sqlite3_str_appendall(sql, arms[i].bounds);
 		between = " UNION ALL ";
 	}
 	sqlite3_str_appendall(sql, ")");

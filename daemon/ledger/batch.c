@@ -340,14 +340,14 @@ static int write_all(struct batch *b, struct now until, bool durable)
 
 	if (r < 0)
 		return r;
-	/* First what is open: a claim that was moved to the history must not be put back by its own past. */
-	HASH_ITER (hh, b->dirty, d, next) {
-		r = store_put_open(b->store, d->claim);
+	/* Nothing is in both. First what is over: with what is open in the database the store would look there for each. */
+	TAILQ_FOREACH (e, &b->entries, link) {
+		r = write_entry(b->store, e);
 		if (r < 0)
 			return r;
 	}
-	TAILQ_FOREACH (e, &b->entries, link) {
-		r = write_entry(b->store, e);
+	HASH_ITER (hh, b->dirty, d, next) {
+		r = store_put_open(b->store, d->claim);
 		if (r < 0)
 			return r;
 	}

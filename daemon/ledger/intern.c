@@ -223,7 +223,7 @@ static int add_process(struct store *s, const struct process *p, int64_t app, us
 	bind_time(&b, p->pidfd_inode == 0 ? USEC_UNSET : p->pidfd_inode);
 	bind_time(&b, p->parent_pid == 0 ? USEC_UNSET : (usec_t)p->parent_pid);
 	bind_text(&b, p->parent_comm);
-	bind_time(&b, when);
+	bind_time(&b, when + s->state.process_margin);
 	return sql_run(s, STATEMENT_PROCESS_ADD);
 }
 

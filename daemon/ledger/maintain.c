@@ -10,8 +10,8 @@
 
 #include "daemon/ledger/store_private.h"
 
-#define CHECKPOINT_FRAMES 1024 /* 4 MiB of pages */
-#define TRUNCATE_BYTES    (UINT64_C(16) << 20)
+#define CHECKPOINT_BYTES (UINT64_C(8) << 20)
+#define TRUNCATE_BYTES   (UINT64_C(16) << 20)
 
 uint64_t maintain_wal_bytes(const struct store *s)
 {
@@ -24,6 +24,12 @@ uint64_t maintain_wal_bytes(const struct store *s)
 	return (uint64_t)size;
 }
 
+/* A page that is written again and again until then is copied once. */
+static uint64_t checkpoint_frames(const struct store *s)
+{
+	return CHECKPOINT_BYTES / s->page_bytes;
+}
+
 static int checkpoint(struct store *s, struct now now)
 {
 	int frames = 0, moved = 0;
@@ -34,7 +40,7 @@ static int checkpoint(struct store *s, struct now now)
 		return r;
 	s->checkpoint_next = now.boot + CHECKPOINT_USEC;
 	s->wal_dirty = moved < frames;
-	s->checkpoint_at = (uint64_t)MAX(frames, 0) + CHECKPOINT_FRAMES;
+	s->checkpoint_at = (uint64_t)MAX(frames, 0) + checkpoint_frames(s);
 	return 0;
 }
 
@@ -50,13 +56,13 @@ int maintain_step(struct store *s, struct now now)
 {
 	int r;
 
-	if (s->wal_dirty && (s->wal_frames >= MAX(s->checkpoint_at, (uint64_t)CHECKPOINT_FRAMES) ||
+	if (s->wal_dirty && (s->wal_frames >= MAX(s->checkpoint_at, checkpoint_frames(s)) ||
 				    now.boot >= s->checkpoint_next)) {
 		r = checkpoint(s, now);
 		if (r < 0)
 			return r;
 	}
-	/* Sealing writes before it deletes. Where there is no room it would fail, again and again, with retention
+	/* Sealing may need more than it frees. Where there is no room it would fail, again and again, with retention
 	 * waiting behind it for ever; so what makes room comes first, and is tried as well when sealing had none. */
 	r = retention_room_step(s, now);
 	if (r == 0)

@@ -5,7 +5,7 @@
  *
  * The unit is a segment: its rows are a range of the key, so that dropping one costs half a microsecond a row, and
  * its pages are taken by the next segment; in the steady state nothing needs a vacuum. What has no segment (long
- * claims, coverage, gaps, sessions) follows once an hour, in parts.
+ * claims, coverage, gaps, sessions) follows every six hours, in parts: to find what is old there it looks at every row.
  *
  * What is dropped is said: `expired_until_usec` is the time before which claims may be missing for this reason, so
  * that an answer says "expired" and not "not watched".
@@ -20,12 +20,11 @@
 
 #include "daemon/ledger/store_private.h"
 
-#define PAGE_BYTES       4096
-#define TAIL_USEC        USEC_PER_HOUR
+#define TAIL_USEC        (6 * USEC_PER_HOUR)
 #define LONG_PORTS       4096                     /* ports of claim_long in one step */
 #define PROCESS_ROWS     (2 * LIMIT_SEGMENT_ROWS) /* ids of `process` in one step */
 #define DIMENSION_ROWS   4096                     /* apps or addresses deleted in one step */
-#define VACUUM_STATEMENT "PRAGMA incremental_vacuum(1024)"
+#define VACUUM_STATEMENT "PRAGMA incremental_vacuum(2048)"
 
 static int expire(struct store *s, usec_t until)
 {
@@ -231,7 +230,9 @@ static int choose(struct store *s, struct now now, bool too_large, struct choice
 		ret->work = WORK_SEGMENT;
 		return r;
 	}
-	if (s->state.long_port < 0 && now.boot >= s->tail_next) {
+	/* sooner where nothing else is left that could make room */
+	if (s->state.long_port < 0 &&
+		now.boot + (too_large ? TAIL_USEC - USEC_PER_HOUR : 0) >= s->tail_next) {
 		s->tail_next = now.boot + TAIL_USEC;
 		s->state.long_port = s->committed.long_port = 0;
 		s->last_resort = too_large;
@@ -294,7 +295,7 @@ static int take_step(struct store *s, struct now now, const struct choice *c)
 
 static bool is_too_large(const struct store *s, uint64_t pages, uint64_t unused)
 {
-	return (pages - unused) * PAGE_BYTES > s->settings.max_bytes;
+	return (pages - unused) * s->page_bytes > s->settings.max_bytes;
 }
 
 int retention_room_step(struct store *s, struct now now)

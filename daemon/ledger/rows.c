@@ -130,6 +130,7 @@ static int put_open(struct store *s, struct claim *c)
 
 	if (r < 0)
 		return r;
+	s->state.highest_open = MAX(s->state.highest_open, c->id);
 	bind_open(s, STATEMENT_OPEN_SET, c, meta, process);
 	r = sql_run(s, STATEMENT_OPEN_SET);
 	if (r < 0 || sqlite3_changes64(s->db) > 0)
@@ -172,6 +173,11 @@ static int put_released(struct store *s, struct claim *c)
 	if (r < 0)
 		return r;
 	s->state.next_hot++;
+	if (c->id >
+		s->state.highest_open) { /* opened since the last commit: it was never in claim_open */
+		s->state.recorded++;
+		return 0;
+	}
 	b = sql_bind(s, STATEMENT_OPEN_DROP);
 	bind_unsigned(&b, c->id);
 	r = sql_run(s, STATEMENT_OPEN_DROP);
@@ -215,6 +221,9 @@ int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wa
 
 	if (r < 0)
 		return r;
+	r = store_settle_coverage(s);
+	if (r < 0)
+		return store_fail(s, r);
 	port_ranges_format(&c->ranges, ranges);
 	b = sql_bind(s, STATEMENT_COVERAGE_ADD);
 	bind_int(&b, s->session);

@@ -33,8 +33,16 @@
 #define WAL_HEADER_BYTES 32
 #define FRAME_BYTES      24
 
+/* schema.sql is the newest version, and the step from nothing; each version before it has its own. */
 const struct schema_step schema_steps[] = {
-	{1, schema_sql}, {2, ""}, /* only the views: role and local_address may be unknown */
+	{0, SCHEMA_VERSION, schema_sql},
+	{1, 2,
+		"ALTER TABLE segment ADD COLUMN slack_msec INT NOT NULL DEFAULT 0;"
+		"CREATE INDEX segment_released ON segment(released_to);"
+		"CREATE INDEX segment_opened ON segment(opened_to);"
+		"CREATE TABLE known("
+		"program INT NOT NULL, protocol INT NOT NULL, port INT NOT NULL, name TEXT, exe_note INT,"
+		"first_seen_usec INT NOT NULL, PRIMARY KEY(program, protocol, port)) STRICT, WITHOUT ROWID"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 
@@ -141,20 +149,26 @@ static int read_version(struct store *s, int *ret)
 	return sql_error(s, code);
 }
 
+/* The step that begins at this version; NULL: it is the last one. */
+static const struct schema_step *step_from(
+	int version, const struct schema_step steps[], size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (steps[i].from == version)
+			return &steps[i];
+	return NULL;
+}
+
 int schema_migrate(struct store *s, const struct schema_step steps[], size_t count)
 {
+	const struct schema_step *step;
 	int version = 0, r = read_version(s, &version);
 
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++) {
-		if (steps[i].version <= version)
-			continue;
-		r = take_step(s, &steps[i], i + 1 == count);
-		if (r < 0)
-			return r;
+	while (r == 0 && (step = step_from(version, steps, count))) {
+		version = step->version;
+		r = take_step(s, step, !step_from(version, steps, count));
 	}
-	return 0;
+	return r;
 }
 
 static uint32_t big_endian(const uint8_t *bytes)

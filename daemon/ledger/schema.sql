@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 1. Readers use the views claims, claims_hour and claims_day (made by schema.c from
+-- The database, schema version 2. Readers use the views claims, claims_hour and claims_day (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -70,9 +70,13 @@ CREATE TABLE claim_hot(
 -- none of which lasted an hour (slack and linger included).
 CREATE TABLE segment(
 	id INTEGER PRIMARY KEY, base_usec INT NOT NULL, released_from INT NOT NULL, released_to INT NOT NULL,
-	opened_from INT NOT NULL, opened_to INT NOT NULL, max_slack_usec INT NOT NULL, n INT NOT NULL) STRICT;
+	opened_from INT NOT NULL, opened_to INT NOT NULL, max_slack_usec INT NOT NULL, n INT NOT NULL,
+	slack_msec INT NOT NULL DEFAULT 0) STRICT;
+CREATE INDEX segment_released ON segment(released_to);
+CREATE INDEX segment_opened ON segment(opened_to);
 
--- rel = opened_usec - base_usec. claim is 0 unless a tie or holders need it.
+-- rel = opened_usec - base_usec, and the slacks are what they are more than slack_msec: both of the segment's middle, so
+-- that most are small. claim is 0 unless a tie or holders need it.
 CREATE TABLE claim_seg(
 	seg INT NOT NULL, port INT NOT NULL, rel INT NOT NULL, claim INT NOT NULL, dur INT NOT NULL, opened_slack INT,
 	closed_slack INT, linger INT, meta INT NOT NULL, rport INT, process INT, raddr BLOB,

@@ -14,10 +14,19 @@
 
 #include "daemon/schema.h"
 
-/* Oldest first, so that one that was put off (a full disk) does not grow into an unbounded step. */
+#define NONE INT64_MIN
+/* dur, opened_slack, closed_slack, linger, meta, rport, process */
+enum { REST_OPENED_SLACK = 1, REST_CLOSED_SLACK = 2, REST_META = 4, REST_COLUMNS = 7 };
+
+/* Oldest first, so that one that was put off (a full disk) does not grow into an unbounded step. A small rest is taken
+ * along: a table that is emptied is emptied at once, not row by row. */
 static uint64_t hot_end(const struct store *s)
 {
-	return MIN(s->state.next_hot, s->state.first_hot + LIMIT_SEGMENT_ROWS);
+	uint64_t count = s->state.next_hot - s->state.first_hot;
+
+	if (count > LIMIT_SEGMENT_ROWS + LIMIT_SEGMENT_ROWS / 4)
+		count = LIMIT_SEGMENT_ROWS;
+	return s->state.first_hot + count;
 }
 
 /* 1: due. */
@@ -39,88 +48,209 @@ static int seal_is_due(struct store *s, struct now now)
 	return (usec_t)oldest + MIN(SEAL_AGE_USEC, s->settings.max_age_usec) < now.wall;
 }
 
+/* A row of claim_hot. */
+struct hot {
+	int64_t claim, holders, is_long, released, port, opened;
+	/* as both tables have them alike, from STATEMENT_SEAL_ROW's `dur` to its `process`; NONE: NULL */
+	int64_t rest[REST_COLUMNS];
+	uint8_t raddr[16];
+	uint8_t raddr_size; /* 0: NULL */
+};
+
 /* What is being sealed. */
 struct segment {
 	uint64_t end;     /* ids of claim_hot below it */
+	struct hot *rows; /* owned */
+	size_t count;
 	usec_t last_seen; /* the latest release of all rows */
 	/* of those that are not long; as in the table `segment` */
-	int64_t id, base, opened_to, released_from, released_to, max_slack, n;
-	int64_t port, opened; /* of the last of them */
+	int64_t id, base, slack, opened_from, opened_to, released_from, released_to, max_slack, n;
 };
 
-/* Columns of STATEMENT_SEAL_LIST. */
-enum { CLAIM, HOLDERS, LONG, RELEASED, PORT, OPENED, DUR, SLACK, META = 10, RADDR = 13 };
-
-/* What both tables have alike, from DUR on. */
-static void bind_rest(struct binder *b, sqlite3_stmt *row)
+static void segment_done(struct segment *g)
 {
-	for (int i = DUR; i < RADDR; i++)
-		if (sqlite3_column_type(row, i) == SQLITE_NULL)
-			bind_null(b);
-		else
-			bind_int(b, sqlite3_column_int64(row, i));
-	/* NULL where there is none */
-	bind_blob(b, sqlite3_column_blob(row, RADDR), (size_t)sqlite3_column_bytes(row, RADDR));
+	free(g->rows);
 }
 
-static int seal_long(struct store *s, sqlite3_stmt *row)
+static int64_t column(sqlite3_stmt *row, int at)
 {
-	struct binder b = sql_bind(s, STATEMENT_SEAL_LONG);
+	return sqlite3_column_type(row, at) == SQLITE_NULL ? NONE : sqlite3_column_int64(row, at);
+}
 
-	bind_int(&b, sqlite3_column_int64(row, PORT));
-	bind_int(&b, sqlite3_column_int64(row, OPENED));
-	bind_int(&b, sqlite3_column_int64(row, CLAIM));
-	bind_rest(&b, row);
-	return sql_run(s, STATEMENT_SEAL_LONG);
+/* Columns of STATEMENT_SEAL_LIST. */
+static void read_row(sqlite3_stmt *row, struct hot *h)
+{
+	int size = sqlite3_column_bytes(row, 6 + REST_COLUMNS);
+
+	*h = (struct hot){
+		.claim = sqlite3_column_int64(row, 0),
+		.holders = sqlite3_column_int64(row, 1),
+		.is_long = sqlite3_column_int64(row, 2),
+		.released = sqlite3_column_int64(row, 3),
+		.port = sqlite3_column_int64(row, 4),
+		.opened = sqlite3_column_int64(row, 5),
+	};
+	for (int i = 0; i < REST_COLUMNS; i++)
+		h->rest[i] = column(row, 6 + i);
+	if (size > 0 && size <= (int)sizeof(h->raddr)) {
+		memcpy(h->raddr, sqlite3_column_blob(row, 6 + REST_COLUMNS), (size_t)size);
+		h->raddr_size = (uint8_t)size;
+	}
+}
+
+/* In the order of the key; the long ones, which another table gets, come last. */
+static int compare_rows(const void *left, const void *right)
+{
+	const struct hot *a = left, *b = right;
+
+	if (a->is_long != b->is_long)
+		return a->is_long < b->is_long ? -1 : 1;
+	if (a->port != b->port)
+		return a->port < b->port ? -1 : 1;
+	if (a->opened != b->opened)
+		return a->opened < b->opened ? -1 : 1;
+	return a->claim < b->claim ? -1 : a->claim > b->claim;
+}
+
+static int read_rows(struct store *s, struct segment *g)
+{
+	struct binder b = sql_bind(s, STATEMENT_SEAL_LIST);
+	size_t room = (size_t)(g->end - s->state.first_hot);
+	int r;
+
+	g->rows = calloc(room, sizeof(*g->rows));
+	if (!g->rows)
+		return -ENOMEM;
+	bind_unsigned(&b, g->end);
+	while ((r = sql_step(s, STATEMENT_SEAL_LIST)) > 0) {
+		struct hot *h = &g->rows[g->count];
+
+		if (g->count++ == room) { /* ids that are not ours to explain */
+			sql_reset(s, STATEMENT_SEAL_LIST);
+			return -EUCLEAN;
+		}
+		read_row(b.statement, h);
+		g->last_seen = MAX(g->last_seen, (usec_t)h->released);
+	}
+	if (r == 0 && g->count > 0)
+		qsort(g->rows, g->count, sizeof(*g->rows), compare_rows);
+	return r;
 }
 
 /* The slack of a claim that was there before us says nothing about when it was opened. */
-static int64_t slack_usec(sqlite3_stmt *row)
+static int64_t slack_usec(const struct hot *h)
 {
-	bool preexisting = sqlite3_column_int64(row, META) >> META_PREEXISTING_SHIFT & 1;
+	bool preexisting = h->rest[REST_META] >> META_PREEXISTING_SHIFT & 1;
 
-	return preexisting ? 0 : sqlite3_column_int64(row, SLACK) * 1000;
+	return preexisting || h->rest[REST_OPENED_SLACK] == NONE
+		       ? 0
+		       : h->rest[REST_OPENED_SLACK] * 1000;
 }
 
-static int seal_row(struct store *s, sqlite3_stmt *row, struct segment *g)
+static int compare_numbers(const void *left, const void *right)
 {
-	int64_t port = sqlite3_column_int64(row, PORT), opened = sqlite3_column_int64(row, OPENED);
-	int64_t released = sqlite3_column_int64(row, RELEASED);
-	bool tie = port == g->port && opened == g->opened;
+	const int64_t *a = left, *b = right;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+/* `numbers` is put in order. `otherwise` where there are none. */
+static int64_t median(int64_t *numbers, size_t count, int64_t otherwise)
+{
+	if (count == 0)
+		return otherwise;
+	qsort(numbers, count, sizeof(*numbers), compare_numbers);
+	return numbers[count / 2];
+}
+
+/* What the segment says of its rows, and what its rows are told relative to: a row's numbers take as many bytes as
+ * they need, and the least where they are near the middle. */
+static int describe(struct segment *g)
+{
+	_cleanup_(free_p) int64_t *opened = calloc(g->count + 1, sizeof(*opened));
+	_cleanup_(free_p) int64_t *slacks = calloc(g->count + 1, sizeof(*slacks));
+	size_t known = 0;
+
+	if (!opened || !slacks)
+		return -ENOMEM;
+	for (size_t i = 0; i < g->count && !g->rows[i].is_long; i++) {
+		const struct hot *h = &g->rows[i];
+
+		g->opened_from = MIN(g->opened_from, h->opened);
+		g->opened_to = MAX(g->opened_to, h->opened);
+		g->released_from = MIN(g->released_from, h->released);
+		g->released_to = MAX(g->released_to, h->released);
+		g->max_slack = MAX(g->max_slack, slack_usec(h));
+		opened[g->n++] = h->opened;
+		if (h->rest[REST_OPENED_SLACK] != NONE)
+			slacks[known++] = h->rest[REST_OPENED_SLACK];
+	}
+	g->base = median(opened, (size_t)g->n, 0);
+	g->slack = median(slacks, known, 0);
+	return 0;
+}
+
+static void bind_known(struct binder *b, int64_t value)
+{
+	if (value == NONE)
+		bind_null(b);
+	else
+		bind_int(b, value);
+}
+
+/* What both tables have alike. */
+static void bind_rest(struct binder *b, const struct hot *h, int64_t slack)
+{
+	for (int i = 0; i < REST_COLUMNS; i++) {
+		bool relative = i == REST_OPENED_SLACK || i == REST_CLOSED_SLACK;
+
+		bind_known(b, h->rest[i] != NONE && relative ? h->rest[i] - slack : h->rest[i]);
+	}
+	bind_blob(b, h->raddr_size > 0 ? h->raddr : NULL, h->raddr_size);
+}
+
+static int seal_long(struct store *s, const struct hot *h)
+{
+	struct binder b = sql_bind(s, STATEMENT_SEAL_LONG);
+
+	bind_int(&b, h->port);
+	bind_int(&b, h->opened);
+	bind_int(&b, h->claim);
+	bind_rest(&b, h, 0);
+	return sql_run(s, STATEMENT_SEAL_LONG);
+}
+
+static int seal_row(struct store *s, const struct segment *g, size_t at)
+{
+	const struct hot *h = &g->rows[at];
+	bool tie = at > 0 && h[-1].port == h->port && h[-1].opened == h->opened;
 	struct binder b = sql_bind(s, STATEMENT_SEAL_ROW);
 
 	bind_int(&b, g->id);
-	bind_int(&b, port);
-	bind_int(&b, opened - g->base);
+	bind_int(&b, h->port);
+	bind_int(&b, h->opened - g->base);
 	/* The number is kept only where it is needed: it would cost 4 bytes. */
-	bind_int(&b, tie || sqlite3_column_int(row, HOLDERS) != 0 ? sqlite3_column_int64(row, CLAIM)
-								  : 0);
-	bind_rest(&b, row);
-	g->port = port;
-	g->opened = opened;
-	g->opened_to = MAX(g->opened_to, opened);
-	g->released_from = MIN(g->released_from, released);
-	g->released_to = MAX(g->released_to, released);
-	g->max_slack = MAX(g->max_slack, slack_usec(row));
-	g->n++;
+	bind_int(&b, tie || h->holders ? h->claim : 0);
+	bind_rest(&b, h, g->slack);
 	return sql_run(s, STATEMENT_SEAL_ROW);
 }
 
-static int seal_rows(struct store *s, struct segment *g)
+/*
+ * Appended in the order of its key alone, an index b-tree keeps an eighth of each page empty: SQLite splits a full page with
+ * its left neighbours, which then are never touched again. A second round, between the rows of the first, fills them.
+ * 4 of 9 rows first leaves 6 % empty; as many as half would split each page once more (measured: bench/README.md).
+ */
+static int seal_rows(struct store *s, const struct segment *g)
 {
-	struct binder b = sql_bind(s, STATEMENT_SEAL_LIST);
-	int r;
+	const size_t first = 4, of = 9;
+	int r = 0;
 
-	bind_unsigned(&b, g->end);
-	while ((r = sql_step(s, STATEMENT_SEAL_LIST)) > 0) {
-		g->last_seen =
-			MAX(g->last_seen, (usec_t)sqlite3_column_int64(b.statement, RELEASED));
-		r = sqlite3_column_int(b.statement, LONG) != 0 ? seal_long(s, b.statement)
-							       : seal_row(s, b.statement, g);
-		if (r < 0)
-			break;
-	}
-	sql_reset(s, STATEMENT_SEAL_LIST);
+	for (unsigned round = 0; round < 2; round++)
+		for (size_t i = 0; r == 0 && i < (size_t)g->n; i++)
+			if ((i * first % of < first) == (round == 0))
+				r = seal_row(s, g, i);
+	for (size_t i = (size_t)g->n; r == 0 && i < g->count; i++)
+		r = seal_long(s, &g->rows[i]);
 	return r;
 }
 
@@ -132,11 +262,13 @@ static int add_segment(struct store *s, const struct segment *g)
 		return 0;
 	bind_int(&b, g->id);
 	bind_int(&b, g->base);
+	bind_int(&b, g->opened_from);
 	bind_int(&b, g->opened_to);
 	bind_int(&b, g->released_from);
 	bind_int(&b, g->released_to);
 	bind_int(&b, g->max_slack);
 	bind_int(&b, g->n);
+	bind_int(&b, g->slack);
 	s->state.sealed++;
 	return sql_run(s, STATEMENT_SEGMENT_ADD);
 }
@@ -148,6 +280,7 @@ static int mark_processes(struct store *s, const struct segment *g, enum stateme
 
 	bind_unsigned(&b, g->end);
 	bind_time(&b, g->last_seen);
+	bind_time(&b, g->last_seen + s->state.process_margin);
 	return sql_run(s, which);
 }
 
@@ -155,31 +288,38 @@ static int drop_hot(struct store *s, uint64_t end)
 {
 	struct binder b = sql_bind(s, STATEMENT_SEAL_DROP);
 
-	bind_unsigned(&b, end);
 	s->state.first_hot = end;
+	if (end == s->state.next_hot)
+		return sql_run(s, STATEMENT_SEAL_DROP_ALL);
+	bind_unsigned(&b, end);
 	/* While there are rows the last of them says which number is next. */
 	return sql_run(s, STATEMENT_SEAL_DROP);
 }
 
 static int seal(struct store *s, struct segment *g)
 {
-	struct binder b = sql_bind(s, STATEMENT_SEAL_BASE);
-	int r;
+	int r = sql_value(s, STATEMENT_SEGMENT_NEXT, 1, &g->id);
 
-	bind_unsigned(&b, g->end);
-	r = sql_value(s, STATEMENT_SEAL_BASE, 0, &g->base);
 	if (r == 0)
-		r = sql_value(s, STATEMENT_SEGMENT_NEXT, 1, &g->id);
+		r = read_rows(s, g);
 	if (r == 0)
-		r = seal_rows(s, g);
-	if (r == 0)
-		r = add_segment(s, g);
+		r = describe(g);
+	if (r == 0 && g->n > 0)
+		s->state.process_margin =
+			MIN(PROCESS_SEGMENTS * (usec_t)(g->released_to - g->released_from),
+				USEC_PER_DAY);
 	if (r == 0)
 		r = mark_processes(s, g, STATEMENT_SEAL_SEEN);
 	if (r == 0)
 		r = mark_processes(s, g, STATEMENT_SEAL_SEEN_HOLDERS);
+	/* The segment takes the pages that this frees, so that what comes next to claim_hot has the end of the file, and not
+	 * a few free pages here and there, each with a page of the map of pages to write. */
 	if (r == 0)
 		r = drop_hot(s, g->end);
+	if (r == 0)
+		r = seal_rows(s, g);
+	if (r == 0)
+		r = add_segment(s, g);
 	if (r == 0)
 		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
 	return r;
@@ -187,7 +327,8 @@ static int seal(struct store *s, struct segment *g)
 
 int seal_step(struct store *s, struct now now)
 {
-	struct segment g = {.end = hot_end(s), .released_from = INT64_MAX, .port = -1};
+	_cleanup_(segment_done) struct segment g = {
+		.end = hot_end(s), .released_from = INT64_MAX, .opened_from = INT64_MAX};
 	int r = seal_is_due(s, now);
 
 	if (r <= 0)

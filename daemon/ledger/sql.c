@@ -44,7 +44,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_HOT_BOUNDS] = "SELECT min(id),max(id) FROM claim_hot",
 
 	[STATEMENT_SESSION_NEWEST] =
-		"SELECT id,boot_id,last_seen_usec,last_seen_boot_usec FROM session ORDER BY id DESC LIMIT 1",
+		"SELECT id,boot_id,last_seen_boot_usec FROM session ORDER BY id DESC LIMIT 1",
 	/* One that ended before its first sweep saw nothing, and so says nothing about what was before it. */
 	[STATEMENT_SESSION_BEFORE] =
 		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec,id FROM session"
@@ -63,10 +63,9 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" VALUES(?1,?2,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
 	[STATEMENT_COVERAGE_EXTEND] =
 		"UPDATE coverage SET until_usec=?2 WHERE id=?1 AND until_usec<?2",
-	/* The stretch that was the present one when session ?1 last committed, at ?2, went on to ?3. */
-	[STATEMENT_COVERAGE_RESUME] =
-		"UPDATE coverage SET until_usec=?3 WHERE until_usec=?2 AND until_usec<?3"
-		" AND id=(SELECT max(id) FROM coverage WHERE session=?1)",
+	/* What was the present stretch of a session that did not get to say where it ends. */
+	[STATEMENT_COVERAGE_SETTLE] = "UPDATE coverage AS c SET until_usec=" SQL_WATCHED_UNTIL
+				      " WHERE until_usec<" SQL_WATCHED_UNTIL,
 	[STATEMENT_GAP_ADD] =
 		"INSERT INTO gap(from_usec,until_usec,reason,lost) VALUES(?1,?2,?3,?4)",
 	[STATEMENT_CLOCK_STEP_ADD] = "INSERT INTO clock_step(at_usec,by_usec) VALUES(?1,?2)",
@@ -128,17 +127,14 @@ static const char *const texts[STATEMENT_COUNT] = {
 
 	/* Of claim_hot the rows with an id below ?1. */
 	[STATEMENT_HOT_OLDEST] = "SELECT " RELEASED " FROM claim_hot WHERE id=?1",
-	[STATEMENT_SEAL_BASE] =
-		"SELECT min(opened_usec) FROM claim_hot WHERE id<?1 AND NOT " IS_LONG,
 	[STATEMENT_SEGMENT_NEXT] = "SELECT max(id)+1 FROM segment",
 	[STATEMENT_SEGMENT_ADD] =
 		"INSERT INTO segment(id,base_usec,opened_from,opened_to,released_from,released_to,"
-		"max_slack_usec,n) VALUES(?1,?2,?2,?3,?4,?5,?6,?7)",
-	/* In the order of the key. The third column says which table gets the row. */
-	[STATEMENT_SEAL_LIST] =
-		"SELECT claim,holders," IS_LONG "," RELEASED
-		",port,opened_usec,dur,opened_slack,closed_slack,linger,meta,"
-		"rport,process,raddr FROM claim_hot WHERE id<?1 ORDER BY port,opened_usec,claim",
+		"max_slack_usec,n,slack_msec) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+	/* The third column says which table gets the row. */
+	[STATEMENT_SEAL_LIST] = "SELECT claim,holders," IS_LONG "," RELEASED
+				",port,opened_usec,dur,opened_slack,closed_slack,linger,meta,"
+				"rport,process,raddr FROM claim_hot WHERE id<?1",
 	[STATEMENT_SEAL_ROW] =
 		"INSERT INTO claim_seg(seg,port,rel,claim,dur,opened_slack,closed_slack,linger,meta,rport,"
 		"process,raddr) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
@@ -146,15 +142,16 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"INSERT INTO claim_long(port,opened_usec,claim,dur,opened_slack,closed_slack,linger,meta,"
 		"rport,process,raddr) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
 	[STATEMENT_SEAL_SEEN] =
-		"UPDATE process SET last_seen_usec=?2 WHERE last_seen_usec<?2 AND id IN"
+		"UPDATE process SET last_seen_usec=?3 WHERE last_seen_usec<?2 AND id IN"
 		" (SELECT process FROM claim_hot WHERE id<?1)",
 	[STATEMENT_SEAL_SEEN_HOLDERS] =
-		"UPDATE process SET last_seen_usec=?2 WHERE last_seen_usec<?2 AND id IN (SELECT h.process"
+		"UPDATE process SET last_seen_usec=?3 WHERE last_seen_usec<?2 AND id IN (SELECT h.process"
 		" FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.id<?1 AND c.holders)",
 	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
+	[STATEMENT_SEAL_DROP_ALL] = "DELETE FROM claim_hot",
 
 	[STATEMENT_SEGMENT_EXPIRED] =
-		"SELECT id,released_to FROM segment WHERE released_to<?1 ORDER BY id LIMIT 1",
+		"SELECT id,released_to FROM segment WHERE released_to<?1 ORDER BY released_to LIMIT 1",
 	[STATEMENT_SEGMENT_OLDEST] = "SELECT id,released_to FROM segment ORDER BY id LIMIT 1",
 	[STATEMENT_SEGMENT_DROP_HOLDERS] =
 		"DELETE FROM holder WHERE claim IN (SELECT claim FROM claim_seg WHERE seg=?1 AND claim<>0)",

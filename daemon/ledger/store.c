@@ -30,7 +30,6 @@
 #define DEFAULT_MAX_AGE_USEC (30 * USEC_PER_DAY)
 #define DEFAULT_MAX_BYTES    (UINT64_C(2) << 30)
 
-#define PAGE_BYTES      4096
 #define CLAIMS_RESERVED 4096
 /* Past max_bytes the database may still grow by an eighth, and by 16 MiB: retention is paced. Then comes -ENOSPC,
  * under which deleting goes on working, as it would not on a disk that is full. */
@@ -38,7 +37,7 @@
 
 static const char pragmas[] =
 	/* of a new database; without effect on one that has tables */
-	"PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;"
+	"PRAGMA page_size=2048; PRAGMA auto_vacuum=INCREMENTAL;"
 	"PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=16777216; PRAGMA wal_autocheckpoint=0;"
 	"PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
 	/* Deleted claims are not overwritten with zeros: it costs a fifth of all writing. Who may read the file may
@@ -58,6 +57,20 @@ static int on_wal_commit(void *context, sqlite3 *db, const char *name, int frame
 	s->wal_frames = (uint64_t)frames;
 	s->wal_dirty = true;
 	return SQLITE_OK;
+}
+
+/* A database keeps the size that it was made with. */
+static int read_page_bytes(struct store *s)
+{
+	sqlite3_stmt *statement = NULL;
+	int code = sqlite3_prepare_v2(s->db, "PRAGMA page_size", -1, &statement, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(statement);
+	if (code == SQLITE_ROW)
+		s->page_bytes = (uint64_t)sqlite3_column_int64(statement, 0);
+	sqlite3_finalize(statement);
+	return code == SQLITE_ROW && s->page_bytes == 0 ? -EIO : sql_error(s, code);
 }
 
 /* SQLite says by the mode alone that this file system has no shared memory for a WAL. */
@@ -106,6 +119,8 @@ static int open_connection(struct store *s, int dir_fd)
 	if (r < 0)
 		return r;
 	r = check_wal_mode(s);
+	if (r == 0)
+		r = read_page_bytes(s);
 	if (r < 0)
 		return r;
 	s->full = true;
@@ -221,6 +236,7 @@ static int read_counters(struct store *s)
 	last = sqlite3_column_int64(s->statements[STATEMENT_HOT_BOUNDS], 1);
 	sql_reset(s, STATEMENT_HOT_BOUNDS);
 	s->next_claim = MAX(next_claim, (uint64_t)highest + 1);
+	s->state.highest_open = (uint64_t)highest;
 	s->state.next_hot = MAX(next_hot, (uint64_t)last + 1);
 	s->state.first_hot = first > 0 ? (uint64_t)first : s->state.next_hot;
 	s->state.expired_until = expired;
@@ -241,8 +257,6 @@ static int set_seen(struct store *s, int64_t session, struct now seen)
 static int apply_heartbeat(struct store *s, const struct heartbeat *beat)
 {
 	sqlite3_stmt *row = s->statements[STATEMENT_SESSION_NEWEST];
-	struct binder b;
-	usec_t wall;
 	bool later;
 	int r = sql_step(s, STATEMENT_SESSION_NEWEST);
 
@@ -251,17 +265,9 @@ static int apply_heartbeat(struct store *s, const struct heartbeat *beat)
 	later = sqlite3_column_int64(row, 0) == beat->session &&
 		sqlite3_column_bytes(row, 1) == BOOT_ID_BYTES &&
 		memcmp(sqlite3_column_blob(row, 1), beat->boot_id, BOOT_ID_BYTES) == 0 &&
-		(usec_t)sqlite3_column_int64(row, 3) < beat->seen.boot;
-	wall = (usec_t)sqlite3_column_int64(row, 2);
+		(usec_t)sqlite3_column_int64(row, 2) < beat->seen.boot;
 	sql_reset(s, STATEMENT_SESSION_NEWEST);
-	if (!later)
-		return 0;
-	b = sql_bind(s, STATEMENT_COVERAGE_RESUME);
-	bind_int(&b, beat->session);
-	bind_time(&b, wall);
-	bind_time(&b, beat->seen.wall);
-	r = sql_run(s, STATEMENT_COVERAGE_RESUME);
-	return r < 0 ? r : set_seen(s, beat->session, beat->seen);
+	return later ? set_seen(s, beat->session, beat->seen) : 0;
 }
 
 /* The inverse of what is put there (rows.c); what makes no sense was not watched. */
@@ -349,6 +355,8 @@ static int start_session(
 	if (r == 0 && beats)
 		r = apply_heartbeat(s, &beat);
 	if (r == 0)
+		r = sql_run(s, STATEMENT_COVERAGE_SETTLE);
+	if (r == 0)
 		r = read_before(s, ret_before);
 	if (r == 0)
 		r = read_counters(s);
@@ -432,7 +440,7 @@ struct store *store_free(struct store *s)
 void store_settings(struct store *s, const struct settings *settings)
 {
 	uint64_t spare = SPARE_BYTES(settings->max_bytes);
-	uint64_t pages = settings->max_bytes / PAGE_BYTES + spare / PAGE_BYTES;
+	uint64_t pages = settings->max_bytes / s->page_bytes + spare / s->page_bytes;
 	char sql[64];
 
 	s->settings = *settings;
@@ -443,24 +451,33 @@ void store_settings(struct store *s, const struct settings *settings)
 	(void)sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 }
 
-/* The session's and the stretch's end move to `until`, if it is later than where they are. */
-static int extend(struct store *s, struct now until)
+int store_settle_coverage(struct store *s)
 {
 	struct binder b;
-	int r;
 
-	if (until.boot <= s->state.seen.boot)
-		return 0;
-	r = set_seen(s, s->session, until);
-	if (r < 0)
-		return r;
-	s->state.seen = until;
 	if (s->state.coverage == 0)
 		return 0;
 	b = sql_bind(s, STATEMENT_COVERAGE_EXTEND);
 	bind_int(&b, s->state.coverage);
-	bind_time(&b, until.wall);
+	bind_time(&b, s->state.seen.wall);
 	return sql_run(s, STATEMENT_COVERAGE_EXTEND);
+}
+
+/* The session's end moves to `until`, if it is later than where it is, and with it the present stretch's, which says so
+ * itself only when that is not enough (SQL_WATCHED_UNTIL): a page less in each commit. */
+static int extend(struct store *s, struct now until)
+{
+	int r = 0;
+
+	if (until.boot <= s->state.seen.boot)
+		return 0;
+	if (until.wall < s->state.seen.wall) /* the clock was set back */
+		r = store_settle_coverage(s);
+	if (r == 0)
+		r = set_seen(s, s->session, until);
+	if (r == 0)
+		s->state.seen = until;
+	return r;
 }
 
 /* The numbers of claims are reserved in advance, so that most commits need not touch the counter's page. The number
@@ -520,6 +537,10 @@ int store_stop(struct store *s, struct now until)
 	b = sql_bind(s, STATEMENT_SESSION_CLEAN);
 	bind_int(&b, s->session);
 	r = sql_run(s, STATEMENT_SESSION_CLEAN);
+	if (r == 0)
+		r = extend(s, until);
+	if (r == 0)
+		r = store_settle_coverage(s);
 	if (r < 0)
 		return store_fail(s, r);
 	r = store_commit(s, until, true);

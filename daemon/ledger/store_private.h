@@ -29,7 +29,7 @@ enum statement {
 	STATEMENT_SESSION_CLEAN,
 	STATEMENT_COVERAGE_ADD,
 	STATEMENT_COVERAGE_EXTEND,
-	STATEMENT_COVERAGE_RESUME,
+	STATEMENT_COVERAGE_SETTLE,
 	STATEMENT_GAP_ADD,
 	STATEMENT_CLOCK_STEP_ADD,
 	STATEMENT_NETNS_FIND,
@@ -51,7 +51,6 @@ enum statement {
 	STATEMENT_ADOPT_HOLDERS,
 	STATEMENT_ADOPT_PROCESS,
 	STATEMENT_HOT_OLDEST,
-	STATEMENT_SEAL_BASE,
 	STATEMENT_SEGMENT_NEXT,
 	STATEMENT_SEGMENT_ADD,
 	STATEMENT_SEAL_LIST,
@@ -60,6 +59,7 @@ enum statement {
 	STATEMENT_SEAL_SEEN,
 	STATEMENT_SEAL_SEEN_HOLDERS,
 	STATEMENT_SEAL_DROP,
+	STATEMENT_SEAL_DROP_ALL,
 	STATEMENT_SEGMENT_EXPIRED,
 	STATEMENT_SEGMENT_OLDEST,
 	STATEMENT_SEGMENT_DROP_HOLDERS,
@@ -105,6 +105,8 @@ struct store_state {
 	uint64_t recorded, sealed;    /* for store_stats */
 	usec_t expired_until;         /* the counter of this name */
 	uint64_t claims_reserved; /* the counter next_claim: numbers below it are not given again */
+	uint64_t highest_open;    /* no claim in claim_open has a higher number */
+	usec_t process_margin;    /* as long as PROCESS_SEGMENTS take, about; at most a day */
 	int64_t long_port;    /* next port of the running round over claim_long; -1: none runs */
 	int64_t process_next; /* next id of the endless round over `process` */
 	bool process_due;     /* a part of that round is due */
@@ -118,6 +120,7 @@ struct store {
 	int64_t session;
 	struct settings settings;
 
+	uint64_t page_bytes;
 	bool in_transaction;
 	bool full;    /* PRAGMA synchronous is FULL, else NORMAL */
 	bool durable; /* all that is committed is on the disk */
@@ -195,15 +198,15 @@ int heartbeat_write(int fd, const struct heartbeat *h) _must_check_;
 
 /* schema.c */
 
-/* A step from the version before to `version`. */
+/* A step from version `from` (0: an empty file) to `version`, which is higher. */
 struct schema_step {
-	int version;
+	int from, version;
 	const char *sql;
 };
 /* The application and version of the database as SQLite would see it, without touching it. 0: ours, or blank and
  * so ours to make; -EPROTO; -EUCLEAN; another error of read(2). */
 int schema_check(int dir_fd) _must_check_;
-/* Takes the database through the steps that it has not seen (ascending versions), each in one transaction. */
+/* Takes the database through the steps that it has not seen each in one transaction. */
 int schema_migrate(struct store *s, const struct schema_step steps[], size_t count) _must_check_;
 extern const struct schema_step schema_steps[];
 extern const size_t schema_step_count;
@@ -230,6 +233,8 @@ void intern_done(struct intern *i);
 int store_fail(struct store *s, int error);
 /* Ends a transaction of the store's own housekeeping. */
 int store_commit_step(struct store *s) _must_check_;
+/* Writes the end of the present stretch, which goes as far as the session has seen. */
+int store_settle_coverage(struct store *s) _must_check_;
 int store_counter_set(struct store *s, const char *name, uint64_t value) _must_check_;
 int store_counter_get(
 	struct store *s, const char *name, uint64_t otherwise, uint64_t *ret) _must_check_;
@@ -243,9 +248,13 @@ int maintain_step(struct store *s, struct now now) _must_check_; /* all of them,
 uint64_t maintain_wal_bytes(const struct store *s);
 
 /* A checkpoint is due this long after the one before, however small the WAL is. */
-#define CHECKPOINT_USEC (5 * USEC_PER_MINUTE)
+#define CHECKPOINT_USEC USEC_PER_HOUR
 /* How long a statement waits for someone else's lock. */
 #define STORE_BUSY_MSEC 2000
+
+/* A process is noted as seen for so many segments more, so that one which is seen all the time is not written with each: a
+ * page for every such process, scattered over the table. */
+#define PROCESS_SEGMENTS 16
 
 /* A claim of at least this age in claim_hot is sealed, however few there are. */
 #define SEAL_AGE_USEC USEC_PER_DAY

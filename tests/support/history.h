@@ -16,6 +16,7 @@
 
 #define HISTORY_START  INT64_C(1790000000000000)
 #define HISTORY_LENGTH (INT64_C(6) * 3600 * 1000000)
+#define HISTORY_SLACK  INT64_C(1000) /* slack_msec of its segments */
 #define NOT_KNOWN      INT64_C(-1)
 
 enum place_in { IN_OPEN, IN_HOT, IN_SEG, IN_LONG };
@@ -124,8 +125,8 @@ static inline void past_insert(
 			"INSERT INTO claim_hot VALUES(:hot,:id,0,:port,:opened,:dur,:oslack,:cslack,"
 			":linger,:meta,:rport,:raddr,:id)",
 		[IN_SEG] =
-			"INSERT INTO claim_seg VALUES(:seg,:port,:opened-:base,:tie,:dur,:oslack,"
-			":cslack,:linger,:meta,:rport,:id,:raddr)",
+			"INSERT INTO claim_seg VALUES(:seg,:port,:opened-:base,:tie,:dur,"
+			":oslack-:base_slack,:cslack-:base_slack,:linger,:meta,:rport,:id,:raddr)",
 		[IN_LONG] = "INSERT INTO claim_long VALUES(:port,:opened,:id,:dur,:oslack,:cslack,"
 			    ":linger,:meta,:rport,:id,:raddr)",
 	};
@@ -145,6 +146,7 @@ static inline void past_insert(
 	bind_known(s, ":rport", p->rport);
 	bind_known(s, ":seg", segment);
 	bind_known(s, ":base", base);
+	bind_known(s, ":base_slack", HISTORY_SLACK);
 	bind_known(s, ":tie", p->id);
 	bind_known(s, ":hot", p->in == IN_HOT ? h->next_hot : NOT_KNOWN);
 	if (p->raddr)
@@ -160,7 +162,7 @@ static inline void past_insert(
 static inline void history_segment(struct history *h, size_t from, size_t to)
 {
 	int64_t released_from = INT64_MAX, released_to = 0, opened_from = INT64_MAX, opened_to = 0;
-	int64_t slack = 0;
+	int64_t slack = 0, base;
 	char sql[256];
 
 	for (size_t i = from; i < to; i++) {
@@ -174,13 +176,15 @@ static inline void history_segment(struct history *h, size_t from, size_t to)
 		slack = MAX(slack, p->opened - past_opened_after(p));
 	}
 	h->segments++;
+	base = opened_from + (opened_to - opened_from) / 2;
 	(void)snprintf(sql, sizeof(sql),
-		"INSERT INTO segment VALUES(%zu,%lld,%lld,%lld,%lld,%lld,%lld,%zu)", h->segments,
-		(long long)opened_from, (long long)released_from, (long long)released_to,
-		(long long)opened_from, (long long)opened_to, (long long)slack, to - from);
+		"INSERT INTO segment VALUES(%zu,%lld,%lld,%lld,%lld,%lld,%lld,%zu,%lld)",
+		h->segments, (long long)base, (long long)released_from, (long long)released_to,
+		(long long)opened_from, (long long)opened_to, (long long)slack, to - from,
+		(long long)HISTORY_SLACK);
 	history_sql(h, sql);
 	for (size_t i = from; i < to; i++)
-		past_insert(h, &h->past[i], (int64_t)h->segments, opened_from);
+		past_insert(h, &h->past[i], (int64_t)h->segments, base);
 }
 
 /* What the store does when there are enough hot rows: all of them become a segment. */

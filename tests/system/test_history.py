@@ -53,8 +53,8 @@ def test_retention_by_bytes_keeps_the_budget_and_says_what_expired(make_daemon, 
     budget = 4 << 20
     daemon, recording = replay(make_daemon, directory, 250_000, 5000, max_bytes=budget)
     at_rest(daemon)
-    wait_for(lambda: query(daemon, "SELECT (SELECT * FROM pragma_page_count())"
-                                   "-(SELECT * FROM pragma_freelist_count())")[0][0] * 4096 <= budget, "retention")
+    wait_for(lambda: query(daemon, "SELECT ((SELECT * FROM pragma_page_count())-(SELECT * FROM pragma_freelist_count()))"
+                                   "*(SELECT * FROM pragma_page_size())")[0][0] <= budget, "retention")
     (kept, oldest), = query(daemon, "SELECT count(*),min(opened_usec) FROM claims")
     assert SEGMENT_ROWS < kept < 250_000
     assert query(daemon, "SELECT * FROM gap") == []  # expired, not lost

@@ -49,6 +49,11 @@ static void tick(struct fixture *f, usec_t usec)
 	f->now.wall += usec;
 }
 
+static int64_t page_bytes(const struct fixture *f)
+{
+	return (int64_t)f->store->page_bytes;
+}
+
 /* Short and long claims, with ties and holders: byte for byte the same rows before and after. */
 static void test_same_rows(void **state)
 {
@@ -114,9 +119,9 @@ static void test_bounds(void **state)
 	processes_done(processes);
 	assert_rows(f,
 		"SELECT id,s.released_from=min(r),s.released_to=max(r),s.opened_from=min(o),s.opened_to=max(o),"
-		"s.base_usec=min(o),s.max_slack_usec=max(k),s.n=count(*) FROM (SELECT seg,s.base_usec+c.rel AS o,"
+		"s.base_usec BETWEEN min(o) AND max(o),s.max_slack_usec=max(k),s.n=count(*) FROM (SELECT seg,s.base_usec+c.rel AS o,"
 		"s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000 AS r,"
-		"CASE WHEN c.meta>>10&1 THEN 0 ELSE ifnull(c.opened_slack,0)*1000 END AS k"
+		"CASE WHEN c.meta>>10&1 THEN 0 ELSE ifnull(c.opened_slack+s.slack_msec,0)*1000 END AS k"
 		" FROM segment s JOIN claim_seg c ON c.seg=s.id) JOIN segment s ON s.id=seg GROUP BY seg",
 		"1|1|1|1|1|1|1|1|\n2|1|1|1|1|1|1|1|\n3|1|1|1|1|1|1|1|\n");
 }
@@ -160,7 +165,7 @@ static void test_long(void **state)
 	assert_rows(f, "SELECT count(*),max(max_slack_usec) FROM segment", "4|2000|\n");
 }
 
-/* At most LIMIT_SEGMENT_ROWS at once; ids without a hole, also when the table is empty and the program starts anew. */
+/* At most LIMIT_SEGMENT_ROWS at once, or a small rest with them; ids without a hole, also when the table is empty and the program starts anew. */
 static void test_size(void **state)
 {
 	struct fixture *f = *state;
@@ -173,10 +178,10 @@ static void test_size(void **state)
 		expected, sizeof(expected), "%u|%u|\n", LIMIT_SEGMENT_ROWS, LIMIT_SEGMENT_ROWS + 1);
 	assert_rows(f, "SELECT (SELECT n FROM segment),min(id) FROM claim_hot", expected);
 	maintain(f);
-	assert_rows(f, "SELECT count(*) FROM segment UNION ALL SELECT count(*) FROM claim_hot",
-		"2|\n100|\n");
-	seal_all(f);
-	assert_int_equal(store_stats(f->store).sealed_segments, 3);
+	snprintf(expected, sizeof(expected), "2|0|%u|\n", LIMIT_SEGMENT_ROWS + 100);
+	assert_rows(f, "SELECT count(*),(SELECT count(*) FROM claim_hot),max(n) FROM segment",
+		expected);
+	assert_int_equal(store_stats(f->store).sealed_segments, 2);
 	f->store = store_free(f->store);
 	fixture_open(f);
 	put_simple(f, 50000);
@@ -215,14 +220,18 @@ static void test_seal_refused(void **state)
 		put(f, &claims[i]);
 	}
 	commit(f);
-	assert_int_equal(sql_exec(f->store, "PRAGMA max_page_count=1"), 0);
+	/* the last that sealing writes: it needs no room, and so it is not a full disk that could refuse it */
+	assert_int_equal(
+		sql_exec(f->store, "CREATE TEMP TRIGGER refuse BEFORE INSERT ON main.segment BEGIN"
+				   " SELECT RAISE(ABORT,'refused'); END"),
+		0);
 	while ((r = store_maintain(f->store, later)) > 0)
-		; /* retention goes on */
-	assert_int_equal(r, -ENOSPC);
+		;
+	assert_int_equal(r, -EIO);
 	assert_claims(f, "claims", claims, CLAIMS);
 	assert_int_equal(store_commit(f->store, f->now, true),
 		0); /* its housekeeping waits for store_maintain() */
-	assert_int_equal(sql_exec(f->store, "PRAGMA max_page_count=1000000"), 0);
+	assert_int_equal(sql_exec(f->store, "DROP TRIGGER refuse"), 0);
 	seal_all(f);
 	assert_claims(f, "claims", claims, CLAIMS);
 	claims_done(claims, CLAIMS);
@@ -353,8 +362,8 @@ static void test_expire_by_bytes(void **state)
 	}
 	assert_int_equal(sql_value(f->store, STATEMENT_PAGES, 0, &pages), 0);
 	assert_int_equal(sql_value(f->store, STATEMENT_FREE_PAGES, 0, &unused), 0);
-	assert_true((pages - unused) * 4096 <= 8 << 20);
-	assert_true(pages * 4096 <= 24 << 20);
+	assert_true((pages - unused) * page_bytes(f) <= 8 << 20);
+	assert_true(pages * page_bytes(f) <= 24 << 20);
 	assert_rows(f,
 		"SELECT count(*)>5,max(id)=30,min(released_from)>=(SELECT value FROM counter"
 		" WHERE name='expired_until_usec') FROM segment",
@@ -369,7 +378,7 @@ static void test_expire_by_bytes(void **state)
 	store_settings(f->store, &settings);
 	maintain(f);
 	assert_int_equal(sql_value(f->store, STATEMENT_PAGES, 0, &pages), 0);
-	assert_true(pages * 4096 <= 18 << 20);
+	assert_true(pages * page_bytes(f) <= 18 << 20);
 }
 
 /* Sealing needs room, which only retention makes: a limit that was lowered while claims wait to be sealed must not
@@ -380,7 +389,7 @@ static void test_seal_waits_for_room(void **state)
 	struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 1 << 20};
 	int64_t pages = 0, unused;
 
-	while (pages * 4096 < 20 << 20) { /* past the limit and its spare */
+	while (pages * page_bytes(f) < 20 << 20) { /* past the limit and its spare */
 		for (uint32_t i = 0; i < LIMIT_SEGMENT_ROWS; i++) {
 			struct claim c = fixture_claim(f, (uint16_t)(40000 + i));
 
@@ -404,7 +413,7 @@ static void test_seal_waits_for_room(void **state)
 	maintain(f);
 	assert_int_equal(sql_value(f->store, STATEMENT_PAGES, 0, &pages), 0);
 	assert_int_equal(sql_value(f->store, STATEMENT_FREE_PAGES, 0, &unused), 0);
-	assert_true((pages - unused) * 4096 <= 1 << 20);
+	assert_true((pages - unused) * page_bytes(f) <= 1 << 20);
 }
 
 /* Random names make programs without end; when they alone fill the database, they go. */
@@ -438,7 +447,7 @@ static void test_last_resort(void **state)
 	assert_rows(f, "SELECT count(*) FROM app WHERE comm IN ('kept','noise-0')", "1|\n");
 	assert_int_equal(sql_value(f->store, STATEMENT_PAGES, 0, &pages), 0);
 	assert_int_equal(sql_value(f->store, STATEMENT_FREE_PAGES, 0, &unused), 0);
-	assert_true((pages - unused) * 4096 <= 1 << 20);
+	assert_true((pages - unused) * page_bytes(f) <= 1 << 20);
 	assert_claims(f, "claims", &open, 1);
 	claim_done(&open);
 	/* and come back when they are needed */
@@ -468,10 +477,14 @@ static void test_plans(void **state)
 			{"SEARCH c USING PRIMARY KEY (seg=? AND port>? AND port<?)",
 				"SEARCH c USING PRIMARY KEY (port>? AND port<?)"},
 			"SCAN p"},
-		{"SELECT * FROM claims_hour", {"SCAN s", "SEARCH c USING PRIMARY KEY (seg=?)"},
+		{"SELECT * FROM claims_hour",
+			{"SEARCH s USING INDEX segment_released (released_to>?)",
+				"SEARCH c USING PRIMARY KEY (seg=?)"},
 			"SCAN p"},
 		{"SELECT * FROM claims_day WHERE port=50000",
-			{"SCAN s", "SEARCH c USING PRIMARY KEY (seg=? AND port=?)"}, "SCAN p"},
+			{"SEARCH s USING INDEX segment_released (released_to>?)",
+				"SEARCH c USING PRIMARY KEY (seg=? AND port=?)"},
+			"SCAN p"},
 	};
 	struct fixture *f = *state;
 
@@ -543,7 +556,7 @@ static void test_checkpoints(void **state)
 		tick(f, 1);
 		commit(f);
 	}
-	assert_true(store_stats(f->store).wal_bytes <= 6 << 20);
+	assert_true(store_stats(f->store).wal_bytes <= 10 << 20);
 	snprintf(path, sizeof(path), "%s/%s", f->path, SCHEMA_FILE);
 	assert_int_equal(sqlite3_open_v2(path, &reader, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
 	assert_int_equal(
@@ -558,7 +571,7 @@ static void test_checkpoints(void **state)
 	maintain(f);
 	assert_true(store_stats(f->store).wal_bytes > 16 << 20);
 	sqlite3_close(reader);
-	tick(f, 10 * USEC_PER_MINUTE);
+	tick(f, 61 * USEC_PER_MINUTE);
 	maintain(f);
 	assert_int_equal(store_stats(f->store).wal_bytes, 0);
 	put_simple(f, 50000);

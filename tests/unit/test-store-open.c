@@ -38,6 +38,14 @@ static void put(struct fixture *f, uint16_t port)
 	assert_int_equal(store_put_released(f->store, &c), 0);
 }
 
+static void assert_version(const struct fixture *f, int version)
+{
+	char expected[16];
+
+	snprintf(expected, sizeof(expected), "%d|\n", version);
+	assert_rows(f, "PRAGMA user_version", expected);
+}
+
 static void test_modes(void **state)
 {
 	static const char *const names[] = {
@@ -165,12 +173,8 @@ static void leave_killed(struct fixture *f, sqlite3 *db, bool with_shm)
 	sqlite3_close(db);
 }
 
-#define OURS "PRAGMA application_id=0x504C4447;"
-
-/* Ours, and later programs'. */
-#define OLD    SQL_NUMBER(SCHEMA_VERSION)
-#define NEWER  OLD "1"
-#define NEWEST OLD "2"
+#define NEWER_VERSION "PRAGMA user_version=99"
+#define OURS          "PRAGMA application_id=0x504C4447;"
 
 static void test_newer_in_main_file(void **state)
 {
@@ -181,8 +185,7 @@ static void test_newer_in_main_file(void **state)
 	commit(f);
 	assert_int_equal(store_stop(f->store, f->now), 0);
 	f->store = store_free(f->store);
-	sqlite3_close(other_program(
-		f, SCHEMA_FILE, "PRAGMA journal_mode=DELETE; PRAGMA user_version=" NEWER));
+	sqlite3_close(other_program(f, SCHEMA_FILE, "PRAGMA journal_mode=DELETE; " NEWER_VERSION));
 	assert_refused(f, -EPROTO);
 }
 
@@ -192,9 +195,8 @@ static void test_newer_in_wal(void **state)
 	struct fixture *f = *state;
 	sqlite3 *db = other_program(f, "x",
 		"PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x);" OURS
-		"PRAGMA user_version=" OLD
-		"; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version=" NEWER ";"
-		"INSERT INTO t VALUES(1)");
+		"PRAGMA user_version=1; PRAGMA wal_checkpoint(TRUNCATE); " NEWER_VERSION
+		";INSERT INTO t VALUES(1)");
 
 	leave_killed(f, db, false);
 	assert_refused(f, -EPROTO);
@@ -225,7 +227,7 @@ static void test_torn_migration(void **state)
 	assert_int_equal(store_stop(f->store, f->now), 0);
 	f->store = store_free(f->store);
 	copy_file(f, SCHEMA_FILE, "x");
-	db = other_program(f, "x", "PRAGMA wal_autocheckpoint=0; PRAGMA user_version=" NEWER);
+	db = other_program(f, "x", "PRAGMA wal_autocheckpoint=0; " NEWER_VERSION);
 	leave_killed(f, db, true);
 	assert_refused(f, -EPROTO);
 	assert_int_equal(fstatat(f->dir, SCHEMA_FILE "-wal", &st, 0), 0);
@@ -233,7 +235,7 @@ static void test_torn_migration(void **state)
 	damage(f, SCHEMA_FILE "-wal", st.st_size - 1);
 	fixture_open(f);
 	assert_rows(f, "SELECT port FROM claims", "50000|\n");
-	assert_rows(f, "PRAGMA user_version", OLD "|\n");
+	assert_version(f, SCHEMA_VERSION);
 }
 
 static void test_foreign(void **state)
@@ -400,28 +402,28 @@ static void test_readers(void **state)
 /* A later program's steps: each once, in its own transaction; one that fails leaves the version before it. */
 static void test_migration(void **state)
 {
+	enum { NEW = SCHEMA_VERSION + 1, NEWER, NEWEST };
 	static const struct schema_step bad[] = {
-		{SCHEMA_VERSION, "never run"},
-		{SCHEMA_VERSION * 10 + 1, "CREATE TABLE two(x)"},
-		{SCHEMA_VERSION * 10 + 2, "CREATE TABLE three(x); CREATE TABLE three(x)"},
+		{0, SCHEMA_VERSION, "never run"},
+		{NEW, NEWER, "CREATE TABLE three(x); CREATE TABLE three(x)"},
+		{SCHEMA_VERSION, NEW, "CREATE TABLE two(x)"},
 	};
 	static const struct schema_step good[] = {
-		{SCHEMA_VERSION, "never run"},
-		{SCHEMA_VERSION * 10 + 1, "never run again"},
-		{SCHEMA_VERSION * 10 + 2,
-			"CREATE TABLE three(x); ALTER TABLE gap ADD COLUMN more INT"},
+		{0, NEWEST, "never run"},
+		{SCHEMA_VERSION, NEW, "never run again"},
+		{NEW, NEWER, "CREATE TABLE three(x); ALTER TABLE gap ADD COLUMN more INT"},
 	};
 	struct fixture *f = *state;
 
 	fixture_open(f);
 	put(f, 50000);
 	commit(f);
-	assert_rows(f, "PRAGMA user_version", OLD "|\n");
+	assert_version(f, SCHEMA_VERSION);
 	assert_int_equal(schema_migrate(f->store, bad, ELEMENTSOF(bad)), -EIO);
-	assert_rows(f, "PRAGMA user_version", NEWER "|\n");
+	assert_version(f, NEW);
 	assert_rows(f, "SELECT name FROM sqlite_schema WHERE name IN ('two','three')", "two|\n");
 	assert_int_equal(schema_migrate(f->store, good, ELEMENTSOF(good)), 0);
-	assert_rows(f, "PRAGMA user_version", NEWEST "|\n");
+	assert_version(f, NEWER);
 	assert_rows(f, "SELECT port FROM claims", "50000|\n");
 	assert_rows(f, "SELECT count(*) FROM sqlite_schema WHERE type='view'", "3|\n");
 	f->store = store_free(f->store);
@@ -434,7 +436,7 @@ static void test_pragmas(void **state)
 		const char *pragma;
 		int64_t value;
 	} cases[] = {
-		{"page_size", 4096},
+		{"page_size", 2048},
 		{"auto_vacuum", 2},
 		{"application_id", SCHEMA_APPLICATION_ID},
 		{"user_version", SCHEMA_VERSION},

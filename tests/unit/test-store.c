@@ -299,8 +299,9 @@ static void test_facts(void **state)
 	f->now.wall += 1000;
 	commit(f);
 	assert_rows(f,
-		"SELECT session,until_usec-from_usec,source,interval_usec,ranges,ephemeral_low,ephemeral_high,"
-		"protocols,bound_only,accepted,foreign_processes,netns_all FROM coverage",
+		"SELECT session," SQL_WATCHED_UNTIL
+		"-from_usec,source,interval_usec,ranges,ephemeral_low,"
+		"ephemeral_high,protocols,bound_only,accepted,foreign_processes,netns_all FROM coverage c",
 		"1|1000|0|1000000|32768-60999 61001-65535|32768|60999|7|1|0|0|1|\n");
 	assert_rows(f, "SELECT until_usec-from_usec,reason,lost FROM gap",
 		"10|restart|~|\n1|ring-full|17|\n");
@@ -313,7 +314,21 @@ static void test_facts(void **state)
 	f->now.wall -= 5000;
 	commit(f);
 	assert_rows(f, "SELECT last_seen_boot_usec-started_boot_usec FROM session", "1000|\n");
-	assert_rows(f, "SELECT until_usec-from_usec FROM coverage", "1000|\n");
+	assert_rows(f, "SELECT " SQL_WATCHED_UNTIL "-from_usec FROM coverage c", "1000|\n");
+	/* on, by a clock that was set back: what was watched stays watched */
+	f->now.boot += 600;
+	commit(f);
+	assert_rows(f, "SELECT last_seen_usec-started_usec FROM session", "-4000|\n");
+	assert_rows(f, "SELECT " SQL_WATCHED_UNTIL "-from_usec FROM coverage c", "1000|\n");
+	f->now.boot += 9000;
+	f->now.wall += 9000;
+	commit(f);
+	assert_rows(f, "SELECT " SQL_WATCHED_UNTIL "-from_usec FROM coverage c", "5000|\n");
+	/* the one before ends where the session has seen it, the new one where it begins */
+	assert_int_equal(store_put_coverage(f->store, &c, wall + 6000), 0);
+	commit(f);
+	assert_rows(f, "SELECT until_usec-from_usec FROM coverage WHERE id=1", "5000|\n");
+	assert_rows(f, "SELECT " SQL_WATCHED_UNTIL "-from_usec FROM coverage c", "5000|\n0|\n");
 }
 
 static void tick(struct fixture *f, usec_t usec)

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "bench/writing.h"
+
+/*
+ * Asks the database that write_store() made, by control's own code, and compares each answer with a look at every claim
+ * of the workload. `batch` is the number of questions of each kind. -EBADMSG: an answer was wrong (said on stderr).
+ */
+int ask_store(const struct writing *w) _must_check_;

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A database that an earlier version made goes on: readers see the same rows before and after. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "schema_1_sql.h"
+#include "tests/support/store_fixture.h"
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	fixture_init(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fixture_done(*state);
+	free(*state);
+	return 0;
+}
+
+/* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
+ * bounded, lingering and not, with and without remote end, process and further holders; with ties in the segments. */
+static const char version_1_rows[] =
+	"INSERT INTO session VALUES(1,x'b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0',1,1,1700000000000000,4000000000,0,'0.1');"
+	"INSERT INTO coverage VALUES(1,1,1600000000000000,1650000000000000,0,1000000,'32768-65535',"
+	"32768,60999,15,1,1,1,0),(2,1,1650000000000000,1700000000000000,0,1000000,'32768-65535',"
+	"32768,60999,15,1,1,1,0);"
+	"INSERT INTO gap VALUES(1,1600000000000000,1600000000000001,'killed',NULL);"
+	"INSERT INTO counter VALUES('next_claim',9000),('next_hot',91);"
+	"INSERT INTO netns VALUES(1,1,7,4026531840,NULL),(2,1,8,5,'blue');"
+	"INSERT INTO local VALUES(1,1,'127.0.0.1'),(2,1,'::1'),(3,2,'10.0.0.1');"
+	"INSERT INTO app VALUES(1,'/bin/a',0,'a',0,'a.service','/a',1),(2,NULL,2,NULL,NULL,NULL,NULL,1);"
+	"INSERT INTO process VALUES(1,1,1,10,5,6,1,'init',1700000000000000),"
+	"(2,2,1,NULL,NULL,NULL,NULL,NULL,1700000000000000);"
+	"CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<90)"
+	" SELECT i,40000+i%7 AS port,1690000000000000+i/3*1000 AS opened,i%4|(i%2<<2)|(i%4<<3)|(i%7<<5)|(i%4<<8)|"
+	"((i%11=0)<<10)|((i%13=0)<<11)|((1+i%3)<<12) AS meta,CASE i%3 WHEN 0 THEN NULL ELSE 440+i END AS rport,"
+	"CASE i%3 WHEN 0 THEN NULL WHEN 1 THEN x'c0000201' ELSE x'20010db8000000000000000000000001' END"
+	" AS raddr,nullif(i%3,0) AS process,CASE i%4 WHEN 0 THEN NULL WHEN 1 THEN 0 ELSE i*100 END AS oslack,"
+	"CASE i%5 WHEN 0 THEN NULL WHEN 1 THEN 0 ELSE 1000+i END AS cslack,nullif(i%2*60000,0) AS linger FROM n;"
+	"INSERT INTO claim_open SELECT i,1,i,port,opened,i,oslack,CASE i%2 WHEN 0 THEN opened+i END,cslack,"
+	"meta,rport,raddr,process FROM n;"
+	"INSERT INTO claim_hot SELECT i,1000+i,i%10=0,port,opened,i,oslack,cslack,linger,meta,rport,raddr,process FROM n;"
+	"INSERT INTO segment VALUES(1,1690000000000000,1690000000000000,1690000120000000,1690000000000000,"
+	"1690000000030000,9000000,45),(2,1689999999000000,1690000000000000,1690000120000000,"
+	"1690000000000000,1690000000030000,9000000,45);"
+	"INSERT INTO claim_seg SELECT 1+i%2,port,opened-CASE i%2 WHEN 0 THEN 1690000000000000 ELSE"
+	" 1689999999000000 END,2000+i,i*7,oslack,cslack,linger,meta,rport,process,raddr FROM n WHERE i%3=0;"
+	"INSERT INTO claim_seg SELECT 1+i%2,port,opened-CASE i%2 WHEN 0 THEN 1690000000000000 ELSE"
+	" 1689999999000000 END,0,i*7,oslack,cslack,linger,meta,rport,process,raddr FROM n WHERE i%3;"
+	"INSERT INTO claim_long SELECT port,opened,3000+i,4000000000+i,oslack,cslack,linger,meta,rport,process,raddr FROM n;"
+	"INSERT INTO holder SELECT m*1000+i,0,1,i,NULL FROM n,(SELECT 0 AS m UNION SELECT 1 UNION SELECT 2 UNION SELECT 3)"
+	" WHERE i%10=0;";
+
+#define BY_ALL_COLUMNS                                                                             \
+	" ORDER BY 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27"
+static const char all_claims[] = "SELECT * FROM claims WHERE port<>50000" BY_ALL_COLUMNS;
+
+static void make_version_1(struct fixture *f)
+{
+	char path[128], *error = NULL;
+	sqlite3 *db = NULL;
+	static const char *const texts[] = {
+		"PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL",
+		schema_1_sql, version_1_rows,
+		"PRAGMA application_id=0x504C4447; PRAGMA user_version=1"};
+
+	snprintf(path, sizeof(path), "%s/%s", f->path, SCHEMA_FILE);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+		if (sqlite3_exec(db, texts[i], NULL, NULL, &error) != SQLITE_OK)
+			fail_msg("%s: %.60s", error, texts[i]);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void test_same_rows(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(free_p) char *before = NULL, *after = NULL, *watched = NULL;
+	const struct settings for_ever = {
+		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	struct claim c;
+
+	make_version_1(f);
+	assert_rows(f, "SELECT count(*),count(DISTINCT port) FROM claims", "360|7|\n");
+	assert_rows(f, "SELECT count(*)>20 FROM claims WHERE holders<>'[]'", "1|\n");
+	before = read_rows(f, all_claims);
+	watched = read_rows(f, "SELECT * FROM coverage");
+	fixture_open(f);
+	assert_rows(f, "PRAGMA user_version", SQL_NUMBER(SCHEMA_VERSION) "|\n");
+	after = read_rows(f, all_claims);
+	assert_non_null(before);
+	assert_string_equal(before, after);
+	assert_rows(f, "SELECT * FROM coverage", watched);
+
+	/* and it is written to, with what the version before left */
+	store_settings(f->store, &for_ever);
+	c = fixture_claim(f, 50000);
+	assert_int_equal(store_put_released(f->store, &c), 0);
+	commit(f);
+	seal_all(f);
+	assert_rows(f, "SELECT count(*),sum(port=50000) FROM claims", "361|1|\n");
+	assert_rows(f, "SELECT opened_usec-opened_after_usec FROM claims WHERE port=50000",
+		"1001000|\n");
+	free(after);
+	after = read_rows(f, all_claims);
+	assert_string_equal(before, after);
+}
+
+/* What a migrated database is made of is what a new one is made of, whatever the words. */
+static void test_same_schema(void **state)
+{
+	static const char columns[] =
+		"SELECT m.type,m.name,x.name,x.type,x.\"notnull\",x.dflt_value,x.pk FROM sqlite_schema m,"
+		"pragma_table_xinfo(m.name) x ORDER BY m.name,x.cid";
+	static const char others[] =
+		"SELECT type,name,tbl_name FROM sqlite_schema WHERE type<>'table' ORDER BY type,name";
+	struct fixture *f = *state, fresh;
+	_cleanup_(free_p) char *new_columns = NULL, *new_others = NULL;
+
+	make_version_1(f);
+	fixture_open(f);
+	fixture_init(&fresh);
+	fixture_open(&fresh);
+	new_columns = read_rows(&fresh, columns);
+	new_others = read_rows(&fresh, others);
+	fixture_done(&fresh);
+	assert_non_null(new_columns);
+	assert_non_null(new_others);
+	assert_rows(f, columns, new_columns);
+	assert_rows(f, others, new_others);
+}
+
+/* It has the pages it was made with, and a limit in bytes that counts them so. */
+static void test_page_size_stays(void **state)
+{
+	struct fixture *f = *state;
+	const struct settings settings = {
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+
+	make_version_1(f);
+	fixture_open(f);
+	assert_int_equal(f->store->page_bytes, 4096);
+	store_settings(f->store, &settings);
+	assert_int_equal(f->store->max_pages, (UINT64_C(1) << 30) / 4096 * 9 / 8);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_same_rows),
+		CASE(test_same_schema),
+		CASE(test_page_size_stays),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
