@@ -26,6 +26,7 @@
 
 #include "daemon/capture/table.h"
 
+#include "daemon/capture/table_fold.h"
 #include "daemon/capture/table_listeners.h"
 
 #include <netinet/tcp.h>
@@ -73,7 +74,6 @@ struct entry {
 _Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
 
 /* Where an MPTCP socket's other half will look for it. */
-#define FOLD_KEY_BYTES (sizeof(uint64_t) + 2 * (sizeof(struct address) + sizeof(uint16_t)))
 struct fold {
 	uint8_t key[FOLD_KEY_BYTES];
 	struct entry *mptcp;
@@ -95,53 +95,12 @@ struct table {
 	struct table_stats stats;
 };
 
-static bool is_udp(uint8_t protocol)
-{
-	return protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE;
-}
-
-/* A connection that has ended keeps no remote end, whatever the kernel left in its bytes. */
-static bool has_remote(const struct socket_row *row)
-{
-	return row->remote.address.family != FAMILY_NONE &&
-	       (row->state != TCP_CLOSE || is_udp(row->protocol));
-}
-
 static struct entry *canonical_of(struct entry *e)
 {
 	return e->alias ? e->canonical : e;
 }
 
 /* ---- folding MPTCP with its subflow ---- */
-
-static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t size)
-{
-	memcpy(at, bytes, size);
-	return at + size;
-}
-
-/* Inode and port, or both endpoints where there is no inode. False: nothing to tell it by. */
-static bool fold_key(const struct socket_row *row, uint8_t key[static FOLD_KEY_BYTES])
-{
-	uint8_t *at = put_bytes(key, &row->inode, sizeof(row->inode));
-
-	memset(at, 0, FOLD_KEY_BYTES - sizeof(row->inode));
-	at = put_bytes(at, &row->local.port, sizeof(row->local.port));
-	if (row->inode != 0)
-		return true;
-	at = put_bytes(at, &row->remote.port, sizeof(row->remote.port));
-	at = put_bytes(at, &row->local.address, sizeof(row->local.address));
-	(void)put_bytes(at, &row->remote.address, sizeof(row->remote.address));
-	return has_remote(row);
-}
-
-static bool fold_same(const struct socket_row *a, const struct socket_row *b)
-{
-	uint8_t key_a[FOLD_KEY_BYTES], key_b[FOLD_KEY_BYTES];
-
-	return fold_key(a, key_a) == fold_key(b, key_b) &&
-	       memcmp(key_a, key_b, FOLD_KEY_BYTES) == 0;
-}
 
 static struct fold *fold_find(struct table *t, const struct socket_row *row)
 {
