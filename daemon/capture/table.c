@@ -92,6 +92,7 @@ struct table {
 	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
 	bool accepted;    /* accepted connections are told */
 	bool new_connections;
+	bool kept; /* this sweep does not read TCP's connections: they are as they were */
 	struct table_stats stats;
 };
 
@@ -299,6 +300,13 @@ void table_begin(struct table *t, usec_t begin)
 	t->begin = begin;
 	t->now = begin;
 	t->new_connections = false;
+	t->kept = false;
+}
+
+void table_keep_connections(struct table *t)
+{
+	assert(t->stats.unsettled == 0);
+	t->kept = true;
 }
 
 bool table_has_new_connections(const struct table *t)
@@ -521,10 +529,24 @@ static void end_absent(
 		tell(l, e, SIGHTING_ABSENT, end, e->seen_begin);
 }
 
+static bool is_connection(const struct entry *e)
+{
+	return !is_udp(e->s.row.protocol) && e->s.row.state != TCP_LISTEN &&
+	       e->s.row.state != TCP_CLOSE;
+}
+
+/* Can what is told of a connection change without the kernel counting it? */
+static bool is_settled(const struct table *t, const struct entry *e)
+{
+	return !e->missing && !e->fresh && !e->mptcp && !e->alias &&
+	       (e->final || e->s.row.minisock || !is_of_interest(t, e, (enum role)e->s.role));
+}
+
 static void end_count(struct table *t)
 {
 	t->stats = (struct table_stats){0};
 	for (const struct entry *e = t->sockets; e; e = e->hh.next) {
+		t->stats.unsettled += is_connection(e) && !is_settled(t, e);
 		if (e->alias || e->missing)
 			continue;
 		t->stats.sockets++;
@@ -558,7 +580,10 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 			e->told = false;
 		}
 		e->seen = e->present = e->full = e->handled = false;
-		if (!here)
+		if (!here && t->kept && is_connection(e)) {
+			e->seen_begin = t->begin;
+			e->seen_offset = 0;
+		} else if (!here)
 			end_absent(t, e, end, protocols, &l);
 	}
 	t->first = NULL;
