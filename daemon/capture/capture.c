@@ -136,7 +136,7 @@ static int on_row(void *context, const struct socket_row *row)
 {
 	struct capture *c = context;
 
-	return table_row(c->table, row, clock_now().boot);
+	return table_row(c->table, row, clock_boot());
 }
 
 /* net.ipv4.ip_local_port_range of our namespace. Keeps the last known one when it cannot be read. */
