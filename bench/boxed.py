@@ -12,6 +12,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+subprocess.run([ROOT / "scripts/install-packages", "check"], check=True)
 sys.path.insert(0, str(ROOT / "tests/system"))
 import conftest  # noqa: E402  (the daemon and the actors of the system tests)
 
