@@ -56,9 +56,8 @@ struct source_diag {
 	uint32_t protocols; /* mask: those that this kernel has */
 	bool mptcp_counted; /* protocols_fd counts MPTCP sockets */
 	struct signs_files signs_files;
-	struct signs signs;  /* before the last reading of TCP's connections */
-	bool signs_hold;     /* that reading was whole, and had them */
-	bool bound_possible; /* as of the last diag_connections_same() */
+	struct signs signs; /* before the last reading of TCP's connections */
+	bool signs_hold;    /* that reading was whole, and had them */
 	_Alignas(struct nlmsghdr) char buffer[RECEIVE_BYTES];
 };
 
@@ -276,6 +275,18 @@ static int read_tables(struct source_diag *d, uint32_t tcp_states, bool mptcp,
 	return 0;
 }
 
+/* Bound-only sockets cost a walk of their own, over all that are bound: not where there can be none. Reads the counters twice,
+ * since only where they stand still do they say so. */
+static uint32_t bound_states(const struct source_diag *d, const struct signs *before)
+{
+	struct signs now;
+
+	if (signs_read(&d->signs_files, &now) == 0 && signs_same(&now, before) &&
+		!signs_bound_possible(&now))
+		return 0;
+	return STATES_BOUND;
+}
+
 static int diag_read(void *source, const struct port_ranges *ranges, source_row_fn row,
 	void *context, uint32_t *ret_protocols)
 {
@@ -284,11 +295,12 @@ static int diag_read(void *source, const struct port_ranges *ranges, source_row_
 	bool mptcp = !d->mptcp_counted || mptcp_in_use(d);
 	/* before the dump: what changes during it is to show at the next time */
 	bool counted = signs_read(&d->signs_files, &d->signs) == 0;
+	uint32_t bound = counted ? bound_states(d, &d->signs) : STATES_BOUND;
 	uint32_t protocols;
 	int r;
 
 	d->signs_hold = false;
-	r = read_tables(d, STATES_ALL | STATES_BOUND, mptcp, &reading, &protocols);
+	r = read_tables(d, STATES_ALL | bound, mptcp, &reading, &protocols);
 	if (r != 0)
 		return r;
 	d->signs_hold = counted && !mptcp && (protocols & 1u << PROTOCOL_TCP);
@@ -301,10 +313,8 @@ static bool diag_connections_same(void *source)
 	struct source_diag *d = source;
 	struct signs now;
 
-	if (!d->signs_hold || signs_read(&d->signs_files, &now) < 0 || !signs_same(&now, &d->signs))
-		return false;
-	d->bound_possible = signs_bound_possible(&now);
-	return !mptcp_in_use(d);
+	return d->signs_hold && signs_read(&d->signs_files, &now) == 0 &&
+	       signs_same(&now, &d->signs) && !mptcp_in_use(d);
 }
 
 static int diag_read_others(void *source, const struct port_ranges *ranges, source_row_fn row,
@@ -312,9 +322,9 @@ static int diag_read_others(void *source, const struct port_ranges *ranges, sour
 {
 	struct source_diag *d = source;
 	struct reading reading = {.ranges = ranges, .row = row, .context = context};
-	uint32_t states = d->bound_possible ? STATES_LISTEN | STATES_BOUND : STATES_LISTEN;
 
-	return read_tables(d, states, false, &reading, ret_protocols);
+	return read_tables(
+		d, STATES_LISTEN | bound_states(d, &d->signs), false, &reading, ret_protocols);
 }
 
 static int diag_read_listeners(

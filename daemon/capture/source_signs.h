@@ -30,7 +30,7 @@ struct signs {
 bool signs_same(const struct signs *a, const struct signs *b);
 
 /* May there be a bound-only TCP socket in our namespace? Not where all there are on the machine are connected or listen, in
- * ours. Exact where nothing has changed since the last reading: signs_same(). */
+ * ours. Exact where the reading before was the same (signs_same): nothing changed while it was made. */
 bool signs_bound_possible(const struct signs *s);
 
 /* Descriptors of our namespace's files; -1: not there. */
