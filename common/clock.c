@@ -21,6 +21,11 @@ struct now clock_now(void)
 	};
 }
 
+usec_t clock_boot(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
+}
+
 usec_t clock_monotonic_usec(void)
 {
 	return read_clock(CLOCK_MONOTONIC);

@@ -32,6 +32,8 @@ struct now clock_now(void);
 /* CLOCK_MONOTONIC, which stands still during suspend as timers of libevent and of systemd do: only to be compared with
  * those. */
 usec_t clock_monotonic_usec(void);
+/* The boottime alone, for half the price. */
+usec_t clock_boot(void);
 
 /* CPU time used by this process so far, in microseconds (CLOCK_PROCESS_CPUTIME_ID). */
 usec_t clock_cpu_usec(void);

@@ -34,6 +34,8 @@
 /* A sweep that was asked for comes no sooner after the last than this many times what that one took. */
 #define ASKED_SWEEP_SPACING 4u
 #define FORGET_SWEEPS       64u /* forget processes that no socket names every so many sweeps */
+/* TCP's connections are read at least every so many sweeps, also where the kernel's counters say that they are the same. */
+#define TRUST_SWEEPS 60u
 
 struct capture {
 	struct capture_options options;
@@ -56,6 +58,8 @@ struct capture {
 	usec_t due;                            /* CLOCK_MONOTONIC: of the timer */
 	uint64_t questions[QUESTIONS_AT_ONCE]; /* ids that wait for a barrier */
 	size_t question_count;
+	unsigned trusted; /* sweeps since TCP's connections were read */
+	bool settled;     /* the last sweep was of what is watched now */
 	bool announced;   /* the stream has been told all that the table holds */
 	bool read_failed; /* of the last sweep: say it once */
 	/* the last sweep did not get through /proc */
@@ -142,7 +146,7 @@ static int on_row(void *context, const struct socket_row *row)
 {
 	struct capture *c = context;
 
-	return table_row(c->table, row, clock_now().boot);
+	return table_row(c->table, row, clock_boot());
 }
 
 /* net.ipv4.ip_local_port_range of our namespace. Keeps the last known one when it cannot be read. */
@@ -175,6 +179,7 @@ static int watch(struct capture *c, struct port_range ephemeral)
 	c->ephemeral = ephemeral;
 	c->ranges = ranges;
 	table_watch(c->table, &ranges, c->options.config->accepted);
+	c->settled = false;
 	if (c->announced) {
 		say_settings(c);
 		say_coverage(c);
@@ -182,11 +187,26 @@ static int watch(struct capture *c, struct port_range ephemeral)
 	return 0;
 }
 
+/* Reads all tables; TCP's connections only where they may have changed. */
+static int read_source(struct capture *c, uint32_t *ret_protocols)
+{
+	const struct source_ops *ops = c->source_ops;
+
+	if (c->settled && c->trusted < TRUST_SWEEPS && table_can_keep(c->table) &&
+		ops->connections_same && ops->connections_same(c->source)) {
+		table_keep_connections(c->table);
+		c->trusted++;
+		return ops->read_others(c->source, &c->ranges, on_row, c, ret_protocols);
+	}
+	c->trusted = 0;
+	return ops->read(c->source, &c->ranges, on_row, c, ret_protocols);
+}
+
 /* Reads the tables; returns the mask of the protocols that were read whole. */
 static uint32_t read_tables(struct capture *c)
 {
 	uint32_t protocols = 0;
-	int r = c->source_ops->read(c->source, &c->ranges, on_row, c, &protocols);
+	int r = read_source(c, &protocols);
 
 	if (r == 0 && table_has_new_connections(c->table))
 		r = c->source_ops->read_listeners(c->source, &c->ranges, on_row, c);
@@ -323,6 +343,7 @@ static void look(struct capture *c)
 	if (table_end(c->table, mark.sweep.end, mark.sweep.protocols, c->facts.kind, emit, c) < 0)
 		log_error("no memory for what a sweep found");
 	stats = table_stats(c->table);
+	c->settled = true;
 	mark.sweep.number = ++c->sweeps;
 	mark.sweep.sockets = stats.sockets;
 	mark.sweep.unattributed = stats.unattributed;

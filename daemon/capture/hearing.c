@@ -41,7 +41,7 @@ static int on_end(void *context, const struct socket_end *end)
 {
 	struct hearing *h = context;
 	struct socket_end e = *end;
-	usec_t at = clock_now().boot, after = h->after;
+	usec_t at = clock_boot(), after = h->after;
 	int r;
 
 	/* a long reading is a while in which more comes */
@@ -94,7 +94,7 @@ static usec_t bound(struct hearing *h, usec_t now, usec_t since)
 
 void hearing_read(struct hearing *h, usec_t since)
 {
-	usec_t now = clock_now().boot;
+	usec_t now = clock_boot();
 	int r;
 
 	h->began = now;
@@ -105,7 +105,7 @@ void hearing_read(struct hearing *h, usec_t since)
 	if (r < 0 && r != -ENOBUFS)
 		log_error("cannot read the kernel's notifications: %s", strerror(-r));
 	if (r < 0 || h->full)
-		note_lost(h, clock_now().boot);
+		note_lost(h, clock_boot());
 	else
 		h->heard = now;
 	if (h->lost_until != 0 || table_ends(h->options.table) >= MANY)
@@ -122,7 +122,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
 	struct hearing *h = context;
-	usec_t now = clock_now().boot;
+	usec_t now = clock_boot();
 
 	(void)fd;
 	(void)what;
@@ -168,7 +168,7 @@ int hearing_new(const struct hearing_options *options, struct hearing **ret)
 	if (!h)
 		return -ENOMEM;
 	h->options = *options;
-	h->heard = h->awake = clock_now().boot;
+	h->heard = h->awake = clock_boot();
 	h->schedstat_fd = openat(options->proc_fd, "self/schedstat", O_RDONLY | O_CLOEXEC);
 	r = source_destroy_open(options->ranges, &h->source);
 	if (r == 0)

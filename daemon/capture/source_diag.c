@@ -30,6 +30,8 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "daemon/capture/source_signs.h"
+
 /* The kernel fills at most 32 KiB for one read; with more room a read became slower, not faster. */
 #define RECEIVE_BYTES (32 * 1024)
 
@@ -53,6 +55,9 @@ struct source_diag {
 	int protocols_fd;   /* /proc/self/net/protocols of our namespace; -1: not readable */
 	uint32_t protocols; /* mask: those that this kernel has */
 	bool mptcp_counted; /* protocols_fd counts MPTCP sockets */
+	struct signs_files signs_files;
+	struct signs signs; /* before the last reading of TCP's connections */
+	bool signs_hold;    /* that reading was whole, and had them */
 	_Alignas(struct nlmsghdr) char buffer[RECEIVE_BYTES];
 };
 
@@ -241,26 +246,25 @@ static bool mptcp_in_use(const struct source_diag *d)
 	return false;
 }
 
-static int diag_read(void *source, const struct port_ranges *ranges, source_row_fn row,
-	void *context, uint32_t *ret_protocols)
+/* All tables, of TCP's the sockets in these states. */
+static int read_tables(struct source_diag *d, uint32_t tcp_states, bool mptcp,
+	struct reading *reading, uint32_t *ret_protocols)
 {
-	struct source_diag *d = source;
-	struct reading reading = {.ranges = ranges, .row = row, .context = context};
 	uint32_t whole = (1u << PROTOCOL_COUNT) - 1;
-	bool mptcp = !d->mptcp_counted || mptcp_in_use(d);
 	int first = 0;
 
 	for (size_t i = 0; i < ELEMENTSOF(dumps); i++) {
 		const struct dump *dump = &dumps[i];
+		bool tcp = dump->protocol == PROTOCOL_TCP;
 		int r;
 
-		if (!(d->protocols & 1u << dump->protocol) || ranges->count == 0 ||
+		if (!(d->protocols & 1u << dump->protocol) || reading->ranges->count == 0 ||
 			(dump->protocol == PROTOCOL_MPTCP && !mptcp))
 			continue;
-		r = run_dump(d, dump, STATES_ALL | STATES_BOUND, &reading);
-		if (reading.stopped != 0)
-			return reading.stopped;
-		if (r == 0 || (r == -ENOENT && dump->protocol != PROTOCOL_TCP))
+		r = run_dump(d, dump, tcp ? tcp_states : STATES_ALL | STATES_BOUND, reading);
+		if (reading->stopped != 0)
+			return reading->stopped;
+		if (r == 0 || (r == -ENOENT && !tcp))
 			continue;
 		whole &= ~(1u << dump->protocol);
 		first = first < 0 ? first : r;
@@ -269,6 +273,58 @@ static int diag_read(void *source, const struct port_ranges *ranges, source_row_
 		return first;
 	*ret_protocols = whole;
 	return 0;
+}
+
+/* Bound-only sockets cost a walk of their own, over all that are bound: not where there can be none. Reads the counters twice,
+ * since only where they stand still do they say so. */
+static uint32_t bound_states(const struct source_diag *d, const struct signs *before)
+{
+	struct signs now;
+
+	if (signs_read(&d->signs_files, &now) == 0 && signs_same(&now, before) &&
+		!signs_bound_possible(&now))
+		return 0;
+	return STATES_BOUND;
+}
+
+static int diag_read(void *source, const struct port_ranges *ranges, source_row_fn row,
+	void *context, uint32_t *ret_protocols)
+{
+	struct source_diag *d = source;
+	struct reading reading = {.ranges = ranges, .row = row, .context = context};
+	bool mptcp = !d->mptcp_counted || mptcp_in_use(d);
+	/* before the dump: what changes during it is to show at the next time */
+	bool counted = signs_read(&d->signs_files, &d->signs) == 0;
+	uint32_t bound = counted ? bound_states(d, &d->signs) : STATES_BOUND;
+	uint32_t protocols;
+	int r;
+
+	d->signs_hold = false;
+	r = read_tables(d, STATES_ALL | bound, mptcp, &reading, &protocols);
+	if (r != 0)
+		return r;
+	d->signs_hold = counted && !mptcp && (protocols & 1u << PROTOCOL_TCP);
+	*ret_protocols = protocols;
+	return 0;
+}
+
+static bool diag_connections_same(void *source)
+{
+	struct source_diag *d = source;
+	struct signs now;
+
+	return d->signs_hold && signs_read(&d->signs_files, &now) == 0 &&
+	       signs_same(&now, &d->signs) && !mptcp_in_use(d);
+}
+
+static int diag_read_others(void *source, const struct port_ranges *ranges, source_row_fn row,
+	void *context, uint32_t *ret_protocols)
+{
+	struct source_diag *d = source;
+	struct reading reading = {.ranges = ranges, .row = row, .context = context};
+
+	return read_tables(
+		d, STATES_LISTEN | bound_states(d, &d->signs), false, &reading, ret_protocols);
 }
 
 static int diag_read_listeners(
@@ -368,6 +424,7 @@ static void diag_free(void *source)
 	if (d->socket)
 		mnl_socket_close(d->socket);
 	close_p(&d->protocols_fd);
+	signs_close(&d->signs_files);
 	free(d);
 }
 
@@ -385,6 +442,7 @@ int source_diag_open(void **ret, struct source_facts *ret_facts)
 	if (!d)
 		return -ENOMEM;
 	d->protocols_fd = open("/proc/self/net/protocols", O_RDONLY | O_CLOEXEC);
+	signs_open(&d->signs_files);
 	d->socket = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
 	if (!d->socket)
 		return errno == EPROTONOSUPPORT ? -ENOENT : -errno;
@@ -409,5 +467,7 @@ int source_diag_open(void **ret, struct source_facts *ret_facts)
 const struct source_ops source_diag_ops = {
 	.read = diag_read,
 	.read_listeners = diag_read_listeners,
+	.connections_same = diag_connections_same,
+	.read_others = diag_read_others,
 	.free = diag_free,
 };

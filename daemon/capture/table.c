@@ -149,8 +149,20 @@ void table_begin(struct table *t, usec_t begin)
 	t->begin = begin;
 	t->now = begin;
 	t->new_connections = false;
+	t->kept = false;
 	t->sweeping = true;
 	table_ends_begin(t);
+}
+
+void table_keep_connections(struct table *t)
+{
+	assert(table_can_keep(t));
+	t->kept = true;
+}
+
+bool table_can_keep(const struct table *t)
+{
+	return t->stats.unsettled == 0 && t->ended_tcp == 0;
 }
 
 bool table_has_new_connections(const struct table *t)
@@ -333,10 +345,41 @@ static void end_absent(
 		table_tell(l, e, SIGHTING_ABSENT, end, e->seen_begin);
 }
 
+static bool is_connection(const struct entry *e)
+{
+	return !is_udp(e->s.row.protocol) && e->s.row.state != TCP_LISTEN &&
+	       e->s.row.state != TCP_CLOSE;
+}
+
+/* Has this sweep, which did not read it, seen it again as it was? */
+static bool is_kept(const struct table *t, const struct entry *e)
+{
+	return t->kept && is_connection(e);
+}
+
+static void end_unseen(
+	struct table *t, struct entry *e, usec_t end, uint32_t protocols, struct telling *l)
+{
+	if (!is_kept(t, e)) {
+		end_absent(t, e, end, protocols, l);
+		return;
+	}
+	e->seen_begin = t->begin;
+	e->seen_offset = 0;
+}
+
+/* Can what is told of a connection change without the kernel counting it? */
+static bool is_settled(const struct table *t, const struct entry *e)
+{
+	return !e->missing && !e->fresh && !e->mptcp && !e->alias &&
+	       (e->final || e->s.row.minisock || !table_is_of_interest(t, e, (enum role)e->s.role));
+}
+
 static void end_count(struct table *t)
 {
 	t->stats = (struct table_stats){0};
 	for (const struct entry *e = t->sockets; e; e = e->hh.next) {
+		t->stats.unsettled += is_connection(e) && !is_settled(t, e);
 		if (e->alias || e->missing || e->ended)
 			continue;
 		t->stats.sockets++;
@@ -372,7 +415,7 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 		}
 		e->seen = e->present = e->full = e->handled = false;
 		if (!here && !e->ended)
-			end_absent(t, e, end, protocols, &l);
+			end_unseen(t, e, end, protocols, &l);
 	}
 	t->sweeping = false;
 	t->first = NULL;

@@ -49,6 +49,12 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at) _must_ch
 /* Were connections seen for the first time in this sweep? Then the listeners are worth a second look. */
 bool table_has_new_connections(const struct table *t);
 
+/* In a sweep that did not read TCP's connections (and TIME_WAIT remainders), since the kernel's counters say that they are what the
+ * last sweep saw: those that it saw are seen again, as they were. Only where table_can_keep(): there is none that must be
+ * read again whatever the kernel counts (table_stats().unsettled), and the end of none was told since. */
+bool table_can_keep(const struct table *t);
+void table_keep_connections(struct table *t);
+
 /* The sockets whose holder is wanted, in no order, at most `max`; returns how many. They live until table_end. */
 size_t table_attributable(struct table *t, struct table_socket **ret, size_t max);
 /* Sockets that nobody can have open (not accepted yet, or orphaned before we saw them) and that were not placed by their
@@ -86,6 +92,9 @@ size_t table_ends(const struct table *t);
 struct table_stats {
 	uint32_t sockets;      /* remembered and present */
 	uint32_t unattributed; /* have an inode and no opener */
+	/* TCP connections that must be read again whatever the kernel counts: missed once, with a role or a holder yet to
+	 * be learnt, or folded with MPTCP */
+	uint32_t unsettled;
 };
 struct table_stats table_stats(const struct table *t);
 

@@ -39,6 +39,7 @@ static void add(struct table *t, struct ended *x)
 	*t->ended_last = x;
 	t->ended_last = &x->next;
 	t->ended_count++;
+	t->ended_tcp += !is_udp(x->entry->s.row.protocol);
 	t->ended_unclear += is_unclear(x);
 }
 
@@ -53,6 +54,7 @@ static void drop(struct table *t, struct ended **at)
 	if (t->ended_last == &x->next)
 		t->ended_last = at;
 	t->ended_count--;
+	t->ended_tcp -= !is_udp(x->entry->s.row.protocol);
 	t->ended_unclear -= is_unclear(x);
 	free(x);
 }

@@ -82,7 +82,8 @@ struct table {
 	struct table_listeners unused;
 	struct ended *ended, **ended_last; /* in the order heard */
 	size_t ended_count;
-	size_t ended_unclear;               /* of these, TCP with END_UNKNOWN */
+	size_t ended_tcp;                   /* of these, TCP */
+	size_t ended_unclear;               /* of these, with END_UNKNOWN */
 	bool hears;                         /* ends are told */
 	bool sweeping;                      /* between table_begin and table_end */
 	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
@@ -93,6 +94,7 @@ struct table {
 	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
 	bool accepted;    /* accepted connections are told */
 	bool new_connections;
+	bool kept; /* this sweep does not read TCP's connections: they are as they were */
 	struct table_stats stats;
 };
 

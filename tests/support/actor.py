@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import socket
+import struct
 import sys
 import threading
 
@@ -85,6 +86,34 @@ def close(*names):
 
 def close_all():
     close(*list(kept))
+
+
+def crowd_pairs(listener_name, name, first, count):
+    """Loopback connections to our own listener, both ends kept, numbered from `first`. A close of the client frees its
+    port at once, without TIME_WAIT, so that counts stay exact."""
+    there = kept[listener_name].getsockname()
+    for i in range(first, first + count):
+        s = kept[f"{name} client {i}"] = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.connect(there)
+        kept[f"{name} server {i}"] = kept[listener_name].accept()[0]
+
+
+def crowd_udp(name, first, count):
+    for i in range(first, first + count):
+        bound(f"{name} udp {i}", "udp")
+
+
+def crowd_renew(listener_name, name, pairs, udp):
+    """Closes the oldest connections and UDP sockets and makes as many new ones."""
+    for kind, count in (("client", pairs), ("udp", udp)):
+        numbers = sorted(int(key.rpartition(" ")[2]) for key in kept if key.startswith(f"{name} {kind} "))
+        for i in numbers[:count]:
+            close(*([f"{name} udp {i}"] if kind == "udp" else [f"{name} client {i}", f"{name} server {i}"]))
+        if count and kind == "udp":
+            crowd_udp(name, numbers[-1] + 1, count)
+        elif count:
+            crowd_pairs(listener_name, name, numbers[-1] + 1, count)
 
 
 def fork():
