@@ -77,6 +77,20 @@ const char *format_span(usec_t span, char text[static FORMAT_MAX])
 	return text;
 }
 
+const char *format_way(const char *source, usec_t interval, char text[static FORMAT_WAY_MAX])
+{
+	char span[FORMAT_MAX];
+
+	format_span(interval, span);
+	if (streq(source, "events"))
+		snprintf(text, FORMAT_WAY_MAX, "events, with a sweep every %s", span);
+	else
+		snprintf(text, FORMAT_WAY_MAX, "%s every %s%s",
+			streq(source, "procnet") ? "/proc/net" : "sweep", span,
+			streq(source, "destroy") ? " and told of ends" : "");
+	return text;
+}
+
 const char *format_bytes(uint64_t bytes, char text[static FORMAT_MAX])
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

@@ -7,6 +7,7 @@
 
 #define FORMAT_TIME_MAX 48
 #define FORMAT_MAX      32
+#define FORMAT_WAY_MAX  80
 
 /* "03:12:07.114" where it is the local day of `day`, "Nov 22 03:12:07.114" in its year, else
  * "2025-11-22 03:12:07.114". `day` USEC_UNSET: always with the whole date. Cut to the millisecond, as a clock shows it.
@@ -18,6 +19,9 @@ const char *format_moment(usec_t t, usec_t day, char text[static FORMAT_TIME_MAX
 
 /* "250 ms", "1.5 s", "14 min", "3 h 20 min", "20 days": two figures at most. */
 const char *format_span(usec_t span, char text[static FORMAT_MAX]);
+
+/* How it is watched, by a source's name and the interval of the sweeps: "sweep every 1 s and told of ends". */
+const char *format_way(const char *source, usec_t interval, char text[static FORMAT_WAY_MAX]);
 
 /* "41.2 MiB". */
 const char *format_bytes(uint64_t bytes, char text[static FORMAT_MAX]);

@@ -203,14 +203,13 @@ static bool way_is_told(const json_t *stretch)
 static int put_way(struct buf *b, const json_t *stretch)
 {
 	const char *source = row_text(stretch, "source");
-	char interval[FORMAT_MAX];
+	char way[FORMAT_WAY_MAX];
 
-	if (!way_sweeps(stretch))
-		return buf_append_string(b, source);
-	return buf_append_format(b, "%s every %s%s",
-		streq(source, "procnet") ? "/proc/net" : "sweep",
-		format_span((usec_t)row_int(stretch, "interval_usec", 0), interval),
-		way_is_told(stretch) ? " and told of ends" : "");
+	/* under events, whatever the sweeps are */
+	return buf_append_string(
+		b, way_sweeps(stretch)
+			   ? format_way(source, (usec_t)row_int(stretch, "interval_usec", 0), way)
+			   : source);
 }
 
 /* "sweep every 1 s, sweep every 2 s": each way once, in the order of time. */

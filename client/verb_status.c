@@ -28,7 +28,7 @@ static void print_head(const struct view *v, const json_t *reply)
 	const json_t *degraded = json_object_get(reply, "degraded"), *reason;
 	bool watching = row_true(reply, "watching");
 	const char *rung = row_text(reply, "rung");
-	char interval[FORMAT_MAX];
+	char way[FORMAT_WAY_MAX];
 	size_t i;
 
 	json_array_foreach(degraded, i, reason)
@@ -42,9 +42,7 @@ static void print_head(const struct view *v, const json_t *reply)
 		watching ? "recording" : "not recording", view_plain(v));
 	if (watching) {
 		fputs(", by ", v->out);
-		view_text(v, streq(rung, "procnet") ? "/proc/net" : rung);
-		fprintf(v->out, streq(rung, "events") ? ", with a sweep every %s" : " every %s",
-			format_span((usec_t)row_int(reply, "interval_usec", 0), interval));
+		view_text(v, format_way(rung, (usec_t)row_int(reply, "interval_usec", 0), way));
 	}
 	fputc('\n', v->out);
 }

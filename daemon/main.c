@@ -281,8 +281,10 @@ static void describe(void *context, char *text, size_t size)
 	}
 	c = capture_state(d->capture);
 	(void)snprintf(text, size,
-		"recording by %s every %g s; %u sockets on watched ports; last sweep %.1f ms",
-		source_name(c.rung), (double)c.interval_usec / USEC_PER_SEC, c.sockets,
+		"recording by %s every %g s%s; %u sockets on watched ports; last sweep %.1f ms",
+		c.rung == SOURCE_PROCNET ? "/proc/net" : "sweep",
+		(double)c.interval_usec / USEC_PER_SEC,
+		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
 		(double)c.last_cpu_usec / USEC_PER_MSEC);
 }
 

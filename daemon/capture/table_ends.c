@@ -15,6 +15,9 @@
 
 #include "daemon/capture/table_private.h"
 
+/* It may take the kernel so long to tell. */
+#define LATE_USEC (20 * USEC_PER_MSEC)
+
 static bool is_unclear(const struct ended *x)
 {
 	return x->evidence == END_UNKNOWN && !is_udp(x->entry->s.row.protocol);
@@ -167,6 +170,20 @@ static bool is_stray(struct table *t, const struct socket_row *row)
 	return true;
 }
 
+/* The last whole sweep has not seen it. If it surely was there still when that ended, it came after that had begun; else
+ * it may have gone before its turn, and only the sweep before proves anything. */
+static usec_t opened_after(
+	const struct table *t, const struct entry *e, const struct ended *x, bool older)
+{
+	uint8_t p = e->s.row.protocol;
+	usec_t earliest = x->after != USEC_UNSET ? x->after : usec_sub(x->at, LATE_USEC);
+	usec_t bound = t->whole_end[p] != USEC_UNSET && earliest >= t->whole_end[p]
+			       ? t->whole_begin[p]
+			       : t->whole_before[p];
+
+	return older || e->preexisting || bound == USEC_UNSET ? 0 : bound;
+}
+
 int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t after)
 {
 	_cleanup_(free_p) struct ended *x = NULL;
@@ -197,7 +214,7 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t
 	x->after = after;
 	x->evidence = end->evidence;
 	x->local_unknown = end->local_unknown && e->seen_begin == USEC_UNSET;
-	x->older = end->older;
+	x->opened_after = opened_after(t, e, x, end->older);
 	x->late = t->sweeping;
 	add(t, TAKE_PTR(x));
 	return 0;
@@ -216,7 +233,7 @@ static void tell_present(struct table *t, const struct ended *x, struct telling 
 		table_tell_anew(l, e);
 	else
 		table_tell(l, e, SIGHTING_PRESENT, x->at,
-			x->older && e->seen_begin == USEC_UNSET ? 0 : table_entry_bound(t, e));
+			e->seen_begin == USEC_UNSET ? x->opened_after : table_entry_bound(t, e));
 }
 
 /* Its end, and before that whatever of it was not told yet. `lingers`: a remainder is left. */

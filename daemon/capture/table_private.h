@@ -65,11 +65,11 @@ struct fold {
 struct ended {
 	struct ended *next;
 	struct entry *entry;
-	usec_t at, after;   /* boottime; after USEC_UNSET: exact */
-	uint8_t evidence;   /* enum end_evidence */
-	bool local_unknown; /* entry.row.local is only family and port */
-	bool older;         /* no sweep would have shown it */
-	bool late;          /* heard while the sweep was running */
+	usec_t at, after;    /* boottime; after USEC_UNSET: exact */
+	usec_t opened_after; /* of one that no sweep has seen */
+	uint8_t evidence;    /* enum end_evidence */
+	bool local_unknown;  /* entry.row.local is only family and port */
+	bool late;           /* heard while the sweep was running */
 };
 
 struct table {
@@ -82,12 +82,13 @@ struct table {
 	struct table_listeners unused;
 	struct ended *ended, **ended_last; /* in the order heard */
 	size_t ended_count;
-	size_t ended_tcp;                   /* of these, TCP */
-	size_t ended_unclear;               /* of these, with END_UNKNOWN */
-	bool hears;                         /* ends are told */
-	bool sweeping;                      /* between table_begin and table_end */
-	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
-	usec_t begin, now;                  /* of this sweep; when its last row was read */
+	size_t ended_tcp;     /* of these, TCP */
+	size_t ended_unclear; /* of these, with END_UNKNOWN */
+	bool hears;           /* ends are told */
+	bool sweeping;        /* between table_begin and table_end */
+	/* of the last whole sweep, and when the one before it began; USEC_UNSET: none yet */
+	usec_t whole_begin[PROTOCOL_COUNT], whole_end[PROTOCOL_COUNT], whole_before[PROTOCOL_COUNT];
+	usec_t begin, now; /* of this sweep; when its last row was read */
 	/* seen in this sweep, in order; `last`: the end to append at */
 	struct entry *first, **last;
 	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */

@@ -48,7 +48,7 @@ def test_no_process_has_more_than_it_needs(service, name, wanted):
 def test_a_member_of_the_group_may_ask(service):
     result = service.portledger(user="alice")
     assert result.returncode == 0, result.stderr
-    assert "is recording, by sweep every 1 s" in result.stdout
+    assert "is recording, by sweep every 1 s and told of ends" in result.stdout
 
 
 def test_who_is_no_member_is_told_so(service):

@@ -7,7 +7,7 @@ import pytest
 from conftest import SOCKET, UNIT, wait_for
 
 CONFIG = "/etc/portledger/portledger.conf.d/test.conf"
-STATUS = r"recording by sweep every {} s; \d+ sockets on watched ports; last sweep \d+\.\d ms"
+STATUS = r"recording by sweep every {} s and told of ends; \d+ sockets on watched ports; last sweep \d+\.\d ms"
 
 
 def restarts(box):
