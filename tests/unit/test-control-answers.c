@@ -185,14 +185,21 @@ static void assert_event(struct peer *p, const char *event, const char *ports, i
 	"," #claim ",0," #port ",1,1,NULL,NULL,NULL,0,NULL,NULL,NULL);"                            \
 	"INSERT OR REPLACE INTO counter VALUES('next_hot'," #id "+1);"
 
+/* As the ledger writes: all of it is seen at once, or none. A follower may look at any moment. */
+static void write_at_once(struct fixture *f, const char *sql)
+{
+	history_sql(&f->history, "BEGIN");
+	history_sql(&f->history, sql);
+	history_sql(&f->history, "COMMIT");
+}
+
 static void test_follow(void **state)
 {
 	struct fixture *f = *state;
 	struct peer p = peer_connect(f), other = peer_connect(f);
 	struct record record;
 
-	history_sql(&f->history, OPEN_ROW(1, 40001) OPEN_ROW(2, 40002) HOT_ROW(1, 9, 40009));
-	history_sql(&f->history, "DELETE FROM claim_open WHERE claim=9");
+	write_at_once(f, OPEN_ROW(1, 40001) OPEN_ROW(2, 40002) HOT_ROW(1, 9, 40009));
 	peer_call(&p, "{\"method\":\"" LEDGER "Follow\",\"more\":true}");
 	commit(f, next_sync(f));
 	assert_event(&p, "open", "40001 40002", 0);
@@ -206,19 +213,17 @@ static void test_follow(void **state)
 	assert_event(&other, "open", "", 0);
 	peer_close(&other);
 
-	history_sql(&f->history, OPEN_ROW(10, 40010) HOT_ROW(2, 1, 40001));
+	write_at_once(f, OPEN_ROW(10, 40010) HOT_ROW(2, 1, 40001));
 	commit(f, 0);
 	assert_event(&p, "released", "40001", 0);
 	assert_event(&p, "opened", "40010", 0);
 	/* came and went between two looks */
-	history_sql(&f->history, HOT_ROW(3, 11, 40011) HOT_ROW(4, 2, 40002));
+	write_at_once(f, HOT_ROW(3, 11, 40011) HOT_ROW(4, 2, 40002));
 	commit(f, 0);
 	assert_event(&p, "opened", "40011", 0);
 	assert_event(&p, "released", "40002 40011", 0);
 	/* sealed before it was read */
-	history_sql(&f->history, "INSERT OR REPLACE INTO counter VALUES('next_hot',8)");
-	history_sql(&f->history, "DELETE FROM claim_hot");
-	history_sql(&f->history, HOT_ROW(8, 10, 40010));
+	write_at_once(f, "DELETE FROM claim_hot;" HOT_ROW(8, 10, 40010));
 	commit(f, 0);
 	assert_event(&p, "released", "40010", 3);
 	peer_close(&p);
