@@ -100,11 +100,11 @@
 	"CASE " a ".exe_note WHEN 1 THEN 'deleted' WHEN 2 THEN 'memfd' WHEN 3 THEN"                \
 	" 'other-mount-namespace' END"
 
-/* Until when the stretch `c` of `coverage` watched: the last one of a session as far as the session itself has seen, which
- * is written with every commit. */
+/* Until when the stretch `c` of `coverage` watched: the last one as far as its session has seen, which is written with every
+ * commit; the others say so themselves. */
 #define SQL_WATCHED_UNTIL                                                                          \
 	"max(c.until_usec,ifnull((SELECT s.last_seen_usec FROM session s WHERE s.id=c.session"     \
-	" AND c.id=(SELECT max(n.id) FROM coverage n WHERE n.session=c.session)),0))"
+	" AND c.id=(SELECT max(id) FROM coverage)),0))"
 
 /*
  * The columns of a claim for people, in their order; the one list that the views, JSON, CSV and the manual share.

@@ -130,11 +130,13 @@ static int put_open(struct store *s, struct claim *c)
 
 	if (r < 0)
 		return r;
+	if (c->id <= s->state.highest_open) { /* it may be there */
+		bind_open(s, STATEMENT_OPEN_SET, c, meta, process);
+		r = sql_run(s, STATEMENT_OPEN_SET);
+		if (r < 0 || sqlite3_changes64(s->db) > 0)
+			return r;
+	}
 	s->state.highest_open = MAX(s->state.highest_open, c->id);
-	bind_open(s, STATEMENT_OPEN_SET, c, meta, process);
-	r = sql_run(s, STATEMENT_OPEN_SET);
-	if (r < 0 || sqlite3_changes64(s->db) > 0)
-		return r;
 	s->state.recorded++;
 	bind_open(s, STATEMENT_OPEN_ADD, c, meta, process);
 	return sql_run(s, STATEMENT_OPEN_ADD);
