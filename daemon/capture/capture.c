@@ -12,22 +12,15 @@
 #include "daemon/capture/capture.h"
 
 #include <event2/event.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "common/log.h"
 #include "daemon/capture/attribute.h"
 #include "daemon/capture/budget.h"
 #include "daemon/capture/hearing.h"
+#include "daemon/capture/host.h"
 #include "daemon/capture/source.h"
 #include "daemon/capture/speaker.h"
 #include "daemon/cost.h"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, Linux 5.14 */
-#endif
 
 #define STOP_USEC         (5 * USEC_PER_SEC)
 #define QUESTIONS_AT_ONCE 64u
@@ -54,6 +47,7 @@ struct capture {
 	struct port_range ephemeral;
 	struct netns netns;
 	uint64_t sweeps;
+	usec_t first_begin;                    /* of the first sweep */
 	usec_t last_end, last_cpu;             /* of the last sweep */
 	usec_t due;                            /* CLOCK_MONOTONIC: of the timer */
 	uint64_t questions[QUESTIONS_AT_ONCE]; /* ids that wait for a barrier */
@@ -147,23 +141,6 @@ static int on_row(void *context, const struct socket_row *row)
 	struct capture *c = context;
 
 	return table_row(c->table, row, clock_boot());
-}
-
-/* net.ipv4.ip_local_port_range of our namespace. Keeps the last known one when it cannot be read. */
-static struct port_range read_ephemeral(const struct capture *c)
-{
-	_cleanup_(close_p) int fd = openat(
-		c->options.proc_fd, "sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC);
-	char text[64];
-	unsigned low, high;
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-
-	if (n <= 0)
-		return c->ephemeral;
-	text[n] = '\0';
-	if (sscanf(text, "%u %u", &low, &high) != 2 || low < 1 || low > high || high > UINT16_MAX)
-		return c->ephemeral;
-	return (struct port_range){.low = (uint16_t)low, .high = (uint16_t)high};
 }
 
 /* From here on: the ranges of the settings and of `ephemeral`. 0 or negative errno: all stays as it was. */
@@ -318,7 +295,11 @@ static void say_lost(struct capture *c)
 	char reason[] = "notifications-lost";
 	struct record r = {.type = RECORD_GAP, .gap = {.reason = reason, .lost = LOST_UNKNOWN}};
 
-	if (c->hearing && hearing_take_lost(c->hearing, &r.gap.from, &r.gap.until))
+	if (!c->hearing || !hearing_take_lost(c->hearing, &r.gap.from, &r.gap.until))
+		return;
+	/* what was lost before the first sweep was not watched yet */
+	r.gap.from = MAX(r.gap.from, c->first_begin);
+	if (r.gap.from < r.gap.until)
 		say(c, &r);
 }
 
@@ -332,6 +313,8 @@ static void look(struct capture *c)
 	if (!c->announced)
 		announce(c);
 	mark.sweep.begin = heard = hear(c, USEC_UNSET);
+	if (c->sweeps == 0)
+		c->first_begin = mark.sweep.begin;
 	table_begin(c->table, mark.sweep.begin);
 	mark.sweep.protocols = read_tables(c);
 	heard = hear(c, heard);
@@ -355,7 +338,7 @@ static void look(struct capture *c)
 /* Where other ports are watched from now on, those of before are looked at a last time, so that no time is lost. */
 static void follow_ephemeral(struct capture *c)
 {
-	struct port_range now = read_ephemeral(c);
+	struct port_range now = host_ephemeral(c->options.proc_fd, c->ephemeral);
 
 	if (now.low == c->ephemeral.low && now.high == c->ephemeral.high)
 		return;
@@ -449,15 +432,15 @@ static void on_sync(void *context, uint64_t id)
 
 static void log_began(const struct capture *c)
 {
-	const char *rung = source_name((enum source)c->facts.kind);
+	const char *name = source_name(rung(c));
 	char ranges[PORT_RANGES_TEXT_MAX];
 
 	port_ranges_format(&c->ranges, ranges);
 	log_event(LOG_EVENT_RECORDING_BEGAN,
-		LOG_FIELDS(LOG_TEXT("RUNG", rung),
+		LOG_FIELDS(LOG_TEXT("RUNG", name),
 			LOG_NUMBER("INTERVAL_USEC", c->budget.interval_usec),
 			LOG_TEXT("RANGES", ranges)),
-		"recording ports %s by %s every %llu ms", ranges, rung,
+		"recording ports %s by %s every %llu ms", ranges, name,
 		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC));
 }
 
@@ -471,28 +454,6 @@ static void on_ready(void *context)
 	log_began(c);
 }
 
-static int read_boot_id(int proc_fd, uint8_t ret[static BOOT_ID_BYTES])
-{
-	_cleanup_(close_p) int fd =
-		openat(proc_fd, "sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	char text[64];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	size_t digits = 0;
-
-	if (n <= 0)
-		return -EIO;
-	memset(ret, 0, BOOT_ID_BYTES);
-	for (ssize_t i = 0; i < n && digits < 2 * BOOT_ID_BYTES; i++) {
-		const char *hex = "0123456789abcdef", *at = strchr(hex, text[i]);
-
-		if (text[i] == '\0' || !at)
-			continue;
-		ret[digits / 2] = (uint8_t)(ret[digits / 2] << 4 | (at - hex));
-		digits++;
-	}
-	return digits == 2 * BOOT_ID_BYTES ? 0 : -EIO;
-}
-
 int capture_link(struct capture *c, int fd)
 {
 	struct record hello = {.type = RECORD_HELLO};
@@ -500,7 +461,7 @@ int capture_link(struct capture *c, int fd)
 	int r = speaker_link(c->speaker, fd);
 
 	if (r == 0)
-		r = read_boot_id(c->options.proc_fd, hello.hello.boot_id);
+		r = host_boot_id(c->options.proc_fd, hello.hello.boot_id);
 	if (r < 0)
 		return r;
 	c->announced = false;
@@ -563,21 +524,6 @@ static int open_hearing(struct capture *c)
 	return forced ? r : 0;
 }
 
-/* Our own namespace: the only one whose tables these sources read. */
-static int read_netns(struct capture *c)
-{
-	_cleanup_(close_p) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	socklen_t size = sizeof(c->netns.cookie);
-	struct stat st;
-
-	if (fd < 0 || fstatat(c->options.proc_fd, "self/ns/net", &st, 0) < 0)
-		return -errno;
-	c->netns.inode = st.st_ino;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &c->netns.cookie, &size) < 0)
-		c->netns.cookie = st.st_ino; /* Linux before 5.14: unique while we run */
-	return 0;
-}
-
 static int capture_start(struct capture *c)
 {
 	const struct speaker_handler handler = {
@@ -599,9 +545,9 @@ static int capture_start(struct capture *c)
 		return -ENOMEM;
 	r = open_source(c);
 	if (r == 0)
-		r = read_netns(c);
+		r = host_netns(c->options.proc_fd, &c->netns);
 	if (r == 0)
-		r = watch(c, read_ephemeral(c));
+		r = watch(c, host_ephemeral(c->options.proc_fd, c->ephemeral));
 	if (r == 0)
 		r = open_hearing(c);
 	return r;
@@ -652,7 +598,7 @@ void capture_reload(struct capture *c, const struct config *config)
 		look(c);
 	c->options.config = config;
 	budget_init(&c->budget, config->interval_usec, config->cpu_budget_permille);
-	if (watch(c, read_ephemeral(c)) < 0)
+	if (watch(c, host_ephemeral(c->options.proc_fd, c->ephemeral)) < 0)
 		log_error("the watched ranges stay as they were");
 	if (!ready)
 		return;
