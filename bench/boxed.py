@@ -6,6 +6,7 @@ import datetime
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,11 @@ SOCKETS_PER_ACTOR = 2500  # within the limit of 4096 descriptors below
 STATUS = "org.portledger.ledger.Status"
 
 
+def end_in_order(number, _frame):
+    """Ended from outside, we clean up as well."""
+    sys.exit(128 + number)
+
+
 def enter_own_namespace():
     """Goes on in a network namespace that ends with us, where every socket is one of the bench's own."""
     if os.environ.get("PORTLEDGER_BENCH_NETNS") != os.readlink("/proc/self/ns/net"):
@@ -29,6 +35,10 @@ def enter_own_namespace():
             return
         os.environ["PORTLEDGER_BENCH_NETNS"] = ""
         os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
+
+
+signal.signal(signal.SIGTERM, end_in_order)
+signal.signal(signal.SIGINT, end_in_order)
 
 
 class Here:
