@@ -17,9 +17,11 @@
 
 #include "common/log.h"
 
-/* What was heard at most so long after it happened counts as exact; so long may it take the kernel to tell. */
+/* What was heard at most so long after the kernel said it counts as exact. */
 #define EXACT_USEC (5 * USEC_PER_MSEC)
 #define TICK_USEC  (250 * USEC_PER_MSEC)
+/* So long before it was lost it may have happened. */
+#define LATE_USEC (100 * USEC_PER_MSEC)
 /* More ends than this do not wait for the timer. */
 #define MANY (LIMIT_ENDS / 16)
 
@@ -27,12 +29,12 @@ struct hearing {
 	struct hearing_options options;
 	struct source_destroy *source;
 	struct event *readable, *tick;
-	int schedstat_fd;     /* /proc/self/schedstat; -1: this kernel has none */
-	uint64_t waited_nsec; /* for a processor, up to the last reading */
-	usec_t awake;         /* when we last ran */
-	usec_t began,
-		after; /* of what is being read: since when, and how early it may have ended */
-	usec_t heard;  /* when nothing waited any more, the last time */
+	int schedstat_fd;             /* /proc/self/schedstat; -1: this kernel has none */
+	uint64_t waited_nsec;         /* for a processor, up to the last reading */
+	usec_t awake;                 /* when we last ran */
+	usec_t began;                 /* when the present reading did */
+	bool prompt;                  /* what it reads has just come */
+	usec_t heard;                 /* when nothing waited any more, the last time */
 	usec_t lost_from, lost_until; /* lost_until 0: nothing was */
 	bool full;                    /* the table takes no more of what is being read */
 };
@@ -41,14 +43,13 @@ static int on_end(void *context, const struct socket_end *end)
 {
 	struct hearing *h = context;
 	struct socket_end e = *end;
-	usec_t at = clock_boot(), after = h->after;
+	usec_t at = clock_boot();
+	/* more comes during a long reading */
+	bool prompt = h->prompt && at - h->began <= EXACT_USEC;
 	int r;
 
-	/* a long reading is a while in which more comes */
-	if (after == USEC_UNSET && at - h->began > EXACT_USEC)
-		after = usec_sub(h->began, EXACT_USEC);
 	e.older = e.evidence == END_UNUSED && !h->options.bound_only;
-	r = table_ended(h->options.table, &e, at, after);
+	r = table_ended(h->options.table, &e, at, prompt);
 	if (r < 0)
 		h->full = true;
 	return 0; /* the rest is read all the same: the next sweep makes room */
@@ -57,7 +58,7 @@ static int on_end(void *context, const struct socket_end *end)
 static void note_lost(struct hearing *h, usec_t now)
 {
 	if (h->lost_until == 0)
-		h->lost_from = usec_sub(h->heard, EXACT_USEC);
+		h->lost_from = usec_sub(h->heard, LATE_USEC);
 	h->lost_until = now;
 }
 
@@ -78,18 +79,11 @@ static usec_t waited(struct hearing *h)
 	return (wait - before) / 1000;
 }
 
-/* What is read at `now` may have come at any time after this; USEC_UNSET: just now. */
-static usec_t bound(struct hearing *h, usec_t now, usec_t since)
+/* Has what is read at `now` just come? Not if we did other things `since`, waited for a processor or did not run at all. */
+static bool is_prompt(struct hearing *h, usec_t now, usec_t since)
 {
-	usec_t wait = waited(h), after = USEC_UNSET;
-
-	if (now - h->awake > TICK_USEC + EXACT_USEC)
-		after = h->awake;
-	if (wait > EXACT_USEC)
-		after = MIN(after, usec_sub(now, 2 * wait)); /* the kernel's worker waited, too */
-	if (since != USEC_UNSET && now - since > EXACT_USEC)
-		after = MIN(after, since);
-	return after == USEC_UNSET ? after : usec_sub(after, EXACT_USEC);
+	return waited(h) <= EXACT_USEC && now - h->awake <= TICK_USEC + EXACT_USEC &&
+	       (since == USEC_UNSET || now - since <= EXACT_USEC);
 }
 
 void hearing_read(struct hearing *h, usec_t since)
@@ -98,7 +92,7 @@ void hearing_read(struct hearing *h, usec_t since)
 	int r;
 
 	h->began = now;
-	h->after = bound(h, now, since);
+	h->prompt = is_prompt(h, now, since);
 	h->awake = now;
 	h->full = false;
 	r = source_destroy_read(h->source, on_end, h);

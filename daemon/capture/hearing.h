@@ -29,7 +29,7 @@ int hearing_watch(struct hearing *h, const struct port_ranges *ranges) _must_che
 
 /*
  * Reads what waits. `since`: when it last did so without having waited for more in between (boottime): what is heard now
- * ended between then and now, if that was long. USEC_UNSET: the loop was idle, so it ended just now, unless the process
+ * ended at any time before, if that was long. USEC_UNSET: the loop was idle, so it ended just now, unless the process
  * itself did not run.
  */
 void hearing_read(struct hearing *h, usec_t since);

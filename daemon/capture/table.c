@@ -421,11 +421,9 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 	t->first = NULL;
 	t->last = &t->first;
 	for (unsigned p = 0; p < PROTOCOL_COUNT; p++)
-		if (protocols & BIT(p)) {
-			t->whole_before[p] = t->whole_begin[p];
+		if (protocols & BIT(p))
 			t->whole_begin[p] = t->begin;
-			t->whole_end[p] = end;
-		}
+	table_ends_looked(t, end, protocols);
 	t->changed &= ~protocols;
 	end_count(t);
 	return l.result;
@@ -493,7 +491,7 @@ struct table *table_new(bool accepted)
 	t->last = &t->first;
 	t->ended_last = &t->ended;
 	for (size_t p = 0; p < ELEMENTSOF(t->whole_begin); p++)
-		t->whole_begin[p] = t->whole_end[p] = t->whole_before[p] = USEC_UNSET;
+		t->whole_begin[p] = USEC_UNSET;
 	return t;
 }
 

@@ -80,12 +80,11 @@ int table_resync(struct table *t, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 
 /*
- * The kernel said that a socket is gone. `at`: boottime when it was heard; `after`: the end cannot be earlier;
- * USEC_UNSET: `at` is exact. Any time, also during a sweep; it is told, with what is not known of the socket yet, by
+ * The kernel said that a socket is gone. `at`: boottime when it was heard; `prompt`: that is when it happened, else it may
+ * have happened before. Any time, also during a sweep; it is told, with what is not known of the socket yet, by
  * the table_end of the next sweep that begins after it; before the first sweep it is of no interest. 0, -ENOMEM, or -ENOBUFS: LIMIT_ENDS wait already.
  */
-int table_ended(
-	struct table *t, const struct socket_end *end, usec_t at, usec_t after) _must_check_;
+int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt) _must_check_;
 /* How many ends wait. */
 size_t table_ends(const struct table *t);
 

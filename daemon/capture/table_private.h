@@ -65,12 +65,20 @@ struct fold {
 struct ended {
 	struct ended *next;
 	struct entry *entry;
-	usec_t at, after;    /* boottime; after USEC_UNSET: exact */
+	usec_t at;           /* boottime */
+	bool prompt;         /* heard when it happened */
 	usec_t opened_after; /* of one that no sweep has seen */
 	uint8_t evidence;    /* enum end_evidence */
 	bool local_unknown;  /* entry.row.local is only family and port */
 	bool late;           /* heard while the sweep was running */
 };
+
+/* A sweep of before, some time after the one before it. */
+struct looked {
+	usec_t begin, end;  /* end 0: none */
+	uint32_t protocols; /* that it read whole: a mask */
+};
+#define TABLE_LOOKED 16u
 
 struct table {
 	struct entry *sockets;
@@ -82,12 +90,13 @@ struct table {
 	struct table_listeners unused;
 	struct ended *ended, **ended_last; /* in the order heard */
 	size_t ended_count;
-	size_t ended_tcp;     /* of these, TCP */
-	size_t ended_unclear; /* of these, with END_UNKNOWN */
-	bool hears;           /* ends are told */
-	bool sweeping;        /* between table_begin and table_end */
-	/* of the last whole sweep, and when the one before it began; USEC_UNSET: none yet */
-	usec_t whole_begin[PROTOCOL_COUNT], whole_end[PROTOCOL_COUNT], whole_before[PROTOCOL_COUNT];
+	size_t ended_tcp;                   /* of these, TCP */
+	size_t ended_unclear;               /* of these, with END_UNKNOWN */
+	bool hears;                         /* ends are told */
+	bool sweeping;                      /* between table_begin and table_end */
+	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
+	struct looked looked[TABLE_LOOKED]; /* a ring; the next goes to looked_next */
+	size_t looked_next;
 	usec_t begin, now; /* of this sweep; when its last row was read */
 	/* seen in this sweep, in order; `last`: the end to append at */
 	struct entry *first, **last;
@@ -142,6 +151,8 @@ void table_tell_anew(struct telling *l, const struct entry *e);
 
 /* table_ends.c: what the kernel said. */
 
+/* Remembers that a sweep of these protocols, begun at table.begin, has ended. */
+void table_ends_looked(struct table *t, usec_t end, uint32_t protocols);
 /* Tells, and forgets, what this sweep makes clear. */
 void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l);
 /* A remainder whose cookie is not known yet: the ended socket of which it is left, now with that cookie; or NULL. */

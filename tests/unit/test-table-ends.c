@@ -15,16 +15,16 @@ static struct socket_end end_of(struct socket_row row, enum end_evidence evidenc
 	return (struct socket_end){.row = row, .evidence = (uint8_t)evidence};
 }
 
-static usec_t tell_bounded(struct world *w, struct socket_end end, usec_t after)
+static usec_t tell(struct world *w, struct socket_end end, bool prompt)
 {
-	assert_int_equal(table_ended(w->table, &end, ++w->clock, after), 0);
+	assert_int_equal(table_ended(w->table, &end, ++w->clock, prompt), 0);
 	return w->clock;
 }
 
 /* Returns when. */
 static usec_t hear(struct world *w, struct socket_row row, enum end_evidence evidence)
 {
-	return tell_bounded(w, end_of(row, evidence), USEC_UNSET);
+	return tell(w, end_of(row, evidence), true);
 }
 
 static void expect_closed(const struct sighting *s, uint64_t cookie, usec_t at, bool time_wait)
@@ -84,11 +84,11 @@ static void test_went_during_a_sweep(void **state)
 	first = w->begin;
 	NOTHING(w);
 	second = w->begin;
-	assert_int_equal(table_ended(w->table, &e, w->end + 10 * USEC_PER_MSEC, USEC_UNSET), 0);
+	assert_int_equal(table_ended(w->table, &e, w->end + 99 * USEC_PER_MSEC, true), 0);
 	e.row.cookie = 2;
-	assert_int_equal(table_ended(w->table, &e, w->end + 30 * USEC_PER_MSEC, USEC_UNSET), 0);
+	assert_int_equal(table_ended(w->table, &e, w->end + 100 * USEC_PER_MSEC, true), 0);
 	e.row.cookie = 3;
-	assert_int_equal(table_ended(w->table, &e, w->end + 30 * USEC_PER_MSEC, w->end - 1), 0);
+	assert_int_equal(table_ended(w->table, &e, w->end + 999 * USEC_PER_MSEC, false), 0);
 	assert_int_equal(NOTHING(w), 6);
 	assert_int_equal(w->got[0].after, first);
 	assert_int_equal(w->got[2].after, second);
@@ -122,18 +122,29 @@ static void test_known_ends_exactly(void **state)
 	assert_int_equal(SWEEP(w, udp(2, EPHEMERAL, 0)), 0);
 }
 
-static void test_bounded(void **state)
+/* Heard late, it ended at any time since it was last seen. */
+static void test_heard_late(void **state)
 {
 	WORLD(w, true);
-	usec_t after;
+	usec_t seen, before;
 
 	(void)state;
+	NOTHING(w);
+	before = w->begin;
+	NOTHING(w);
 	SWEEP(w, udp(2, EPHEMERAL, 0));
-	after = w->begin + 5;
-	tell_bounded(w, end_of(udp(2, EPHEMERAL, 0), END_UNKNOWN), after);
-	assert_int_equal(NOTHING(w), 1);
+	seen = w->begin;
+	w->clock = w->end; /* right after it */
+	tell(w, end_of(udp(2, EPHEMERAL, 0), END_UNKNOWN), false);
+	tell(w, end_of(udp(3, EPHEMERAL, 0), END_UNKNOWN), false);
+	w->clock = seen + USEC_PER_SEC;
+	assert_int_equal(NOTHING(w), 3);
 	assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
-	assert_int_equal(w->got[0].after, after);
+	assert_int_equal(w->got[0].after, seen);
+	/* one that no sweep has seen: nor did that which may have run when it was gone already */
+	assert_int_equal(w->got[1].after, seen - USEC_PER_SEC);
+	assert_int_equal(w->got[2].after, seen - USEC_PER_SEC);
+	assert_true(before < seen - USEC_PER_SEC);
 }
 
 /* A remainder that a sweep knew has the socket's cookie; one of a brief socket another. */
@@ -398,10 +409,10 @@ static void test_what_is_not_known_of_it(void **state)
 	(void)state;
 	NOTHING(w);
 	end.older = true;
-	tell_bounded(w, end, USEC_UNSET);
+	tell(w, end, true);
 	end = end_of(tcp(2, 0, EPHEMERAL, 0), END_ATTEMPT);
 	end.local_unknown = true;
-	tell_bounded(w, end, USEC_UNSET);
+	tell(w, end, true);
 	assert_int_equal(NOTHING(w), 4);
 	assert_int_equal(w->got[0].after, 0);
 	assert_false(w->got[0].local_unknown);
@@ -433,10 +444,10 @@ static void test_limit(void **state)
 	NOTHING(w);
 	for (uint64_t i = 0; i < LIMIT_ENDS; i++) {
 		end.row.cookie = 1 + i;
-		assert_int_equal(table_ended(w->table, &end, w->clock, USEC_UNSET), 0);
+		assert_int_equal(table_ended(w->table, &end, w->clock, true), 0);
 	}
 	end.row.cookie = LIMIT_ENDS + 1;
-	assert_int_equal(table_ended(w->table, &end, w->clock, USEC_UNSET), -ENOBUFS);
+	assert_int_equal(table_ended(w->table, &end, w->clock, true), -ENOBUFS);
 	assert_int_equal(table_ends(w->table), LIMIT_ENDS);
 }
 
@@ -471,8 +482,8 @@ static void test_every_allocation_may_fail(void **state)
 
 		SWEEP(w, client(1));
 		failing_in = n;
-		a = table_ended(w->table, &known, ++w->clock, USEC_UNSET);
-		b = table_ended(w->table, &brief, ++w->clock, USEC_UNSET);
+		a = table_ended(w->table, &known, ++w->clock, true);
+		b = table_ended(w->table, &brief, ++w->clock, true);
 		if (failing_in != UINT_MAX) {
 			failing_in = UINT_MAX;
 			break;
@@ -493,7 +504,7 @@ int main(void)
 		cmocka_unit_test(test_went_during_a_sweep),
 		cmocka_unit_test(test_before_the_first_sweep),
 		cmocka_unit_test(test_known_ends_exactly),
-		cmocka_unit_test(test_bounded),
+		cmocka_unit_test(test_heard_late),
 		cmocka_unit_test(test_remainders),
 		cmocka_unit_test(test_told_after_its_remainder),
 		cmocka_unit_test(test_endpoints_reused),
