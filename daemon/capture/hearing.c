@@ -20,6 +20,9 @@
 /* What was heard at most so long after the kernel said it counts as exact. */
 #define EXACT_USEC (5 * USEC_PER_MSEC)
 #define TICK_USEC  (250 * USEC_PER_MSEC)
+/* More than this many at once, and the kernel's worker may have been behind: then they tell of what went before. */
+#define CROWD      100u
+#define CROWD_USEC (10 * USEC_PER_MSEC)
 /* So long before it was lost it may have happened. */
 #define LATE_USEC (100 * USEC_PER_MSEC)
 /* More ends than this do not wait for the timer. */
@@ -34,10 +37,24 @@ struct hearing {
 	usec_t awake;                 /* when we last ran */
 	usec_t began;                 /* when the present reading did */
 	bool prompt;                  /* what it reads has just come */
+	usec_t crowd_from;            /* when those of the present crowd began to come */
+	unsigned crowd;               /* how many they are */
 	usec_t heard;                 /* when nothing waited any more, the last time */
 	usec_t lost_from, lost_until; /* lost_until 0: nothing was */
 	bool full;                    /* the table takes no more of what is being read */
 };
+
+/* Counts what comes at once. What came with a crowd may be late, all of it. */
+static bool is_crowd(struct hearing *h, usec_t at)
+{
+	if (at - h->crowd_from > CROWD_USEC) {
+		h->crowd_from = at;
+		h->crowd = 0;
+	}
+	if (++h->crowd == CROWD)
+		table_ends_doubt(h->options.table, usec_sub(h->crowd_from, CROWD_USEC));
+	return h->crowd >= CROWD;
+}
 
 static int on_end(void *context, const struct socket_end *end)
 {
@@ -45,7 +62,7 @@ static int on_end(void *context, const struct socket_end *end)
 	struct socket_end e = *end;
 	usec_t at = clock_boot();
 	/* more comes during a long reading */
-	bool prompt = h->prompt && at - h->began <= EXACT_USEC;
+	bool prompt = !is_crowd(h, at) && h->prompt && at - h->began <= EXACT_USEC;
 	int r;
 
 	e.older = e.evidence == END_UNUSED && !h->options.bound_only;
@@ -57,6 +74,7 @@ static int on_end(void *context, const struct socket_end *end)
 
 static void note_lost(struct hearing *h, usec_t now)
 {
+	table_ends_doubt(h->options.table, usec_sub(h->heard, LATE_USEC));
 	if (h->lost_until == 0)
 		h->lost_from = usec_sub(h->heard, LATE_USEC);
 	h->lost_until = now;

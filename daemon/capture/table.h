@@ -85,6 +85,8 @@ int table_resync(struct table *t, enum source source,
  * the table_end of the next sweep that begins after it; before the first sweep it is of no interest. 0, -ENOMEM, or -ENOBUFS: LIMIT_ENDS wait already.
  */
 int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt) _must_check_;
+/* What was heard since then (boottime) was not prompt after all, as far as it was not told yet. O(ends that wait). */
+void table_ends_doubt(struct table *t, usec_t since);
 /* How many ends wait. */
 size_t table_ends(const struct table *t);
 

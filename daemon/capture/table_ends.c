@@ -15,9 +15,10 @@
 
 #include "daemon/capture/table_private.h"
 
-/* It may take the kernel so long to tell: mostly less than 0.1 ms; 0.2 s where ten processes wanted two processors. */
+/* It may take the kernel so long to tell: mostly less than 0.1 ms; 0.2 s, and more than two, were seen where ten processes
+ * wanted two processors. */
 #define PROMPT_USEC (100 * USEC_PER_MSEC)
-#define LATE_USEC   USEC_PER_SEC
+#define LATE_USEC   (5 * USEC_PER_SEC)
 /* Sweeps are remembered so far apart that those of LATE_USEC find room. */
 #define LOOKED_USEC (2 * LATE_USEC / TABLE_LOOKED)
 
@@ -184,20 +185,6 @@ void table_ends_looked(struct table *t, usec_t end, uint32_t protocols)
 	t->looked_next = (t->looked_next + 1) % TABLE_LOOKED;
 }
 
-/* No sweep has seen it. One that had ended before it went would have, if it was there when that began; one that was running
- * then, or began later, may have come to its place too late, and proves nothing. 0: none proves anything. */
-static usec_t opened_after(
-	const struct table *t, const struct entry *e, const struct ended *x, bool older)
-{
-	usec_t earliest = usec_sub(x->at, x->prompt ? PROMPT_USEC : LATE_USEC), bound = 0;
-
-	for (size_t i = 0; i < TABLE_LOOKED && !older && !e->preexisting; i++)
-		if (t->looked[i].end != 0 && t->looked[i].end <= earliest &&
-			(t->looked[i].protocols & BIT(e->s.row.protocol)))
-			bound = MAX(bound, t->looked[i].begin);
-	return bound;
-}
-
 int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt)
 {
 	_cleanup_(free_p) struct ended *x = NULL;
@@ -228,15 +215,35 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool p
 	x->prompt = prompt;
 	x->evidence = end->evidence;
 	x->local_unknown = end->local_unknown && e->seen_begin == USEC_UNSET;
-	x->opened_after = opened_after(t, e, x, end->older);
+	x->older = end->older;
 	x->late = t->sweeping;
 	add(t, TAKE_PTR(x));
 	return 0;
 }
 
+void table_ends_doubt(struct table *t, usec_t since)
+{
+	for (struct ended *x = t->ended; x; x = x->next)
+		x->prompt &= x->at < since;
+}
+
 size_t table_ends(const struct table *t)
 {
 	return t->ended_count;
+}
+
+/* No sweep has seen it. One that had ended before it went would have, if it was there when that began; one that was running
+ * then, or began later, may have come to its place too late, and proves nothing. 0: none proves anything. */
+static usec_t opened_after(const struct table *t, const struct ended *x)
+{
+	const struct entry *e = x->entry;
+	usec_t earliest = usec_sub(x->at, x->prompt ? PROMPT_USEC : LATE_USEC), bound = 0;
+
+	for (size_t i = 0; i < TABLE_LOOKED && !x->older && !e->preexisting; i++)
+		if (t->looked[i].end != 0 && t->looked[i].end <= earliest &&
+			(t->looked[i].protocols & BIT(e->s.row.protocol)))
+			bound = MAX(bound, t->looked[i].begin);
+	return bound;
 }
 
 static void tell_present(struct table *t, const struct ended *x, struct telling *l)
@@ -247,15 +254,15 @@ static void tell_present(struct table *t, const struct ended *x, struct telling 
 		table_tell_anew(l, e);
 	else
 		table_tell(l, e, SIGHTING_PRESENT, x->at,
-			e->seen_begin == USEC_UNSET ? x->opened_after : table_entry_bound(t, e));
+			e->seen_begin == USEC_UNSET ? opened_after(t, x) : table_entry_bound(t, e));
 }
 
 /* Heard late, it ended at any time since it was last seen, or since it was not there yet. */
-static usec_t closed_after(const struct ended *x)
+static usec_t closed_after(const struct table *t, const struct ended *x)
 {
 	if (x->prompt)
 		return USEC_UNSET;
-	return x->entry->seen_begin == USEC_UNSET ? x->opened_after : x->entry->seen_begin;
+	return x->entry->seen_begin == USEC_UNSET ? opened_after(t, x) : x->entry->seen_begin;
 }
 
 /* Its end, and before that whatever of it was not told yet. `lingers`: a remainder is left. */
@@ -280,7 +287,7 @@ static void tell_ended(struct table *t, struct ended *x, bool lingers, struct te
 	e->told = true;
 	e->told_time_wait = lingers;
 	e->renewed = false;
-	table_tell(l, e, SIGHTING_CLOSED, x->at, closed_after(x));
+	table_tell(l, e, SIGHTING_CLOSED, x->at, closed_after(t, x));
 	l->local_unknown = false;
 	l->source = source;
 }

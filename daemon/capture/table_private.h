@@ -65,12 +65,12 @@ struct fold {
 struct ended {
 	struct ended *next;
 	struct entry *entry;
-	usec_t at;           /* boottime */
-	bool prompt;         /* heard when it happened */
-	usec_t opened_after; /* of one that no sweep has seen */
-	uint8_t evidence;    /* enum end_evidence */
-	bool local_unknown;  /* entry.row.local is only family and port */
-	bool late;           /* heard while the sweep was running */
+	usec_t at;          /* boottime */
+	bool prompt;        /* heard when it happened */
+	bool older;         /* no sweep would have shown it */
+	uint8_t evidence;   /* enum end_evidence */
+	bool local_unknown; /* entry.row.local is only family and port */
+	bool late;          /* heard while the sweep was running */
 };
 
 /* A sweep of before, some time after the one before it. */
@@ -78,7 +78,7 @@ struct looked {
 	usec_t begin, end;  /* end 0: none */
 	uint32_t protocols; /* that it read whole: a mask */
 };
-#define TABLE_LOOKED 16u
+#define TABLE_LOOKED 64u
 
 struct table {
 	struct entry *sockets;
