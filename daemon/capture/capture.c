@@ -59,6 +59,7 @@ struct capture {
 	/* the last sweep did not get through /proc */
 	bool holders_pending;
 	bool wanted;        /* a sweep, for the sake of what was heard */
+	bool postponed;     /* the answer to a question */
 	usec_t behind_from; /* boottime since which the ledger is behind; 0: it is not */
 };
 
@@ -351,17 +352,32 @@ static void follow_ephemeral(struct capture *c)
 			"the kernel now hands out ports %u-%u", now.low, now.high);
 }
 
+/* What was heard just now may be told better in a moment; the answer waits for that once. */
+static void postpone(struct capture *c)
+{
+	const struct timeval moment = {.tv_usec = TABLE_MOMENT_USEC};
+
+	c->postponed = true;
+	event_add(c->asked, &moment);
+}
+
 static void sweep(struct capture *c)
 {
 	size_t questions = c->question_count;
 
 	c->wanted = false;
+	table_be_patient(c->table, questions == 0 || !c->postponed);
 	if (c->behind_from != 0)
 		recover(c);
 	follow_ephemeral(c);
 	look(c);
 	if (questions > 0 && table_ends(c->table) > 0)
 		look(c); /* heard during the first: whoever asks afterwards may know of them */
+	if (questions > 0 && table_ends(c->table) > 0 && !c->postponed) {
+		postpone(c);
+		return;
+	}
+	c->postponed = false;
 	answer(c, questions);
 	if (c->sweeps % FORGET_SWEEPS == 0)
 		forget_processes(c);
@@ -614,6 +630,7 @@ bool capture_stop(struct capture *c)
 
 	if (recorded) {
 		sweep(c);
+		table_be_patient(c->table, false);
 		look(c);
 	}
 	speaker_bye(c->speaker, STOP_USEC);

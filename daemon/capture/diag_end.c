@@ -75,6 +75,8 @@ static int parse_tcp(
 	if (r < (int)INFO_BYTES)
 		return MIN(r, 0); /* of an older kernel: it says less */
 	end->evidence = (uint8_t)evidence_of(&info, wqueue);
+	if (info.tcpi_segs_in > 0)
+		end->age_msec = info.tcpi_last_ack_recv;
 	end->local_unknown = is_wiped(&info) && end->evidence != END_UNUSED &&
 			     address_is_any(&end->row.local.address);
 	return 0;
@@ -83,7 +85,7 @@ static int parse_tcp(
 int diag_parse_end(const void *payload, size_t size, struct socket_end *ret)
 {
 	struct inet_diag_msg m;
-	struct socket_end end = {.evidence = END_UNKNOWN};
+	struct socket_end end = {.evidence = END_UNKNOWN, .age_msec = END_AGE_UNKNOWN};
 	const uint8_t *attributes = (const uint8_t *)payload + sizeof(m);
 	uint8_t protocol = 0;
 	int r;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A notification has no time of its own: it is when it was read. So it is read whenever the loop is idle, and the time
- * is exact to what it takes to wake up; and before and after whatever takes long, so that what came meanwhile has at
- * least bounds. A process that is not allowed to run cannot know when it should have: how long it waited for a
- * processor is in /proc/self/schedstat, and that it was stopped or frozen shows by a tick that was due.
+ * A notification has no time of its own: it is when it was read. So it is read whenever the loop is idle, and before and
+ * after whatever takes long. It counts as prompt, and its time as exact, where nothing speaks against it: we were not
+ * busy, nor waiting for a processor (/proc/self/schedstat), nor stopped or frozen (a tick was due); there were not more
+ * processes that wanted to run than processors (/proc/loadavg), which would have kept the kernel's worker waiting, as it
+ * may have been where it tells much at once.
  *
  * What the kernel could not keep for us, or we in the table, is lost without a number: a gap, and the next sweep soon.
  */
@@ -32,6 +33,8 @@ struct hearing {
 	struct hearing_options options;
 	struct source_destroy *source;
 	struct event *readable, *tick;
+	int loadavg_fd; /* /proc/loadavg; -1: not readable */
+	unsigned processors;
 	int schedstat_fd;             /* /proc/self/schedstat; -1: this kernel has none */
 	uint64_t waited_nsec;         /* for a processor, up to the last reading */
 	usec_t awake;                 /* when we last ran */
@@ -65,6 +68,8 @@ static int on_end(void *context, const struct socket_end *end)
 	bool prompt = !is_crowd(h, at) && h->prompt && at - h->began <= EXACT_USEC;
 	int r;
 
+	if (source_diag_is_probe(&end->row.local.address))
+		return 0;
 	e.older = e.evidence == END_UNUSED && !h->options.bound_only;
 	r = table_ended(h->options.table, &e, at, prompt);
 	if (r < 0)
@@ -97,10 +102,24 @@ static usec_t waited(struct hearing *h)
 	return (wait - before) / 1000;
 }
 
+/* Do more want to run than there are processors, beside us and the kernel's worker? */
+static bool is_crowded(const struct hearing *h)
+{
+	unsigned running;
+	char text[64];
+	ssize_t n = h->loadavg_fd < 0 ? -1 : pread(h->loadavg_fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return true;
+	text[n] = '\0';
+	return sscanf(text, "%*f %*f %*f %u", &running) != 1 || running > h->processors + 1;
+}
+
 /* Has what is read at `now` just come? Not if we did other things `since`, waited for a processor or did not run at all. */
 static bool is_prompt(struct hearing *h, usec_t now, usec_t since)
 {
-	return waited(h) <= EXACT_USEC && now - h->awake <= TICK_USEC + EXACT_USEC &&
+	return waited(h) <= EXACT_USEC && !is_crowded(h) &&
+	       now - h->awake <= TICK_USEC + EXACT_USEC &&
 	       (since == USEC_UNSET || now - since <= EXACT_USEC);
 }
 
@@ -182,9 +201,13 @@ int hearing_new(const struct hearing_options *options, struct hearing **ret)
 	h->options = *options;
 	h->heard = h->awake = clock_boot();
 	h->schedstat_fd = openat(options->proc_fd, "self/schedstat", O_RDONLY | O_CLOEXEC);
+	h->loadavg_fd = openat(options->proc_fd, "loadavg", O_RDONLY | O_CLOEXEC);
+	h->processors = (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
 	r = source_destroy_open(options->ranges, &h->source);
 	if (r == 0)
 		r = hearing_start(h);
+	if (r == 0)
+		table_hear(options->table);
 	if (r < 0) {
 		hearing_free(h);
 		return r;
@@ -202,6 +225,7 @@ struct hearing *hearing_free(struct hearing *h)
 	if (h->tick)
 		event_free(h->tick);
 	close_p(&h->schedstat_fd);
+	close_p(&h->loadavg_fd);
 	source_destroy_free(h->source);
 	free(h);
 	return NULL;

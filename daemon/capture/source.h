@@ -59,6 +59,9 @@ struct source_facts {
 /* NETLINK_SOCK_DIAG in the caller's network namespace. -ENOENT: this kernel has no inet_diag for TCP. */
 int source_diag_open(void **ret, struct source_facts *ret_facts) _must_check_;
 extern const struct source_ops source_diag_ops;
+/* Is it the address of the sockets by which source_diag_open() tries what this kernel has? Nobody else can have it
+ * (TEST-NET-1, RFC 5737). Their ends are told a moment after they are closed. */
+bool source_diag_is_probe(const struct address *a);
 
 /* /proc/net/{tcp,tcp6,udp,udp6,udplite,udplite6} below the descriptor of a /proc, which stays the
  * caller's. No cookies (source_procnet.c says what stands in for them), no bound-only TCP, no MPTCP.
@@ -78,11 +81,15 @@ enum end_evidence {
 	END_UNUSED,      /* it never sent nor received: only bound, or a listener */
 };
 
+#define END_AGE_UNKNOWN UINT32_MAX
+
 /* One socket that the kernel has destroyed. */
 struct socket_end {
 	/* state is TCP_CLOSE whatever it was (UDP: as in a dump); inode, uid, cgroup_id are not told: 0 */
 	struct socket_row row;
 	uint8_t evidence; /* enum end_evidence */
+	/* TCP: since it last received anything, and so at most since it ended; END_AGE_UNKNOWN */
+	uint32_t age_msec;
 	bool older; /* no sweep shows such a socket: it may be older than the last; set by who knows */
 	bool local_unknown; /* its address had been taken from it before: row.local has only family and port */
 };

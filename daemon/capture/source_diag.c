@@ -433,6 +433,13 @@ static void diag_free_p(struct source_diag **d)
 	diag_free(*d);
 }
 
+bool source_diag_is_probe(const struct address *a)
+{
+	const uint32_t probe = htonl(PROBE_ADDRESS);
+
+	return a->family == FAMILY_IPV4 && memcmp(a->bytes, &probe, sizeof(probe)) == 0;
+}
+
 int source_diag_open(void **ret, struct source_facts *ret_facts)
 {
 	const struct timeval timeout = {.tv_sec = RECEIVE_SECONDS};

@@ -115,6 +115,10 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 
 	t->now = MAX(t->now, at);
 	HASH_FIND(hh, t->sockets, &row->cookie, sizeof(row->cookie), e);
+	if (e && e->gone) { /* it is back: another claim */
+		table_entry_free(t, e);
+		e = NULL;
+	}
 	if (!e && row->minisock && t->hears)
 		e = table_ends_match(t, row);
 	if (e) {
@@ -323,7 +327,16 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 		table_tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
 }
 
-/* A socket that this sweep has not seen. Frees it at the second time. */
+/* Nothing but its cookie is of interest any more. */
+static void end_gone(struct entry *e)
+{
+	e->gone = true;
+	e->s.opener = 0;
+	e->s.holder_count = 0;
+	free(TAKE_PTR(e->s.holders));
+}
+
+/* A socket that this sweep has not seen. Forgets it at the second time. */
 static void end_absent(
 	struct table *t, struct entry *e, usec_t end, uint32_t protocols, struct telling *l)
 {
@@ -336,6 +349,10 @@ static void end_absent(
 		return;
 	if (e->missing && e->aliases > 0)
 		return;
+	if (e->missing && table_ends_expected(t, e)) {
+		end_gone(e);
+		return;
+	}
 	if (e->missing) {
 		table_entry_free(t, e);
 		return;
@@ -354,7 +371,7 @@ static bool is_connection(const struct entry *e)
 /* Has this sweep, which did not read it, seen it again as it was? */
 static bool is_kept(const struct table *t, const struct entry *e)
 {
-	return t->kept && is_connection(e);
+	return t->kept && !e->missing && is_connection(e);
 }
 
 static void end_unseen(
@@ -379,7 +396,7 @@ static void end_count(struct table *t)
 {
 	t->stats = (struct table_stats){0};
 	for (const struct entry *e = t->sockets; e; e = e->hh.next) {
-		t->stats.unsettled += is_connection(e) && !is_settled(t, e);
+		t->stats.unsettled += is_connection(e) && !e->gone && !is_settled(t, e);
 		if (e->alias || e->missing || e->ended)
 			continue;
 		t->stats.sockets++;

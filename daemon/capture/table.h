@@ -79,12 +79,18 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 int table_resync(struct table *t, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 
+/* From here on the kernel's word of ends is heard. */
+void table_hear(struct table *t);
 /*
  * The kernel said that a socket is gone. `at`: boottime when it was heard; `prompt`: that is when it happened, else it may
- * have happened before. Any time, also during a sweep; it is told, with what is not known of the socket yet, by
+ * have happened before (unless the socket itself says when). Any time, also during a sweep; it is told, with what is not known of the socket yet, by
  * the table_end of the next sweep that begins after it; before the first sweep it is of no interest. 0, -ENOMEM, or -ENOBUFS: LIMIT_ENDS wait already.
  */
 int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt) _must_check_;
+/* From here on nobody waits for what a sweep tells (or somebody does, as at first): then what may be clear TABLE_MOMENT_USEC
+ * after it was heard is told by a sweep that begins then. */
+#define TABLE_MOMENT_USEC (100 * USEC_PER_MSEC)
+void table_be_patient(struct table *t, bool patient);
 /* What was heard since then (boottime) was not prompt after all, as far as it was not told yet. O(ends that wait). */
 void table_ends_doubt(struct table *t, usec_t since);
 /* How many ends wait. */

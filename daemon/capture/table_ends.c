@@ -15,10 +15,12 @@
 
 #include "daemon/capture/table_private.h"
 
-/* It may take the kernel so long to tell: mostly less than 0.1 ms; 0.2 s, and more than two, were seen where ten processes
+/* It may take the kernel so long to tell: mostly less than 0.1 ms; 0.5 s, and more than two, were seen where ten processes
  * wanted two processors. */
-#define PROMPT_USEC (100 * USEC_PER_MSEC)
+#define PROMPT_USEC TABLE_MOMENT_USEC
 #define LATE_USEC   (5 * USEC_PER_SEC)
+/* What counts in jiffies is off by one of them, 10 ms at most, at both ends. */
+#define JIFFIES_USEC (20 * USEC_PER_MSEC)
 /* Sweeps are remembered so far apart that those of LATE_USEC find room. */
 #define LOOKED_USEC (2 * LATE_USEC / TABLE_LOOKED)
 
@@ -121,12 +123,17 @@ int table_ends_stray(struct table *t, struct entry *e)
 	return pair(t, e);
 }
 
+bool table_ends_expected(const struct table *t, const struct entry *e)
+{
+	return t->hears && !e->alias && !e->mptcp && t->begin - e->seen_begin <= LATE_USEC;
+}
+
 void table_ends_begin(struct table *t)
 {
 	struct fold *f, *next;
 
 	HASH_ITER (hh, t->pairs, f, next) {
-		if (!f->entry->ended)
+		if (!f->entry->ended && t->begin - f->entry->first_at > LATE_USEC)
 			unpair(t, f->entry);
 	}
 }
@@ -185,6 +192,23 @@ void table_ends_looked(struct table *t, usec_t end, uint32_t protocols)
 	t->looked_next = (t->looked_next + 1) % TABLE_LOOKED;
 }
 
+static void date(struct ended *x, const struct socket_end *end, bool prompt)
+{
+	usec_t age = end->age_msec * USEC_PER_MSEC;
+
+	x->proven = end->age_msec != END_AGE_UNKNOWN;
+	x->exact = prompt || (x->proven && age <= JIFFIES_USEC);
+	if (x->proven)
+		x->earliest = usec_sub(x->at, age + JIFFIES_USEC);
+	else
+		x->earliest = usec_sub(x->at, prompt ? PROMPT_USEC : LATE_USEC);
+}
+
+void table_hear(struct table *t)
+{
+	t->hears = true;
+}
+
 int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt)
 {
 	_cleanup_(free_p) struct ended *x = NULL;
@@ -196,7 +220,6 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool p
 	HASH_FIND(hh, t->sockets, &end->row.cookie, sizeof(end->row.cookie), e);
 	if (end->evidence == END_UNUSED && !(e && e->s.role == ROLE_LISTENING))
 		r = table_listeners_note(&t->unused, end->row.local.port, at);
-	t->hears = true;
 	if (r < 0 || (e ? e->ended || is_swept(e) : is_unwatched(t, &row) || is_stray(t, &row)))
 		return r;
 	if (t->ended_count >= LIMIT_ENDS)
@@ -212,7 +235,7 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool p
 		return r;
 	x->entry = e;
 	x->at = at;
-	x->prompt = prompt;
+	date(x, end, prompt);
 	x->evidence = end->evidence;
 	x->local_unknown = end->local_unknown && e->seen_begin == USEC_UNSET;
 	x->older = end->older;
@@ -221,10 +244,18 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool p
 	return 0;
 }
 
+void table_be_patient(struct table *t, bool patient)
+{
+	t->patient = patient;
+}
+
 void table_ends_doubt(struct table *t, usec_t since)
 {
 	for (struct ended *x = t->ended; x; x = x->next)
-		x->prompt &= x->at < since;
+		if (x->at >= since && !x->proven) {
+			x->exact = false;
+			x->earliest = usec_sub(x->at, LATE_USEC);
+		}
 }
 
 size_t table_ends(const struct table *t)
@@ -237,10 +268,10 @@ size_t table_ends(const struct table *t)
 static usec_t opened_after(const struct table *t, const struct ended *x)
 {
 	const struct entry *e = x->entry;
-	usec_t earliest = usec_sub(x->at, x->prompt ? PROMPT_USEC : LATE_USEC), bound = 0;
+	usec_t bound = 0;
 
 	for (size_t i = 0; i < TABLE_LOOKED && !x->older && !e->preexisting; i++)
-		if (t->looked[i].end != 0 && t->looked[i].end <= earliest &&
+		if (t->looked[i].end != 0 && t->looked[i].end <= x->earliest &&
 			(t->looked[i].protocols & BIT(e->s.row.protocol)))
 			bound = MAX(bound, t->looked[i].begin);
 	return bound;
@@ -257,12 +288,15 @@ static void tell_present(struct table *t, const struct ended *x, struct telling 
 			e->seen_begin == USEC_UNSET ? opened_after(t, x) : table_entry_bound(t, e));
 }
 
-/* Heard late, it ended at any time since it was last seen, or since it was not there yet. */
+/* It ended since it was last seen, or since it was not there yet; or later, if it says so itself. */
 static usec_t closed_after(const struct table *t, const struct ended *x)
 {
-	if (x->prompt)
+	const struct entry *e = x->entry;
+	usec_t swept = e->seen_begin == USEC_UNSET ? opened_after(t, x) : e->seen_begin;
+
+	if (x->exact)
 		return USEC_UNSET;
-	return x->entry->seen_begin == USEC_UNSET ? opened_after(t, x) : x->entry->seen_begin;
+	return x->proven ? MAX(swept, x->earliest) : swept;
 }
 
 /* Its end, and before that whatever of it was not told yet. `lingers`: a remainder is left. */
@@ -305,6 +339,13 @@ static void end_lingering(struct table *t, struct ended *x, struct telling *l)
 	e->seen_begin = t->begin;
 }
 
+/* Where only the port tells who opened it, and nobody seems to have listened there: a listener's end may be told a moment later. */
+static bool is_young(const struct table *t, const struct ended *x)
+{
+	return is_unclear(x) && t->begin < x->at + PROMPT_USEC &&
+	       table_role_of_ended(t, x) == ROLE_CONNECTED && !x->entry->placed;
+}
+
 void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l)
 {
 	struct ended **at = &t->ended;
@@ -314,13 +355,15 @@ void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l)
 		struct entry *e = x->entry;
 		bool lingers = e->seen && e->s.row.minisock;
 
+		x->young = is_young(t, x);
 		if (e->alias || e->mptcp || (e->seen && !lingers && !x->late)) {
 			/* folded since, or the table has it still: the sweeps tell of it */
 			drop(t, at);
 		} else if (lingers) {
 			end_lingering(t, x, l);
 			drop(t, at);
-		} else if (x->late || !(protocols & BIT(e->s.row.protocol))) {
+		} else if (x->late || (x->young && t->patient) ||
+			   !(protocols & BIT(e->s.row.protocol))) {
 			x->late = false;
 			at = &x->next;
 		} else {

@@ -48,6 +48,7 @@ struct entry {
 	bool told_time_wait : 1, told_mptcp : 1;
 	bool ended : 1;  /* the kernel said so: it is in table.ended */
 	bool paired : 1; /* it may be in table.pairs */
+	bool gone : 1;   /* missed twice, and only remembered for what may be told of it late */
 };
 #define SPAN_UNKNOWN UINT32_MAX
 _Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
@@ -66,11 +67,14 @@ struct ended {
 	struct ended *next;
 	struct entry *entry;
 	usec_t at;          /* boottime */
-	bool prompt;        /* heard when it happened */
+	usec_t earliest;    /* boottime: it did not end before this */
+	bool proven;        /* ... by what the socket itself counts */
+	bool exact;         /* it ended at `at` */
 	bool older;         /* no sweep would have shown it */
 	uint8_t evidence;   /* enum end_evidence */
 	bool local_unknown; /* entry.row.local is only family and port */
 	bool late;          /* heard while the sweep was running */
+	bool young; /* another end, of a listener on its port, may have been before it and not be told yet */
 };
 
 /* A sweep of before, some time after the one before it. */
@@ -93,6 +97,7 @@ struct table {
 	size_t ended_tcp;                   /* of these, TCP */
 	size_t ended_unclear;               /* of these, with END_UNKNOWN */
 	bool hears;                         /* ends are told */
+	bool patient;                       /* nobody waits for what this sweep tells */
 	bool sweeping;                      /* between table_begin and table_end */
 	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
 	struct looked looked[TABLE_LOOKED]; /* a ring; the next goes to looked_next */
@@ -159,7 +164,9 @@ void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l);
 struct entry *table_ends_match(struct table *t, const struct socket_row *row);
 /* It is of none that was told: its end may be told late. 0 or -ENOMEM. */
 int table_ends_stray(struct table *t, struct entry *e) _must_check_;
-/* A sweep begins: what was not told of by now will not be. */
+/* May the end of one that a sweep has missed still be told? Then it is remembered. */
+bool table_ends_expected(const struct table *t, const struct entry *e);
+/* A sweep begins: what was not told of for so long will not be. */
 void table_ends_begin(struct table *t);
 /* The entry goes: so does what was said of it. */
 void table_ends_forget(struct table *t, const struct entry *e);

@@ -74,7 +74,9 @@ enum role table_role_of_ended(const struct table *t, const struct ended *x)
 	}
 	if (known == ROLE_CONNECTED || known == ROLE_ACCEPTED)
 		return known;
-	return known == ROLE_UNKNOWN ? role_by_port(t, e) : ROLE_CONNECTED;
+	if (known != ROLE_UNKNOWN)
+		return ROLE_CONNECTED;
+	return x->young ? ROLE_UNKNOWN : role_by_port(t, e);
 }
 
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role)

@@ -98,8 +98,8 @@ def test_every_kind_once(make_daemon, actor, rung):
     closing = usec()
     actor.do("close_all()")
     closed = usec()
-    for _ in range(3):
-        sync(daemon)
+    # MPTCP lets go in its own time.
+    wait_for(lambda: all(c["closed_usec"] for c in open_claims(daemon)), "all to be closed")
     # What is left is TIME_WAIT: closed, not yet released.
     for c in open_claims(daemon):
         assert c["closed_usec"] is not None and c["protocol"] in ("tcp", "mptcp"), c
@@ -113,7 +113,7 @@ def test_every_kind_once(make_daemon, actor, rung):
         if rung == "destroy" and c["protocol"] in ("tcp", "udp"):
             assert closing - 1000 <= c["closed_usec"] and (c["closed_after_usec"] or c["closed_usec"]) <= closed + 20_000, c
         else:
-            assert c["closed_after_usec"] <= closed and closing <= c["closed_usec"] <= usec(), c
+            assert c["closed_after_usec"] <= closed + 20_000 and closing <= c["closed_usec"] <= usec(), c
         assert c["released_usec"] is None or c["released_usec"] >= c["closed_usec"]
     assert not receipt["complete"] and receipt["lost"] is None
     assert [s["source"] for s in receipt["stretches"]] == [rung]

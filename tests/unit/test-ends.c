@@ -124,6 +124,11 @@ static void test_members(void **state)
 	assert_int_equal(end.row.remote.port, 443);
 	assert_int_equal(end.row.inode, 0);
 	assert_false(end.older);
+	assert_int_equal(end.age_msec, END_AGE_UNKNOWN);
+	m.info.tcpi_segs_in = 2;
+	m.info.tcpi_last_ack_recv = 7;
+	assert_int_equal(parse(&m, &end), 1);
+	assert_int_equal(end.age_msec, 7);
 	m = message_of(IPPROTO_UDP);
 	m.diag.id.idiag_dport = 0;
 	m.diag.id.idiag_dst[0] = 0;

@@ -6,13 +6,25 @@
 #include "tests/unit/table-script.h"
 
 #define EPHEMERAL 51000
+#define LATE      (5 * USEC_PER_SEC)
+
+static struct world *world_hearing(bool accepted)
+{
+	struct world *w = world_new(accepted);
+
+	table_hear(w->table);
+	return w;
+}
+#undef WORLD
+#define WORLD(name, accepted) _cleanup_(world_free) struct world *name = world_hearing(accepted)
 
 static struct socket_end end_of(struct socket_row row, enum end_evidence evidence)
 {
 	row.inode = 0;
 	row.state =
 		row.protocol == PROTOCOL_UDP && row.remote.port != 0 ? TCP_ESTABLISHED : TCP_CLOSE;
-	return (struct socket_end){.row = row, .evidence = (uint8_t)evidence};
+	return (struct socket_end){
+		.row = row, .evidence = (uint8_t)evidence, .age_msec = END_AGE_UNKNOWN};
 }
 
 static usec_t tell(struct world *w, struct socket_end end, bool prompt)
@@ -149,6 +161,33 @@ static void test_heard_late(void **state)
 	assert_int_equal(w->got[2].after, before);
 }
 
+/* A TCP socket says how long ago it received something: it has not ended before that, however late that is heard. */
+static void test_age(void **state)
+{
+	static const struct {
+		uint32_t age_msec;
+		bool prompt, exact;
+	} cases[] = {{3, true, true}, {3, false, true}, {300, true, true}, {300, false, false}};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		WORLD(w, true);
+		struct socket_end e = end_of(tcp(1, 0, EPHEMERAL, 443), END_ACTIVE);
+		usec_t at, before;
+
+		NOTHING(w);
+		before = w->begin;
+		e.age_msec = cases[i].age_msec;
+		at = tell(w, e, cases[i].prompt);
+		table_ends_doubt(w->table, cases[i].age_msec == 3 ? 0 : USEC_UNSET);
+		assert_int_equal(NOTHING(w), 2);
+		assert_int_equal(w->got[0].after, before);
+		assert_int_equal(w->got[1].at, at);
+		assert_int_equal(
+			w->got[1].after, cases[i].exact ? USEC_UNSET : at - 320 * USEC_PER_MSEC);
+	}
+}
+
 /* A remainder that a sweep knew has the socket's cookie; one of a brief socket another. */
 static void test_remainders(void **state)
 {
@@ -183,9 +222,9 @@ static void test_told_after_its_remainder(void **state)
 
 	(void)state;
 	NOTHING(w);
-	hear(w, udp(1, 45000, 0), END_UNKNOWN); /* that ends are told is known by now */
-	assert_int_equal(SWEEP(w, left), 3);
-	expect(&w->got[2], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, true);
+	assert_int_equal(SWEEP(w, left), 1);
+	expect(&w->got[0], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, true);
+	SWEEP(w, left);
 	hear(w, tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
 	assert_int_equal(table_ends(w->table), 0);
 	assert_int_equal(SWEEP(w, left), 0);
@@ -194,9 +233,46 @@ static void test_told_after_its_remainder(void **state)
 	assert_int_equal(table_ends(w->table), 1);
 	assert_int_equal(SWEEP(w, left), 2);
 	assert_int_equal(w->got[0].cookie, 8);
-	/* and a sweep later nothing of it is expected any more */
+}
+
+/* ... but not for ever. */
+static void test_told_too_late(void **state)
+{
+	WORLD(w, true);
+	struct socket_row left = remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT));
+
+	(void)state;
+	NOTHING(w);
+	SWEEP(w, left);
+	w->clock += LATE;
 	SWEEP(w, left);
 	hear(w, tcp(9, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	assert_int_equal(table_ends(w->table), 1);
+}
+
+/* Two sweeps have missed it before its end is told: that is no other claim. */
+static void test_told_after_two_misses(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	SWEEP(w, client(1), udp(2, EPHEMERAL, 0));
+	assert_int_equal(NOTHING(w), 2);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(NOTHING(w), 0);
+		assert_true(table_can_keep(w->table));
+		hear(w, client(1), END_ACTIVE);
+		hear(w, udp(2, EPHEMERAL, 0), END_UNKNOWN);
+		assert_int_equal(table_ends(w->table), 0);
+	}
+	assert_int_equal(table_stats(w->table).sockets, 0);
+	/* the same cookie in a sweep is another claim, as ever */
+	assert_int_equal(SWEEP(w, client(1)), 1);
+	assert_int_equal(only(w, 1, ROLE_CONNECTED)->source, SOURCE_SWEEP);
+	/* after a while it is forgotten */
+	w->clock += LATE;
+	NOTHING(w);
+	hear(w, udp(2, EPHEMERAL, 0), END_UNKNOWN);
 	assert_int_equal(table_ends(w->table), 1);
 }
 
@@ -317,6 +393,7 @@ static void test_roles(void **state)
 			cases[i].evidence);
 		assert_int_equal(
 			table_has_new_connections(w->table), cases[i].evidence == END_UNKNOWN);
+		w->clock += 200 * USEC_PER_MSEC; /* whatever else is to be told has been */
 		if (cases[i].listener)
 			SWEEP(w, listener(1));
 		else
@@ -337,6 +414,25 @@ static void test_listener_of_the_next_sweep(void **state)
 	hear(w, served(3), END_UNKNOWN);
 	assert_int_equal(SWEEP(w, listener(1)), 3);
 	expect(&w->got[0], SIGHTING_PRESENT, 3, PROTOCOL_TCP, ROLE_ACCEPTED, false);
+}
+
+/* The listener's own end may be told a moment after its child's: a sweep for which nobody waits leaves that moment. */
+static void test_listener_told_after_its_child(void **state)
+{
+	for (unsigned patient = 0; patient < 2; patient++) {
+		WORLD(w, true);
+
+		(void)state;
+		NOTHING(w);
+		table_be_patient(w->table, patient);
+		w->clock -= 1000; /* the next sweep begins right after it */
+		hear(w, tcp(3, 0, LISTEN_PORT, 443), END_UNKNOWN);
+		assert_int_equal(NOTHING(w), patient ? 0 : 2);
+		hear(w, tcp(2, 0, LISTEN_PORT, 0), END_UNUSED);
+		assert_int_equal(NOTHING(w), patient ? 4 : 2);
+		expect(&w->got[0], SIGHTING_PRESENT, patient ? 3 : 2, PROTOCOL_TCP, ROLE_UNKNOWN,
+			false);
+	}
 }
 
 /* A connection outlives the listener that no sweep has seen: unknown, until its own end shows who opened it. */
@@ -507,8 +603,11 @@ int main(void)
 		cmocka_unit_test(test_before_the_first_sweep),
 		cmocka_unit_test(test_known_ends_exactly),
 		cmocka_unit_test(test_heard_late),
+		cmocka_unit_test(test_age),
 		cmocka_unit_test(test_remainders),
 		cmocka_unit_test(test_told_after_its_remainder),
+		cmocka_unit_test(test_told_too_late),
+		cmocka_unit_test(test_told_after_two_misses),
 		cmocka_unit_test(test_endpoints_reused),
 		cmocka_unit_test(test_during_a_sweep),
 		cmocka_unit_test(test_remainder_during_a_sweep),
@@ -516,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_still_there),
 		cmocka_unit_test(test_roles),
 		cmocka_unit_test(test_listener_of_the_next_sweep),
+		cmocka_unit_test(test_listener_told_after_its_child),
 		cmocka_unit_test(test_child_of_a_short_listener),
 		cmocka_unit_test(test_accepted_are_left_out),
 		cmocka_unit_test(test_last_moment),
