@@ -45,7 +45,7 @@ def test_events_have_their_fields(service):
     began = events(service, "recording-began")[-1]
     assert began["_TRANSPORT"] == "journal" and began["_SYSTEMD_UNIT"] == UNIT and began["SYSLOG_IDENTIFIER"] == "portledgerd"
     assert began["_PID"] == str(service.main_pid())
-    assert (began["PORTLEDGER_EVENT"], began["PORTLEDGER_RUNG"], began["PRIORITY"]) == ("recording-began", "sweep", "5")
+    assert (began["PORTLEDGER_EVENT"], began["PORTLEDGER_RUNG"], began["PRIORITY"]) == ("recording-began", "destroy", "5")
     assert int(began["PORTLEDGER_INTERVAL_USEC"]) == 1_000_000
     # the first sweep of a new database, by the child that has no right left
     learnt = wait_for(lambda: events(service, "baseline"), "the first commit")[0]

@@ -301,7 +301,7 @@ def test_events_have_their_fields(journalled, make_actor, make_program):
     assert listener["PRIORITY"] == "5" and listener["SYSLOG_IDENTIFIER"] == "portledgerd"
     assert [e["PORTLEDGER_EXE"] for e in journal.events("program-new")] == [row["exe"]]
     began, = journal.events("recording-began")
-    assert (began["PORTLEDGER_RUNG"], began["PORTLEDGER_INTERVAL_USEC"]) == ("sweep", "3600000000")
+    assert (began["PORTLEDGER_RUNG"], began["PORTLEDGER_INTERVAL_USEC"]) == ("destroy", "3600000000")
     assert began["PORTLEDGER_RANGES"] == "32768-65535"
     journalled.reload()
     journalled.config.write_text("[Capture]\nColour=red\n")
