@@ -63,7 +63,7 @@ def test_the_catalog_explains_each(service):
         assert re.search(r"^Subject: \w", entry, re.M) and "Documentation: man:portledgerd(8)" in entry, name
     text = service.text("journalctl", "-x", "-u", UNIT, f"MESSAGE_ID={EVENTS['recording-began']}", "-n", "1")
     assert "░░ Subject: Recording of ports has begun" in text
-    assert "░░ From here on the ports 32768-65535 are watched, by sweep." in text
+    assert "░░ From here on the ports 32768-65535 are watched, by destroy." in text
 
 
 def test_a_new_listener_with_its_unit_once_ever(service, listen):
