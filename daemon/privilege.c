@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 
+#include "daemon/attributes.h"
 #include "daemon/landlock.h"
 
 static const capng_type_t KEPT_TYPES = CAPNG_EFFECTIVE | CAPNG_PERMITTED;
@@ -49,6 +50,7 @@ static int confine_to(int state_fd)
 
 int privilege_drop(enum privilege p, int state_fd)
 {
+	bool confined;
 	int r;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -60,5 +62,9 @@ int privilege_drop(enum privilege p, int state_fd)
 	if (r < 0 || p != PRIVILEGE_CONTROL)
 		return r;
 	r = confine_to(state_fd);
-	return r < 0 ? r : r == 0;
+	if (r < 0)
+		return r;
+	confined = r == 1;
+	r = attributes_freeze();
+	return r < 0 ? r : !confined || r == 0;
 }

@@ -77,7 +77,7 @@ static void restrict_self(enum privilege p, int state_fd)
 		_exit(EXIT_FAILURE);
 	}
 	if (r > 0)
-		log_notice("there is no Landlock here: goes on without");
+		log_notice("there is no Landlock or no seccomp here: goes on without");
 }
 
 static void become_child(const char *name, const int *keep, size_t count)

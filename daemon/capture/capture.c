@@ -448,16 +448,17 @@ static void on_sync(void *context, uint64_t id)
 
 static void log_began(const struct capture *c)
 {
-	const char *name = source_name(rung(c));
 	char ranges[PORT_RANGES_TEXT_MAX];
 
 	port_ranges_format(&c->ranges, ranges);
 	log_event(LOG_EVENT_RECORDING_BEGAN,
-		LOG_FIELDS(LOG_TEXT("RUNG", name),
+		LOG_FIELDS(LOG_TEXT("RUNG", source_name(rung(c))),
 			LOG_NUMBER("INTERVAL_USEC", c->budget.interval_usec),
 			LOG_TEXT("RANGES", ranges)),
-		"recording ports %s by %s every %llu ms", ranges, name,
-		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC));
+		"recording ports %s by %s every %llu ms%s", ranges,
+		source_name((enum source)c->facts.kind),
+		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC),
+		c->hearing ? " and told of ends" : "");
 }
 
 static void on_ready(void *context)

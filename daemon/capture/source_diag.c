@@ -8,7 +8,8 @@
  * families in one walk (the v2 request needs one each and knows no AF_UNSPEC), the ports are
  * filtered in the kernel, and MPTCP, which walks twice more, is asked only when
  * /proc/self/net/protocols (30 us) counts such sockets. Not every kernel counts them there: that is
- * tried at open with a socket of our own, and where it does not show, MPTCP is always asked.
+ * tried at open with a socket of our own, and where it does not show, MPTCP is always asked. So it is tried whether
+ * the kernel shows sockets that are only bound.
  *
  * An abandoned dump makes the next request on its socket fail with EBUSY. Therefore a dump is
  * always read to its end, also after the caller wants no more rows and after something got lost.
@@ -29,6 +30,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/utsname.h>
 
 #include "daemon/capture/source_signs.h"
 
@@ -393,6 +395,19 @@ static bool probe_mptcp_count(const struct source_diag *d)
 	return d->protocols_fd >= 0 && fd >= 0 && listen(fd, 0) == 0 && mptcp_in_use(d);
 }
 
+/* A sandbox (RestrictAddressFamilies= of our unit) leaves no socket to try with. Both are in Linux 6.8, so its number must do. */
+static bool is_recent_and_untriable(void)
+{
+	_cleanup_(close_p) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool forbidden = fd < 0 && errno == EAFNOSUPPORT;
+	unsigned major, minor;
+	struct utsname name;
+
+	return forbidden && uname(&name) == 0 &&
+	       sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 8));
+}
+
 static int ignore_row(void *context _unused_, const struct socket_row *row _unused_)
 {
 	return 0;
@@ -444,6 +459,7 @@ int source_diag_open(void **ret, struct source_facts *ret_facts)
 {
 	const struct timeval timeout = {.tv_sec = RECEIVE_SECONDS};
 	_cleanup_(diag_free_p) struct source_diag *d = calloc(1, sizeof(*d));
+	bool recent;
 	int r;
 
 	if (!d)
@@ -461,11 +477,12 @@ int source_diag_open(void **ret, struct source_facts *ret_facts)
 	r = probe_protocols(d);
 	if (r < 0)
 		return r;
-	d->mptcp_counted = probe_mptcp_count(d);
+	recent = is_recent_and_untriable();
+	d->mptcp_counted = recent ? d->protocols_fd >= 0 : probe_mptcp_count(d);
 	*ret_facts = (struct source_facts){
 		.kind = SOURCE_SWEEP,
 		.protocols = d->protocols,
-		.bound_only = probe_bound_only(d),
+		.bound_only = recent || probe_bound_only(d),
 	};
 	*ret = TAKE_PTR(d);
 	return 0;

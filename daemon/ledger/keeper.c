@@ -335,6 +335,8 @@ static int start_session(struct keeper *k, const struct hello *hello)
 		log_error("cannot take over what an earlier session left open: %s", strerror(-r));
 		return r;
 	}
+	if (k->notable)
+		notable_adopted(k->notable, k->ledger);
 	k->until = hello->at;
 	k->committed_boot = hello->at.boot;
 	return channel_put(k->capture, &ready);

@@ -66,6 +66,12 @@ static void candidate_free(struct candidate *c)
 	free(c);
 }
 
+/* Found by the first sweep that was ever looked at for news, or recorded before that (by a version that told none). */
+static bool was_there(const struct notable *n, const struct claim *c)
+{
+	return n->learning && (c->preexisting || c->opened_boot < n->began);
+}
+
 /* Whatever is not in the set waits for the next commit. False: there is no place now, look at it again. */
 static bool consider(
 	struct notable *n, struct known_row row, struct process *p, const struct claim *claim)
@@ -90,7 +96,7 @@ static bool consider(
 		.role = claim->role,
 		.attribution = claim->attribution,
 		.opened_wall = claim->opened_wall,
-		.unsaid = n->learning && claim->preexisting,
+		.unsaid = was_there(n, claim),
 	};
 	TAILQ_INSERT_TAIL(&n->waiting, c, link);
 	n->waiting_count++;
@@ -130,7 +136,7 @@ static void consider_listener(struct notable *n, const struct claim *c, bool set
 	if (c->role != ROLE_LISTENING && !(udp && c->role == ROLE_BOUND))
 		return;
 	p = listener_of(c);
-	settled = settled || (n->learning && c->preexisting);
+	settled = settled || was_there(n, c);
 	if (!settled && (!is_program(p) || (udp && is_chosen_by_kernel(n, c->local.port))))
 		return;
 	row = (struct known_row){.program = program_of(n, p),
@@ -245,7 +251,7 @@ int notable_new(
 	TAILQ_INIT(&n->waiting);
 	n->store = s;
 	n->next = *next;
-	n->looked = now.boot;
+	n->looked = n->began = now.boot;
 	n->before.now = now;
 	r = known_start(s, &n->key, &since);
 	if (r == 0)
@@ -289,9 +295,17 @@ static int look_again(void *context, struct claim *c)
 
 	/* one that had no place when it came, or came with an earlier session */
 	consider_program(l->notable, c->opener, c);
-	if (c->opened_boot <= l->settled && c->closed_boot == USEC_UNSET)
-		consider_listener(l->notable, c, true);
+	if (c->closed_boot == USEC_UNSET)
+		consider_listener(l->notable, c, c->opened_boot <= l->settled);
 	return 0;
+}
+
+void notable_adopted(struct notable *n, struct ledger *l)
+{
+	struct look look = {.notable = n, .settled = 0};
+
+	if (n->learning)
+		(void)ledger_each(l, look_again, &look);
 }
 
 void notable_look(struct notable *n, struct ledger *l, usec_t boot)

@@ -35,6 +35,10 @@ DEFINE_CLEANUP(struct notable, notable_free)
 /* The sink to give to ledger_new(). */
 struct ledger_sink notable_sink(struct notable *n);
 
+/* The ledger has taken over what earlier sessions left open. In a database that nobody has watched for news yet, which is new or
+ * of a version before there were any, that is learnt, not said. O(open claims). */
+void notable_adopted(struct notable *n, struct ledger *l);
+
 /* Looks at the open claims for listeners that have settled, and for programs that had no place when they came, when that is
  * due. O(open claims), every NOTABLE_LOOK_USEC. */
 void notable_look(struct notable *n, struct ledger *l, usec_t boot);

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The boot: nobody asks for the daemon, and it is there before the network, with no more rights than it needs."""
+import os
+
 import pytest
 
 from conftest import UNIT
@@ -55,6 +57,23 @@ def test_who_is_no_member_is_told_so(service):
     result = service.portledger(user="mallory")
     assert result.returncode == 4, (result.stdout, result.stderr)
     assert "ermission" in result.stderr
+
+
+BINDER = """
+import socket, subprocess
+s = socket.socket()
+s.bind(("127.0.0.1", 60531))
+subprocess.run(["portledger", "now", "60531", "--json=short"])
+"""
+
+
+def test_the_sandbox_hides_no_socket(service):
+    """It allows no IP socket, with which the source would try what this kernel shows."""
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 8):
+        pytest.skip("cannot run here: Linux shows TCP sockets that are only bound since 6.8")
+    assert "bound-only" not in service.portledger("doctor").stdout
+    printed = service.unit_run("binder.service", "/usr/bin/python3", "-c", BINDER)
+    assert '"role":"bound"' in printed.replace(" ", "")
 
 
 CLAIMER = """

@@ -41,26 +41,41 @@ def test_status_text_goes_with_the_feeding(service):
     wait_for(lambda: "; 0 sockets " in service.show("StatusText"), "the status to tell that they are gone")
 
 
+def reload_until(box, status):
+    """The signal is sent when `systemctl reload` comes back; what came of it is told with READY=1."""
+    box.run("systemctl", "reload", UNIT)
+    return wait_for(lambda: re.fullmatch(status, box.show("StatusText")), status)
+
+
 def test_reload(service):
     main = service.main_pid()
     service.write(CONFIG, "[Capture]\nInterval=2s\n")
-    service.run("systemctl", "reload", UNIT)  # comes back when READY=1 has come
-    assert re.fullmatch(STATUS.format(2), service.show("StatusText"))
+    reload_until(service, STATUS.format(2))
     assert (service.main_pid(), service.show("ActiveState")) == (main, "active")
 
 
 def test_reload_of_a_wrong_configuration_changes_nothing_and_says_so(service):
     main, cursor = service.main_pid(), service.cursor()
     service.write(CONFIG, "[Capture]\nInterval=2s\nIntervall=3s\n")
-    service.run("systemctl", "reload", UNIT)
-    status = service.show("StatusText")
-    assert re.match(r"configuration refused \(.*test\.conf:3: .*\), goes on as before: " + STATUS.format(1), status)
+    reload_until(service, r"configuration refused \(.*test\.conf:3: .*\), goes on as before: " + STATUS.format(1))
     assert (service.main_pid(), service.show("ActiveState")) == (main, "active")
     assert any("test.conf:3: " in e["MESSAGE"] and e["PRIORITY"] == "3" for e in service.journal(since=cursor))
     assert answers(service)
     service.run("rm", CONFIG)
+    reload_until(service, STATUS.format(1))
+
+
+def test_reload_of_one_that_does_not_turn(service):
+    """`systemctl reload` does not wait for it, and two in a row end as one does."""
+    main = service.main_pid()
+    service.run("kill", "-STOP", main)
+    service.write(CONFIG, "[Capture]\nInterval=2s\n")
     service.run("systemctl", "reload", UNIT)
     assert re.fullmatch(STATUS.format(1), service.show("StatusText"))
+    service.run("systemctl", "reload", UNIT)
+    service.run("kill", "-CONT", main)
+    wait_for(lambda: re.fullmatch(STATUS.format(2), service.show("StatusText")), "the reload")
+    assert (service.main_pid(), service.show("ActiveState"), service.show("SubState")) == (main, "active", "running")
 
 
 def test_kill_of_the_main_process(service):

@@ -392,7 +392,7 @@ static inline size_t sort_lines(char *text, char ***ret)
 {
 	size_t count = 0;
 
-	for (const char *c = text; *c; c++)
+	for (const char *c = text; c && *c; c++)
 		count += *c == '\n';
 	*ret = calloc(count + 1, sizeof(**ret));
 	assert_non_null(*ret);

@@ -147,6 +147,7 @@ def test_a_gap_is_said_when_it_is_recorded(make_daemon):
 
 def test_a_summary_at_the_end(make_daemon, actor):
     daemon = make_daemon().start()
+    sync(daemon)  # else they may be there before the first sweep
     actor.do("bound('u', 'udp')")
     actor.do("bound('v', 'udp')")
     sync(daemon)

@@ -34,6 +34,8 @@ echo $$ > {directory}/pid.new && mv {directory}/pid.new {directory}/pid
     def start(self, *arguments, **options):
         return subprocess.Popen([CLIENT, "-H", "web1", *map(str, arguments)], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+                                # a check in the background is started with SIGINT ignored, and so all that it starts
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                 env={**os.environ, "PORTLEDGER_SSH": str(self.program), "TZ": "UTC", "LC_ALL": "C.UTF-8",
                                      "PORTLEDGER_SOCKET": "/nonexistent/here"})
 

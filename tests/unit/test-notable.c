@@ -416,6 +416,35 @@ static void test_what_stays_is_a_listener(void **state)
 	ledger_free(l);
 }
 
+/* A database that a version without news has written: what it left open is no news, now or when it is looked at again. */
+static void test_what_was_open_before_there_were_news(void **state)
+{
+	const struct ledger_sink nowhere = {.coverage_begins = ignore};
+	struct scene *s = *state;
+	struct ledger *l = ledger_new(&nowhere);
+	usec_t start = s->f.now.boot;
+
+	assert_non_null(l);
+	adopt(s, l, program("/usr/bin/old", 1), ROLE_LISTENING, PORT, start - USEC_PER_SEC);
+	adopt(s, l, program("/usr/bin/older", 2), ROLE_CONNECTED, PORT + 1, start - USEC_PER_HOUR);
+	notable_adopted(s->notable, l);
+	sweep(s);
+	commit_all(s);
+	assert_said(s,
+		"<5>test: found 2 programs and 1 listeners at the first sweep: from here on, new "
+		"ones are said\n");
+	adopt(s, l, program("/usr/bin/late", 3), ROLE_LISTENING, PORT + 2, start - USEC_PER_SEC);
+	adopt(s, l, program("/usr/bin/new", 4), ROLE_LISTENING, PORT + 3, start);
+	notable_look(s->notable, l, start + NOTABLE_SETTLED_USEC);
+	commit_all(s);
+	assert_said(s,
+		"<5>test: new program: /usr/bin/new (worker, pid 4, user@1000.service) has port "
+		"40003/tcp (listening)\n"
+		"<5>test: new listener: port 40003/tcp, by /usr/bin/new (worker, pid 4, "
+		"user@1000.service)\n");
+	ledger_free(l);
+}
+
 /* Whoever listens on whatever port it gets does not fill the table. */
 static void test_many_ports(void **state)
 {
@@ -644,6 +673,7 @@ int main(void)
 		WATCHED(test_a_commit_that_fails),
 		FRESH(test_a_new_database_learns),
 		FRESH(test_a_new_database_learns_again),
+		FRESH(test_what_was_open_before_there_were_news),
 		WATCHED(test_who_listens),
 		WATCHED(test_what_stays_is_a_listener),
 		WATCHED(test_many_ports),

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "daemon/privilege.h"
 
@@ -133,6 +134,25 @@ static void control_writes_nothing(const struct place *p)
 	EXPECT(error_of(unlink(p->database)), EACCES);
 }
 
+/* Its user owns the files: with chmod(2) alone it could let the world write them. */
+static void control_opens_nothing_to_others(const struct place *p)
+{
+	const struct timespec times[2] = {0};
+	struct stat st;
+
+	drop_as_control(p);
+	EXPECT(error_of(chmod(p->directory, 0777)), EPERM);
+	EXPECT(error_of(fchmod(p->fd, 0777)), EPERM);
+	EXPECT(error_of(fchmodat(AT_FDCWD, p->database, 0666, 0)), EPERM);
+	EXPECT(error_of((int)syscall(452, AT_FDCWD, p->database, 0666, 0)), EPERM); /* fchmodat2 */
+	EXPECT(error_of(chown(p->database, geteuid(), getegid())), EPERM);
+	EXPECT(error_of(utimensat(AT_FDCWD, p->database, times, 0)), EPERM);
+	EXPECT(error_of(setxattr(p->database, "user.x", "x", 1, 0)), EPERM);
+	EXPECT(error_of(removexattr(p->database, "user.x")), EPERM);
+	EXPECT(stat(p->database, &st), 0);
+	EXPECT((int)st.st_mode & 07777, 0640);
+}
+
 /* Linux 6.2 (version 3), 6.7 (4), 6.12 (6). */
 static void control_later_versions(const struct place *p)
 {
@@ -155,6 +175,7 @@ static void ledger_writes(const struct place *p)
 	EXPECT(try_open("/proc/version", O_RDONLY), 0);
 	EXPECT(try_tcp(), ECONNREFUSED);
 	EXPECT(error_of(kill(getppid(), 0)), 0);
+	EXPECT(error_of(chmod(p->directory, 0700)), 0);
 	EXPECT(error_of(rename(p->other, p->database)), 0);
 	EXPECT(error_of(link(p->database, p->other)), 0);
 	EXPECT(error_of(unlink(p->other)), 0);
@@ -265,6 +286,11 @@ static void test_control_writes_nothing(void **state)
 	in_child(state, control_writes_nothing);
 }
 
+static void test_control_opens_nothing_to_others(void **state)
+{
+	in_child(state, control_opens_nothing_to_others);
+}
+
 static void test_control_later_versions(void **state)
 {
 	in_child(state, control_later_versions);
@@ -297,6 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_control_reads),
 		CASE(test_control_writes_nothing),
+		CASE(test_control_opens_nothing_to_others),
 		CASE(test_control_later_versions),
 		CASE(test_ledger_writes),
 		CASE(test_ledger_has_no_capability),
