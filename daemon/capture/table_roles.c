@@ -2,7 +2,8 @@
 
 /*
  * That a connection was accepted is not in the tables. It is taken to be so if its port has,
- * or had a moment ago, a listener: for a connection that makes its own port, the kernel never
+ * or had since the sweep before the last, a listener (what is first seen now came after the last sweep began, or is told
+ * after the next): for a connection that makes its own port, the kernel never
  * chooses one that somebody bound (the two could share it only by binding different addresses
  * explicitly). Who was seen bound or listening before it was connected, connected by itself.
  *
@@ -13,12 +14,19 @@
 
 #include "daemon/capture/table_private.h"
 
+static bool had_one(const struct table *t, const struct table_listeners *l, uint16_t port)
+{
+	usec_t since = t->whole_before[PROTOCOL_TCP];
+
+	return table_listeners_had(l, port, since != USEC_UNSET ? since : 0);
+}
+
 enum role table_role(const struct table *t, const struct entry *e)
 {
 	const struct socket_row *row = &e->s.row;
 	bool remote = has_remote(row);
-	bool listener = table_listeners_had(&t->listeners, row->local.port, t->now);
-	bool perhaps = table_listeners_had(&t->unused, row->local.port, t->now);
+	bool listener = had_one(t, &t->listeners, row->local.port);
+	bool perhaps = had_one(t, &t->unused, row->local.port);
 
 	if (is_udp(row->protocol))
 		return remote ? ROLE_CONNECTED : ROLE_BOUND;
@@ -30,8 +38,10 @@ enum role table_role(const struct table *t, const struct entry *e)
 		return listener ? ROLE_ACCEPTED : perhaps ? ROLE_UNKNOWN : ROLE_CONNECTED;
 	switch ((enum role)e->s.role) {
 	case ROLE_CONNECTED:
-		/* the first look may have come before its listener was seen */
-		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
+		/* the first look may have come before its listener was seen, or its end was told */
+		if (!e->fresh || !remote)
+			return ROLE_CONNECTED;
+		return listener ? ROLE_ACCEPTED : perhaps ? ROLE_UNKNOWN : ROLE_CONNECTED;
 	case ROLE_UNKNOWN:
 		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_UNKNOWN;
 	case ROLE_ACCEPTED:
@@ -49,9 +59,9 @@ static enum role role_by_port(const struct table *t, const struct entry *e)
 {
 	uint16_t port = e->s.row.local.port;
 
-	if (table_listeners_had(&t->listeners, port, t->now))
+	if (had_one(t, &t->listeners, port))
 		return ROLE_ACCEPTED;
-	return table_listeners_had(&t->unused, port, t->now) ? ROLE_UNKNOWN : ROLE_CONNECTED;
+	return had_one(t, &t->unused, port) ? ROLE_UNKNOWN : ROLE_CONNECTED;
 }
 
 enum role table_role_of_ended(const struct table *t, const struct ended *x)
@@ -72,9 +82,10 @@ enum role table_role_of_ended(const struct table *t, const struct ended *x)
 	case END_UNKNOWN:
 		break;
 	}
-	if (known == ROLE_CONNECTED || known == ROLE_ACCEPTED)
-		return known;
-	return known == ROLE_UNKNOWN ? role_by_port(t, e) : ROLE_CONNECTED;
+	if (known == ROLE_LISTENING || known == ROLE_BOUND)
+		return ROLE_CONNECTED;
+	/* what is known of its port now says nothing of when an old one was made */
+	return e->placed ? known : role_by_port(t, e);
 }
 
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role)

@@ -224,13 +224,14 @@ bool ledger_claim_continues(const struct claim *c, const struct sighting *s)
 	return c->local.port == s->local.port && same_protocol(c->protocol, s->protocol);
 }
 
-/* That a connection was accepted shows only while there is a listener: once known it stays. */
+/* That a connection was accepted shows only while there is a listener: once known it stays. That a listener may have been
+ * there is told late, too, and then nobody is known to have connected. */
 static uint8_t role_of(const struct claim *c, const struct seen *seen)
 {
 	uint8_t role = seen->sighting->role;
 
 	if (role == ROLE_UNKNOWN)
-		return c->role;
+		return c->role == ROLE_CONNECTED && !seen->connection_known ? role : c->role;
 	if (c->role == ROLE_ACCEPTED && role == ROLE_CONNECTED)
 		return ROLE_ACCEPTED;
 	if (c->role == ROLE_CONNECTED && role == ROLE_ACCEPTED && seen->connection_known)

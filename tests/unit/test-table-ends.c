@@ -457,6 +457,56 @@ static void test_watch_forgets(void **state)
 	assert_int_equal(NOTHING(w), 0);
 }
 
+/* A listener is remembered as long as what it accepted may be seen for the first time, however far apart the sweeps are. */
+static void test_listener_between_slow_sweeps(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	SWEEP(w, listener(1));
+	w->clock = w->begin + 50 * USEC_PER_MINUTE;
+	hear(w, listener(1), END_UNUSED);
+	w->clock += 5 * USEC_PER_MINUTE;
+	hear(w, served(3), END_UNKNOWN);
+	assert_int_equal(SWEEP(w, with_inode(tcp(4, TCP_ESTABLISHED, LISTEN_PORT, 7), 4)), 4);
+	expect(&w->got[1], SIGHTING_PRESENT, 3, PROTOCOL_TCP, ROLE_ACCEPTED, false);
+	expect(&w->got[3], SIGHTING_PRESENT, 4, PROTOCOL_TCP, ROLE_ACCEPTED, false);
+}
+
+/* What was unknown when it was first seen stays so: its port tells nothing of it an hour later. */
+static void test_unknown_stays_unknown(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	NOTHING(w);
+	hear(w, tcp(2, 0, LISTEN_PORT, 0), END_UNUSED);
+	SWEEP(w, served(3));
+	for (unsigned i = 0; i < 3; i++) {
+		w->clock += 20 * USEC_PER_MINUTE;
+		assert_int_equal(SWEEP(w, served(3)), 0);
+	}
+	hear(w, served(3), END_UNKNOWN);
+	assert_int_equal(NOTHING(w), 1);
+	assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
+	assert_int_equal(w->got[0].role, ROLE_UNKNOWN);
+}
+
+/* A short listener's end may be told after the sweep that first saw its child. */
+static void test_short_listener_told_late(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	NOTHING(w);
+	SWEEP(w, served(3));
+	only(w, 3, ROLE_CONNECTED);
+	hear(w, tcp(2, 0, LISTEN_PORT, 0), END_UNUSED);
+	assert_int_equal(SWEEP(w, served(3)), 3);
+	expect(&w->got[2], SIGHTING_PRESENT, 3, PROTOCOL_TCP, ROLE_UNKNOWN, false);
+	assert_int_equal(SWEEP(w, served(3)), 0);
+}
+
 /* No allocation may fail without an error, and none loses what was there. */
 static void test_every_allocation_may_fail(void **state)
 {
@@ -510,6 +560,9 @@ int main(void)
 		cmocka_unit_test(test_mptcp_is_swept),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_watch_forgets),
+		cmocka_unit_test(test_listener_between_slow_sweeps),
+		cmocka_unit_test(test_unknown_stays_unknown),
+		cmocka_unit_test(test_short_listener_told_late),
 		cmocka_unit_test(test_every_allocation_may_fail),
 	};
 
