@@ -557,8 +557,10 @@ static int open_hearing(struct capture *c)
 	if (c->options.rung == CAPTURE_RUNG_SWEEP || (!possible && !forced))
 		return 0;
 	r = possible ? hearing_new(&options, &c->hearing) : -ENOENT;
-	if (r == 0)
+	if (r == 0) {
+		table_hear(c->table);
 		return 0;
+	}
 	log_line(forced ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
 		"this kernel does not tell of sockets that it destroys: %s", strerror(-r));
 	return forced ? r : 0;

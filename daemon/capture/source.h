@@ -85,7 +85,11 @@ struct socket_end {
 	uint8_t evidence; /* enum end_evidence */
 	bool older; /* no sweep shows such a socket: it may be older than the last; set by who knows */
 	bool local_unknown; /* its address had been taken from it before: row.local has only family and port */
+	bool finished; /* the other side has acknowledged its FIN, a moment before it went, or the kernel tells late */
+	/* of a connection: how long ago it last sent or received anything; END_IDLE_UNKNOWN: not told */
+	uint32_t idle_msec;
 };
+#define END_IDLE_UNKNOWN UINT32_MAX
 
 /*
  * The destroy notifications of sock_diag (SKNLGRP_INET{,6}_{TCP,UDP}_DESTROY), for TCP and UDP sockets of the caller's

@@ -115,8 +115,11 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 
 	t->now = MAX(t->now, at);
 	HASH_FIND(hh, t->sockets, &row->cookie, sizeof(row->cookie), e);
-	if (!e && row->minisock && t->hears)
-		e = table_ends_match(t, row);
+	if (!e && row->minisock && t->hears) {
+		r = table_ends_match(t, row, &e);
+		if (r < 0)
+			return r;
+	}
 	if (e) {
 		if (mptcp && !table_fold_same(&e->s.row, row))
 			table_fold_remove(&t->folds, e);
@@ -151,7 +154,6 @@ void table_begin(struct table *t, usec_t begin)
 	t->new_connections = false;
 	t->kept = false;
 	t->sweeping = true;
-	table_ends_begin(t);
 }
 
 void table_keep_connections(struct table *t)
@@ -337,6 +339,7 @@ static void end_absent(
 	if (e->missing && e->aliases > 0)
 		return;
 	if (e->missing) {
+		table_ends_depart(t, e);
 		table_entry_free(t, e);
 		return;
 	}
@@ -426,6 +429,8 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 			t->whole_begin[p] = t->begin;
 			t->whole_end[p] = end;
 		}
+	if ((protocols & BIT(PROTOCOL_TCP)) && t->watched_since == USEC_UNSET)
+		t->watched_since = t->begin;
 	t->changed &= ~protocols;
 	end_count(t);
 	return l.result;
@@ -459,13 +464,13 @@ void table_refs(const struct table *t, void (*visit)(void *context, uint32_t ref
 	}
 }
 
-/* Those that are folded into another first: they name it. */
+/* Those that are folded into another first: they name it. Not what ended before and was not told yet. */
 static void forget_unwatched(struct table *t, bool aliases)
 {
 	struct entry *e, *next;
 
 	HASH_ITER (hh, t->sockets, e, next) {
-		if (e->alias == aliases &&
+		if (e->alias == aliases && !(e->ended && e->seen_begin == USEC_UNSET) &&
 			!port_ranges_contain(&t->ranges, canonical_of(e)->s.row.local.port))
 			table_entry_free(t, e);
 	}
@@ -476,6 +481,8 @@ void table_watch(struct table *t, const struct port_ranges *ranges, bool accepte
 	assert(!t->first);
 	/* changed again before anybody looked: none of them is known */
 	t->before = t->changed == 0 ? t->ranges : (struct port_ranges){0};
+	if (memcmp(&t->ranges, ranges, sizeof(*ranges)) != 0)
+		t->watched_since = USEC_UNSET;
 	t->ranges = *ranges;
 	t->changed = BIT(PROTOCOL_COUNT) - 1;
 	t->accepted = accepted;
@@ -492,6 +499,7 @@ struct table *table_new(bool accepted)
 	t->accepted = accepted;
 	t->last = &t->first;
 	t->ended_last = &t->ended;
+	t->watched_since = USEC_UNSET;
 	for (size_t p = 0; p < ELEMENTSOF(t->whole_begin); p++)
 		t->whole_begin[p] = t->whole_end[p] = t->whole_before[p] = USEC_UNSET;
 	return t;
@@ -510,12 +518,7 @@ struct table *table_free(struct table *t)
 		free(e->s.holders);
 		free(e);
 	}
-	while (t->ended) {
-		struct ended *x = t->ended;
-
-		t->ended = x->next;
-		free(x);
-	}
+	table_ends_done(t);
 	table_listeners_done(&t->unused);
 	table_listeners_done(&t->listeners);
 	free(t);

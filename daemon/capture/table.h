@@ -27,6 +27,8 @@ struct table_socket {
 /* `accepted`: accepted connections are told (else they are remembered but not told). NULL: no memory. */
 struct table *table_new(bool accepted);
 struct table *table_free(struct table *t);
+/* Ends will be told (table_ended); before the first sweep. */
+void table_hear(struct table *t);
 DEFINE_CLEANUP(struct table, table_free)
 
 /*

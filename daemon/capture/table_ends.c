@@ -10,6 +10,10 @@
  * The remainder has the socket's cookie only if that had one before it ended, from a dump; what no sweep has seen gets one
  * when its end is told, and its remainder another. They are known to be one by their two endpoints.
  *
+ * A connection that was reset leaves the tables at once, and its port is free, but the socket goes only when whoever has it
+ * open closes it, perhaps an hour later. Where sweeps have seen it, they have told its end: its cookie is remembered, so
+ * that it is not told again. Where none has, the kernel says how long ago it was alive, and that bounds it.
+ *
  * A sweep is not one moment. What is heard while one runs waits for the next.
  */
 
@@ -17,6 +21,8 @@
 
 /* It may take the kernel so long to tell. */
 #define LATE_USEC (20 * USEC_PER_MSEC)
+/* How exact it is about how long ago something was. */
+#define JIFFY_USEC (10 * USEC_PER_MSEC)
 
 static bool is_unclear(const struct ended *x)
 {
@@ -97,19 +103,24 @@ static bool is_swept(const struct entry *e)
 	return e->alias || e->mptcp || e->missing || e->s.row.minisock;
 }
 
-struct entry *table_ends_match(struct table *t, const struct socket_row *row)
+int table_ends_match(struct table *t, const struct socket_row *row, struct entry **ret)
 {
 	struct entry *e = table_fold_find(t->pairs, row);
 	bool oom = false;
 
 	if (!e || !e->ended)
-		return NULL;
+		return 0;
 	unpair(t, e);
 	HASH_DELETE(hh, t->sockets, e);
 	e->s.row.cookie = row->cookie;
 	HASH_ADD(hh, t->sockets, s.row.cookie, sizeof(e->s.row.cookie), e);
-	assert(!oom); /* nothing is allocated for one in place of another */
-	return e;
+	if (oom) { /* the chain that it comes into may be the one that is too long */
+		table_ends_forget(t, e);
+		free(e);
+		return -ENOMEM;
+	}
+	*ret = e;
+	return 0;
 }
 
 int table_ends_stray(struct table *t, struct entry *e)
@@ -117,14 +128,68 @@ int table_ends_stray(struct table *t, struct entry *e)
 	return pair(t, e);
 }
 
-void table_ends_begin(struct table *t)
+static struct departed *find_departed(const struct table *t, uint64_t cookie)
 {
-	struct fold *f, *next;
+	struct departed *d;
 
-	HASH_ITER (hh, t->pairs, f, next) {
-		if (!f->entry->ended)
-			unpair(t, f->entry);
+	HASH_FIND(hh, t->departed, &cookie, sizeof(cookie), d);
+	return d;
+}
+
+void table_ends_depart(struct table *t, const struct entry *e)
+{
+	struct departed *d = find_departed(t, e->s.row.cookie);
+	bool oom = false;
+
+	if (!t->hears || e->gone || e->s.row.minisock ||
+		(e->s.row.protocol != PROTOCOL_TCP && e->s.row.protocol != PROTOCOL_UDP))
+		return;
+	if (!d && HASH_COUNT(t->departed) >= LIMIT_DEPARTED)
+		d = t->departed;
+	if (d)
+		HASH_DELETE(hh, t->departed, d);
+	else
+		d = malloc(sizeof(*d));
+	if (!d)
+		return; /* then it is told twice, at worst */
+	*d = (struct departed){.cookie = e->s.row.cookie, .port = e->s.row.local.port};
+	HASH_ADD(hh, t->departed, cookie, sizeof(d->cookie), d);
+	if (oom)
+		free(d);
+}
+
+/* It goes at last: have the sweeps told its end? */
+static bool had_departed(struct table *t, const struct socket_row *row)
+{
+	struct departed *d = find_departed(t, row->cookie);
+	bool same = d && d->port == row->local.port;
+
+	if (!d)
+		return false;
+	HASH_DELETE(hh, t->departed, d);
+	free(d);
+	return same;
+}
+
+void table_ends_done(struct table *t)
+{
+	struct departed *d, *next;
+
+	while (t->ended) {
+		struct ended *x = t->ended;
+
+		t->ended = x->next;
+		free(x);
 	}
+	HASH_ITER (hh, t->departed, d, next) {
+		HASH_DELETE(hh, t->departed, d);
+		free(d);
+	}
+}
+
+void table_hear(struct table *t)
+{
+	t->hears = true;
 }
 
 /* As a sweep would have shown it: whatever it was, the kernel says TCP_CLOSE. */
@@ -159,12 +224,30 @@ static bool is_unwatched(const struct table *t, const struct socket_row *row)
 	return t->whole_begin[row->protocol] == USEC_UNSET && !t->sweeping;
 }
 
-/* The remainder was seen before the end was told: the sweep has told it. */
-static bool is_stray(struct table *t, const struct socket_row *row)
+/* Not earlier than this did it end. */
+static usec_t earliest(usec_t at, usec_t after)
+{
+	return after != USEC_UNSET ? after : usec_sub(at, LATE_USEC);
+}
+
+/* It was still there at this. */
+static usec_t alive_until(const struct socket_end *end, usec_t at, usec_t after)
+{
+	usec_t told = earliest(at, after);
+
+	return end->idle_msec == END_IDLE_UNKNOWN
+		       ? told
+		       : usec_sub(told, JIFFY_USEC + end->idle_msec * USEC_PER_MSEC);
+}
+
+/* The remainder was seen before the end was told: the sweep has told it. What was alive after that is a later socket of
+ * the same two endpoints. */
+static bool is_stray(struct table *t, const struct socket_end *end, const struct socket_row *row,
+	usec_t at, usec_t after)
 {
 	struct entry *e = is_udp(row->protocol) ? NULL : table_fold_find(t->pairs, row);
 
-	if (!e || e->ended)
+	if (!e || e->ended || alive_until(end, at, after) > e->first_at)
 		return false;
 	unpair(t, e);
 	return true;
@@ -172,16 +255,31 @@ static bool is_stray(struct table *t, const struct socket_row *row)
 
 /* The last whole sweep has not seen it. If it surely was there still when that ended, it came after that had begun; else
  * it may have gone before its turn, and only the sweep before proves anything. */
-static usec_t opened_after(
-	const struct table *t, const struct entry *e, const struct ended *x, bool older)
+static usec_t opened_after(const struct table *t, const struct entry *e, usec_t alive, bool older)
 {
 	uint8_t p = e->s.row.protocol;
-	usec_t earliest = x->after != USEC_UNSET ? x->after : usec_sub(x->at, LATE_USEC);
-	usec_t bound = t->whole_end[p] != USEC_UNSET && earliest >= t->whole_end[p]
+	usec_t bound = t->whole_end[p] != USEC_UNSET && alive >= t->whole_end[p]
 			       ? t->whole_begin[p]
 			       : t->whole_before[p];
 
 	return older || e->preexisting || bound == USEC_UNSET ? 0 : bound;
+}
+
+/* Was it reset, and so out of the tables, before the last sweep began? That sweep has not seen it. */
+static bool is_relic(const struct table *t, const struct socket_end *end, usec_t at)
+{
+	usec_t begin = t->whole_begin[PROTOCOL_TCP];
+
+	return end->idle_msec != END_IDLE_UNKNOWN && begin != USEC_UNSET &&
+	       usec_sub(at + JIFFY_USEC, end->idle_msec * USEC_PER_MSEC) < begin;
+}
+
+static void bound_relic(const struct table *t, usec_t alive, struct ended *x)
+{
+	x->relic = true;
+	x->opened_after = t->watched_since;
+	x->after = alive;
+	x->at = t->whole_end[PROTOCOL_TCP];
 }
 
 int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t after)
@@ -189,6 +287,8 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t
 	_cleanup_(free_p) struct ended *x = NULL;
 	struct socket_row row = row_before(end);
 	struct entry *e = NULL;
+	usec_t alive;
+	bool departed;
 	int r = 0;
 
 	t->now = MAX(t->now, at);
@@ -196,8 +296,15 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t
 	if (end->evidence == END_UNUSED && !(e && e->s.role == ROLE_LISTENING))
 		r = table_listeners_note(&t->unused, end->row.local.port, at);
 	t->hears = true;
-	if (r < 0 || (e ? e->ended || is_swept(e) : is_unwatched(t, &row) || is_stray(t, &row)))
+	departed = had_departed(t, &row);
+	if (e && is_swept(e))
+		e->gone = true;
+	if (r < 0 || (e ? e->ended || is_swept(e)
+			: departed || is_unwatched(t, &row) || is_stray(t, end, &row, at, after)))
 		return r;
+	alive = alive_until(end, at, after);
+	if (!e && is_relic(t, end, at) && alive < t->watched_since)
+		return 0;
 	if (t->ended_count >= LIMIT_ENDS)
 		return -ENOBUFS;
 	x = calloc(1, sizeof(*x));
@@ -214,7 +321,12 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t
 	x->after = after;
 	x->evidence = end->evidence;
 	x->local_unknown = end->local_unknown && e->seen_begin == USEC_UNSET;
-	x->opened_after = opened_after(t, e, x, end->older);
+	x->opened_after = opened_after(t, e, alive, end->older);
+	/* the FIN that was acknowledged says that the kernel tells late */
+	if (end->finished && end->idle_msec * USEC_PER_MSEC > LATE_USEC)
+		x->after = MIN(x->after, alive);
+	if (e->seen_begin == USEC_UNSET && is_relic(t, end, at))
+		bound_relic(t, alive, x);
 	x->late = t->sweeping;
 	add(t, TAKE_PTR(x));
 	return 0;

@@ -48,6 +48,7 @@ struct entry {
 	bool told_time_wait : 1, told_mptcp : 1;
 	bool ended : 1;  /* the kernel said so: it is in table.ended */
 	bool paired : 1; /* it may be in table.pairs */
+	bool gone : 1;   /* the kernel said so, and the sweeps tell of it */
 };
 #define SPAN_UNKNOWN UINT32_MAX
 _Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
@@ -70,17 +71,27 @@ struct ended {
 	uint8_t evidence;    /* enum end_evidence */
 	bool local_unknown;  /* entry.row.local is only family and port */
 	bool late;           /* heard while the sweep was running */
+	bool relic;          /* no connection any more when the last sweep began */
+};
+
+/* A socket that left the kernel's tables and whose end was not told: it was reset while somebody has it open, and its port is
+ * free; or the kernel tells late. */
+struct departed {
+	uint64_t cookie;
+	uint16_t port;
+	UT_hash_handle hh;
 };
 
 struct table {
 	struct entry *sockets;
 	struct fold *folds; /* all remembered MPTCP sockets that have a key */
-	/* TCP sockets that ended and no sweep has seen; and remainders that the last sweep was the first to see */
+	/* TCP sockets that ended and no sweep has seen; and remainders that a sweep saw before their end was told */
 	struct fold *pairs;
 	struct table_listeners listeners;
 	/* ports of TCP sockets that went without ever having sent: some were listeners that no sweep saw */
 	struct table_listeners unused;
 	struct ended *ended, **ended_last; /* in the order heard */
+	struct departed *departed;         /* the oldest first; at most LIMIT_DEPARTED */
 	size_t ended_count;
 	size_t ended_tcp;     /* of these, TCP */
 	size_t ended_unclear; /* of these, with END_UNKNOWN */
@@ -88,7 +99,8 @@ struct table {
 	bool sweeping;        /* between table_begin and table_end */
 	/* of the last whole sweep, and when the one before it began; USEC_UNSET: none yet */
 	usec_t whole_begin[PROTOCOL_COUNT], whole_end[PROTOCOL_COUNT], whole_before[PROTOCOL_COUNT];
-	usec_t begin, now; /* of this sweep; when its last row was read */
+	usec_t watched_since; /* begin of the first whole sweep of TCP in `ranges`; USEC_UNSET */
+	usec_t begin, now;    /* of this sweep; when its last row was read */
 	/* seen in this sweep, in order; `last`: the end to append at */
 	struct entry *first, **last;
 	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */
@@ -144,12 +156,15 @@ void table_tell_anew(struct telling *l, const struct entry *e);
 
 /* Tells, and forgets, what this sweep makes clear. */
 void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l);
-/* A remainder whose cookie is not known yet: the ended socket of which it is left, now with that cookie; or NULL. */
-struct entry *table_ends_match(struct table *t, const struct socket_row *row);
+/* A remainder whose cookie is not known yet: *ret is the ended socket of which it is left, now with that cookie; or NULL.
+ * 0 or -ENOMEM. */
+int table_ends_match(
+	struct table *t, const struct socket_row *row, struct entry **ret) _must_check_;
 /* It is of none that was told: its end may be told late. 0 or -ENOMEM. */
 int table_ends_stray(struct table *t, struct entry *e) _must_check_;
-/* A sweep begins: what was not told of by now will not be. */
-void table_ends_begin(struct table *t);
+/* Two sweeps have missed it, and so told its end. That of the socket itself is still to be told if it is open yet. */
+void table_ends_depart(struct table *t, const struct entry *e);
+void table_ends_done(struct table *t);
 /* The entry goes: so does what was said of it. */
 void table_ends_forget(struct table *t, const struct entry *e);
 

@@ -85,7 +85,7 @@ enum role table_role_of_ended(const struct table *t, const struct ended *x)
 	if (known == ROLE_LISTENING || known == ROLE_BOUND)
 		return ROLE_CONNECTED;
 	/* what is known of its port now says nothing of when an old one was made */
-	return e->placed ? known : role_by_port(t, e);
+	return e->placed || x->relic ? known : role_by_port(t, e);
 }
 
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role)

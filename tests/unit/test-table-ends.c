@@ -173,6 +173,7 @@ static void test_told_after_its_remainder(void **state)
 	hear(w, udp(1, 45000, 0), END_UNKNOWN); /* that ends are told is known by now */
 	assert_int_equal(SWEEP(w, left), 3);
 	expect(&w->got[2], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, true);
+	w->clock = w->end + 5 * USEC_PER_MSEC;
 	hear(w, tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
 	assert_int_equal(table_ends(w->table), 0);
 	assert_int_equal(SWEEP(w, left), 0);
@@ -440,21 +441,121 @@ static void test_limit(void **state)
 	assert_int_equal(table_ends(w->table), LIMIT_ENDS);
 }
 
-/* Other ports are watched: what was heard of those of before is forgotten with them. */
-static void test_watch_forgets(void **state)
+/* Other ports are watched: what was heard of those of before is told all the same, as it ended while they were. What sweeps
+ * know is forgotten with them. */
+static void test_watch_keeps_what_went(void **state)
 {
 	WORLD(w, true);
 	const struct port_ranges low = {{{1, EPHEMERAL}}, 1}, high = {{{EPHEMERAL + 1, 65535}}, 1};
 
 	(void)state;
 	table_watch(w->table, &low, true);
-	NOTHING(w);
+	SWEEP(w, udp(3, 45001, 0));
 	hear(w, udp(1, 45000, 0), END_UNKNOWN);
 	hear(w, tcp(2, 0, 45000, 443), END_UNKNOWN);
+	hear(w, udp(3, 45001, 0), END_UNKNOWN);
 	table_watch(w->table, &high, true);
-	assert_int_equal(table_ends(w->table), 0);
+	assert_int_equal(table_ends(w->table), 2);
+	assert_int_equal(NOTHING(w), 4);
+	assert_int_equal(w->got[0].cookie, 1);
+	assert_false(w->got[0].preexisting);
+	assert_int_equal(w->got[2].cookie, 2);
 	assert_false(table_has_new_connections(w->table));
 	assert_int_equal(NOTHING(w), 0);
+}
+
+/* A connection that is reset leaves the tables; its socket goes when whoever has it open closes it. That is no second
+ * claim; but what the same socket does on another port meanwhile is one. */
+static void test_reset_and_closed_later(void **state)
+{
+	WORLD(w, true);
+
+	(void)state;
+	table_hear(w->table);
+	SWEEP(w, client(1), tcp(2, TCP_ESTABLISHED, EPHEMERAL, 443));
+	NOTHING(w);
+	NOTHING(w);
+	NOTHING(w);
+	hear(w, client(1), END_UNKNOWN);
+	hear(w, tcp(2, 0, 45000, 443), END_ACTIVE);
+	assert_int_equal(table_ends(w->table), 1);
+	assert_int_equal(NOTHING(w), 2);
+	assert_int_equal(w->got[0].local.port, 45000);
+	/* missed once, told to be gone, and never there again: nothing of it stays */
+	SWEEP(w, client(3));
+	NOTHING(w);
+	hear(w, client(3), END_UNKNOWN);
+	assert_int_equal(table_ends(w->table), 0);
+	NOTHING(w);
+	hear(w, client(3), END_UNKNOWN);
+	assert_int_equal(table_ends(w->table), 1);
+}
+
+/* ... also where no sweep has seen the connection: then how long ago it was alive bounds it, and who opened it is not to be
+ * seen in what its port is now. */
+static void test_reset_before_any_sweep_saw_it(void **state)
+{
+	WORLD(w, true);
+	struct socket_end end = end_of(client(1), END_UNKNOWN);
+	usec_t first, last, alive;
+
+	(void)state;
+	NOTHING(w);
+	first = w->begin;
+	alive = w->clock += 500 * USEC_PER_MSEC;
+	for (unsigned i = 0; i < 5; i++)
+		NOTHING(w);
+	last = w->end;
+	end.idle_msec = (uint32_t)((w->clock - alive) / USEC_PER_MSEC);
+	tell_bounded(w, end, USEC_UNSET);
+	assert_int_equal(NOTHING(w), 2);
+	expect(&w->got[0], SIGHTING_PRESENT, 1, PROTOCOL_TCP, ROLE_UNKNOWN, false);
+	assert_int_equal(w->got[0].after, first);
+	assert_int_equal(w->got[1].kind, SIGHTING_CLOSED);
+	assert_int_equal(w->got[1].at, last);
+	assert_in_range(w->got[1].after, alive - 50 * USEC_PER_MSEC, alive);
+	/* it was over before we watched */
+	end.idle_msec += 4000;
+	tell_bounded(w, end, USEC_UNSET);
+	assert_int_equal(table_ends(w->table), 0);
+	/* and this one was alive a moment ago */
+	end.idle_msec = 1;
+	tell_bounded(w, end, USEC_UNSET);
+	assert_int_equal(NOTHING(w), 2);
+	expect(&w->got[0], SIGHTING_PRESENT, 1, PROTOCOL_TCP, ROLE_CONNECTED, false);
+	assert_int_equal(w->got[1].after, USEC_UNSET);
+}
+
+/* How long ago a connection was alive does not lie, however late the kernel tells. */
+static void test_told_late(void **state)
+{
+	WORLD(w, true);
+	struct socket_end end = end_of(tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	usec_t before, at;
+
+	(void)state;
+	table_hear(w->table);
+	NOTHING(w);
+	SWEEP(w, udp(5, 45000, 0));
+	NOTHING(w);
+	before = w->begin;
+	SWEEP(w, remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT)));
+	/* that remainder's own end, half a second late */
+	w->clock = w->end + 500 * USEC_PER_MSEC;
+	end.idle_msec = 501;
+	end.finished = true;
+	tell_bounded(w, end, USEC_UNSET);
+	assert_int_equal(table_ends(w->table), 0);
+	/* a socket that two sweeps have missed was told by them */
+	hear(w, udp(5, 45000, 0), END_UNKNOWN);
+	assert_int_equal(table_ends(w->table), 0);
+	/* no sweep has seen it, and it may have gone before the last one: its end is that long ago at most */
+	end.row.remote.port = 80;
+	at = tell_bounded(w, end, USEC_UNSET);
+	assert_int_equal(SWEEP(w, remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT))), 2);
+	assert_int_equal(w->got[0].after, before);
+	assert_int_equal(w->got[1].at, at);
+	assert_in_range(w->got[1].after, at - 550 * USEC_PER_MSEC, at - 501 * USEC_PER_MSEC);
 }
 
 /* A listener is remembered as long as what it accepted may be seen for the first time, however far apart the sweeps are. */
@@ -559,7 +660,10 @@ int main(void)
 		cmocka_unit_test(test_what_is_not_known_of_it),
 		cmocka_unit_test(test_mptcp_is_swept),
 		cmocka_unit_test(test_limit),
-		cmocka_unit_test(test_watch_forgets),
+		cmocka_unit_test(test_watch_keeps_what_went),
+		cmocka_unit_test(test_reset_and_closed_later),
+		cmocka_unit_test(test_reset_before_any_sweep_saw_it),
+		cmocka_unit_test(test_told_late),
 		cmocka_unit_test(test_listener_between_slow_sweeps),
 		cmocka_unit_test(test_unknown_stays_unknown),
 		cmocka_unit_test(test_short_listener_told_late),
