@@ -14,19 +14,22 @@
 
 #include "daemon/capture/table_private.h"
 
-static bool had_one(const struct table *t, const struct table_listeners *l, uint16_t port)
+/* Who took what is seen now for the first time was there at this or later. What was there when its port was first looked at
+ * may be of any age. */
+static usec_t taken_since(const struct table *t, const struct entry *e)
 {
 	usec_t since = t->whole_before[PROTOCOL_TCP];
 
-	return table_listeners_had(l, port, since != USEC_UNSET ? since : 0);
+	return e->preexisting || since == USEC_UNSET ? 0 : since;
 }
 
 enum role table_role(const struct table *t, const struct entry *e)
 {
 	const struct socket_row *row = &e->s.row;
 	bool remote = has_remote(row);
-	bool listener = had_one(t, &t->listeners, row->local.port);
-	bool perhaps = had_one(t, &t->unused, row->local.port);
+	usec_t since = taken_since(t, e);
+	bool listener = table_listeners_had(&t->listeners, row->local.port, since);
+	bool perhaps = table_listeners_had(&t->unused, row->local.port, since);
 
 	if (is_udp(row->protocol))
 		return remote ? ROLE_CONNECTED : ROLE_BOUND;
@@ -55,13 +58,14 @@ enum role table_role(const struct table *t, const struct entry *e)
 }
 
 /* Its end does not show who opened it: what is known of its port does. */
-static enum role role_by_port(const struct table *t, const struct entry *e)
+static enum role role_by_port(const struct table *t, const struct ended *x)
 {
-	uint16_t port = e->s.row.local.port;
+	usec_t since = MIN(x->opened_after, taken_since(t, x->entry));
+	uint16_t port = x->entry->s.row.local.port;
 
-	if (had_one(t, &t->listeners, port))
+	if (table_listeners_had(&t->listeners, port, since))
 		return ROLE_ACCEPTED;
-	return had_one(t, &t->unused, port) ? ROLE_UNKNOWN : ROLE_CONNECTED;
+	return table_listeners_had(&t->unused, port, since) ? ROLE_UNKNOWN : ROLE_CONNECTED;
 }
 
 enum role table_role_of_ended(const struct table *t, const struct ended *x)
@@ -85,7 +89,7 @@ enum role table_role_of_ended(const struct table *t, const struct ended *x)
 	if (known == ROLE_LISTENING || known == ROLE_BOUND)
 		return ROLE_CONNECTED;
 	/* what is known of its port now says nothing of when an old one was made */
-	return e->placed || x->relic ? known : role_by_port(t, e);
+	return e->placed || x->relic ? known : role_by_port(t, x);
 }
 
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role)
