@@ -240,6 +240,18 @@ static usec_t alive_until(const struct socket_end *end, usec_t at, usec_t after)
 		       : usec_sub(told, JIFFY_USEC + end->idle_msec * USEC_PER_MSEC);
 }
 
+/* Its end, told late, shows who opened what is left as a remainder. */
+static void place_stray(struct table *t, struct entry *e, uint8_t evidence)
+{
+	if ((evidence != END_ACTIVE && evidence != END_PASSIVE) ||
+		(e->placed && e->s.role != ROLE_UNKNOWN))
+		return;
+	e->s.role = evidence == END_ACTIVE ? ROLE_CONNECTED : ROLE_ACCEPTED;
+	e->placed = e->changed = true;
+	e->fresh = false;
+	t->stats.unsettled++; /* the next sweep is to see it again */
+}
+
 /* The remainder was seen before the end was told: the sweep has told it. What was alive after that is a later socket of
  * the same two endpoints. */
 static bool is_stray(struct table *t, const struct socket_end *end, const struct socket_row *row,
@@ -250,6 +262,7 @@ static bool is_stray(struct table *t, const struct socket_end *end, const struct
 	if (!e || e->ended || alive_until(end, at, after) > e->first_at)
 		return false;
 	unpair(t, e);
+	place_stray(t, e, end->evidence);
 	return true;
 }
 

@@ -23,6 +23,12 @@ static usec_t taken_since(const struct table *t, const struct entry *e)
 	return e->preexisting || since == USEC_UNSET ? 0 : since;
 }
 
+/* A remainder whose socket's end was not told yet: that will show who opened it. */
+static bool is_owed(const struct entry *e)
+{
+	return e->paired && !e->ended && e->s.row.minisock && !e->preexisting;
+}
+
 enum role table_role(const struct table *t, const struct entry *e)
 {
 	const struct socket_row *row = &e->s.row;
@@ -37,6 +43,8 @@ enum role table_role(const struct table *t, const struct entry *e)
 		return ROLE_LISTENING;
 	if (!e->placed && !remote)
 		return ROLE_BOUND;
+	if (!e->placed && !listener && is_owed(e))
+		return ROLE_UNKNOWN;
 	if (!e->placed)
 		return listener ? ROLE_ACCEPTED : perhaps ? ROLE_UNKNOWN : ROLE_CONNECTED;
 	switch ((enum role)e->s.role) {

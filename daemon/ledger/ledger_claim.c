@@ -5,7 +5,8 @@
  * the opener may have passed it on and gone. So a known process is never replaced, neither by another (which
  * becomes a further holder) nor by nothing (TIME_WAIT, orphans); only something better replaces something worse.
  *
- * A remainder in TIME_WAIT tells nothing of the full socket but that it went: role and endpoints stay as they were.
+ * A remainder in TIME_WAIT tells nothing of the full socket but that it went: endpoints stay as they were, and the role
+ * where it is known.
  *
  * Bounds are kept as they were told, even where they overlap: a claim that opened within (1 s, 2 s] and ended
  * within (1.5 s, 3 s] is what two sweeps know of it.
@@ -269,6 +270,10 @@ int ledger_claim_update(struct claim *c, const struct seen *seen)
 		return changed;
 	if (!s->time_wait)
 		return fold_socket(c, seen) || changed;
+	if (c->role == ROLE_UNKNOWN && s->role != ROLE_UNKNOWN) {
+		c->role = s->role;
+		changed = 1;
+	}
 	if (c->closed_boot != USEC_UNSET)
 		return changed;
 	ledger_claim_close(c, s->at, s->after);

@@ -167,21 +167,34 @@ static void test_told_after_its_remainder(void **state)
 {
 	WORLD(w, true);
 	struct socket_row left = remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT));
+	struct socket_end late = end_of(tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
 
 	(void)state;
 	NOTHING(w);
 	hear(w, udp(1, 45000, 0), END_UNKNOWN); /* that ends are told is known by now */
 	assert_int_equal(SWEEP(w, left), 3);
-	expect(&w->got[2], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, true);
-	w->clock = w->end + 5 * USEC_PER_MSEC;
-	hear(w, tcp(7, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
+	/* who opened it is not decided before */
+	expect(&w->got[2], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_UNKNOWN, true);
+	assert_int_equal(SWEEP(w, left), 0);
+	assert_true(table_can_keep(w->table));
+	late.idle_msec = 2000;
+	tell_bounded(w, late, USEC_UNSET);
 	assert_int_equal(table_ends(w->table), 0);
+	assert_false(table_can_keep(w->table));
+	assert_int_equal(SWEEP(w, left), 1);
+	expect(&w->got[0], SIGHTING_PRESENT, 77, PROTOCOL_TCP, ROLE_CONNECTED, true);
 	assert_int_equal(SWEEP(w, left), 0);
 	/* the next of the same two endpoints is another */
 	hear(w, tcp(8, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
 	assert_int_equal(table_ends(w->table), 1);
 	assert_int_equal(SWEEP(w, left), 2);
 	assert_int_equal(w->got[0].cookie, 8);
+	/* a child's is told as accepted, also where its listener was too short for a sweep and its end is told within it */
+	begin(w);
+	feed(w, remainder_of(tcp(70, 0, LISTEN_PORT, CLIENT_PORT)));
+	hear(w, served(71), END_PASSIVE);
+	assert_int_equal(end(w, ALL), 0);
+	expect(&w->got[0], SIGHTING_PRESENT, 70, PROTOCOL_TCP, ROLE_ACCEPTED, true);
 	/* and a sweep later nothing of it is expected any more */
 	SWEEP(w, left);
 	hear(w, tcp(9, 0, EPHEMERAL, SERVER_PORT), END_ACTIVE);
@@ -552,7 +565,7 @@ static void test_told_late(void **state)
 	/* no sweep has seen it, and it may have gone before the last one: its end is that long ago at most */
 	end.row.remote.port = 80;
 	at = tell_bounded(w, end, USEC_UNSET);
-	assert_int_equal(SWEEP(w, remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT))), 2);
+	assert_int_equal(SWEEP(w, remainder_of(tcp(77, 0, EPHEMERAL, SERVER_PORT))), 3);
 	assert_int_equal(w->got[0].after, before);
 	assert_int_equal(w->got[1].at, at);
 	assert_in_range(w->got[1].after, at - 550 * USEC_PER_MSEC, at - 501 * USEC_PER_MSEC);
