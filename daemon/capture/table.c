@@ -15,6 +15,10 @@
 
 #include "daemon/capture/table_private.h"
 
+/* So long, and for one sweep more at least, a connection may still turn out to be accepted: sweeps that are asked for follow each
+ * other within milliseconds, and the kernel tells late of the end of a short listener. */
+#define FRESH_USEC (500 * USEC_PER_MSEC)
+
 /* ---- rows ---- */
 
 void table_entry_free(struct table *t, struct entry *e)
@@ -309,7 +313,8 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 		    e->told_time_wait == e->full || e->told_mptcp != e->mptcp;
 
 	e->handled = true;
-	e->fresh = !e->placed && (role == ROLE_CONNECTED || role == ROLE_UNKNOWN);
+	e->fresh = (role == ROLE_CONNECTED || role == ROLE_UNKNOWN) &&
+		   (!e->placed || (e->fresh && t->begin < e->first_at + FRESH_USEC));
 	e->placed = true;
 	e->s.role = (uint8_t)role;
 	e->told_time_wait = !e->full;

@@ -40,7 +40,7 @@ struct entry {
 	bool mptcp : 1;       /* an MPTCP socket, or folded with one */
 	bool preexisting : 1; /* there at the very first sweep */
 	bool placed : 1;      /* has a role */
-	bool fresh : 1;       /* was first placed, as connected, in the sweep before */
+	bool fresh : 1;       /* was first placed, as connected or unknown, a moment ago */
 	bool renewed : 1;     /* another local port than before: a new tenure */
 	bool changed : 1;     /* something to tell */
 	bool final : 1;       /* attributed for good */

@@ -619,6 +619,17 @@ static void test_short_listener_told_late(void **state)
 	assert_int_equal(SWEEP(w, served(3)), 3);
 	expect(&w->got[2], SIGHTING_PRESENT, 3, PROTOCOL_TCP, ROLE_UNKNOWN, false);
 	assert_int_equal(SWEEP(w, served(3)), 0);
+	/* ... or after several that questions asked for */
+	SWEEP(w, served(3), tcp(5, TCP_ESTABLISHED, 45000, 80));
+	for (unsigned i = 0; i < 4; i++) {
+		w->clock = w->end + USEC_PER_MSEC;
+		assert_int_equal(SWEEP(w, served(3), tcp(5, TCP_ESTABLISHED, 45000, 80)), 0);
+		assert_false(table_can_keep(w->table));
+	}
+	w->clock = w->end + USEC_PER_MSEC;
+	hear(w, tcp(4, 0, 45000, 0), END_UNUSED);
+	assert_int_equal(SWEEP(w, served(3), tcp(5, TCP_ESTABLISHED, 45000, 80)), 3);
+	expect(&w->got[2], SIGHTING_PRESENT, 5, PROTOCOL_TCP, ROLE_UNKNOWN, false);
 }
 
 /* No allocation may fail without an error, and none loses what was there. */
