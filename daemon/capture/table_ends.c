@@ -278,19 +278,25 @@ static usec_t opened_after(const struct table *t, const struct entry *e, usec_t 
 	return older || e->preexisting || bound == USEC_UNSET ? 0 : bound;
 }
 
+/* Has it neither sent nor received anything since then? */
+static bool was_silent(const struct socket_end *end, usec_t at, usec_t since)
+{
+	return end->idle_msec != END_IDLE_UNKNOWN &&
+	       usec_sub(at + JIFFY_USEC, end->idle_msec * USEC_PER_MSEC) < since;
+}
+
 /* Was it reset, and so out of the tables, before the last sweep began? That sweep has not seen it. */
 static bool is_relic(const struct table *t, const struct socket_end *end, usec_t at)
 {
 	usec_t begin = t->whole_begin[PROTOCOL_TCP];
 
-	return end->idle_msec != END_IDLE_UNKNOWN && begin != USEC_UNSET &&
-	       usec_sub(at + JIFFY_USEC, end->idle_msec * USEC_PER_MSEC) < begin;
+	return begin != USEC_UNSET && was_silent(end, at, begin);
 }
 
 static void bound_relic(const struct table *t, usec_t alive, struct ended *x)
 {
 	x->relic = true;
-	x->opened_after = t->watched_since;
+	x->opened_after = alive >= t->watched_since ? t->watched_since : 0;
 	x->after = alive;
 	x->at = t->whole_end[PROTOCOL_TCP];
 }
@@ -316,7 +322,7 @@ int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t
 			: departed || is_unwatched(t, &row) || is_stray(t, end, &row, at, after)))
 		return r;
 	alive = alive_until(end, at, after);
-	if (!e && is_relic(t, end, at) && alive < t->watched_since)
+	if (!e && is_relic(t, end, at) && was_silent(end, at, t->watched_since))
 		return 0;
 	if (t->ended_count >= LIMIT_ENDS)
 		return -ENOBUFS;
