@@ -21,6 +21,8 @@
 
 /* It may take the kernel so long to tell. */
 #define LATE_USEC (20 * USEC_PER_MSEC)
+/* So soon after a remainder was seen, its two endpoints are hardly anybody else's: tcp_tw_reuse waits for a second. */
+#define REUSE_USEC (500 * USEC_PER_MSEC)
 /* How exact it is about how long ago something was. */
 #define JIFFY_USEC (10 * USEC_PER_MSEC)
 
@@ -259,7 +261,7 @@ static bool is_stray(struct table *t, const struct socket_end *end, const struct
 {
 	struct entry *e = is_udp(row->protocol) ? NULL : table_fold_find(t->pairs, row);
 
-	if (!e || e->ended || alive_until(end, at, after) > e->first_at)
+	if (!e || e->ended || alive_until(end, at, after) > e->first_at + REUSE_USEC)
 		return false;
 	unpair(t, e);
 	place_stray(t, e, end->evidence);
