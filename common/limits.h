@@ -44,6 +44,9 @@
 #define LIMIT_ENDS                                                                                 \
 	65536u /* sockets that the kernel said are gone, until the next sweep; past it: gap */
 
+#define LIMIT_DEPARTED                                                                             \
+	65536u /* open sockets remembered that left the tables; past it: the oldest goes */
+
 /* Attribution (daemon/capture/procfs). */
 #define LIMIT_PROC_USEC     (200u * 1000u) /* CPU time of one attribution walk */
 #define LIMIT_PROCESS_CACHE 16384u         /* processes remembered */

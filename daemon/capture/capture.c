@@ -307,20 +307,20 @@ static void say_lost(struct capture *c)
 /* One round over the tables. */
 static void look(struct capture *c)
 {
-	usec_t cpu = clock_cpu_usec(), heard;
+	usec_t cpu = clock_cpu_usec(), heard = clock_now().boot;
 	struct record mark = {.type = RECORD_SWEEP};
 	struct table_stats stats;
 
 	if (!c->announced)
 		announce(c);
-	mark.sweep.begin = heard = hear(c, USEC_UNSET);
+	mark.sweep.begin = heard = hear(c, heard);
 	if (c->sweeps == 0)
 		c->first_begin = mark.sweep.begin;
 	table_begin(c->table, mark.sweep.begin);
 	mark.sweep.protocols = read_tables(c);
 	heard = hear(c, heard);
 	look_for_holders(c);
-	(void)hear(c, heard);
+	heard = hear(c, heard);
 	say_lost(c);
 	mark.sweep.now = clock_now();
 	mark.sweep.end = mark.sweep.now.boot;
@@ -334,6 +334,7 @@ static void look(struct capture *c)
 	mark.sweep.cpu_usec = c->last_cpu = clock_cpu_usec() - cpu;
 	say(c, &mark);
 	c->last_end = mark.sweep.end;
+	(void)hear(c, heard); /* telling much takes long, too */
 }
 
 /* Where other ports are watched from now on, those of before are looked at a last time, so that no time is lost. */

@@ -46,11 +46,16 @@ static enum end_evidence evidence_of_wiped(const struct tcp_info *i, uint32_t wq
 	return wqueue <= WQUEUE_ATTEMPT ? END_ATTEMPT : END_UNKNOWN;
 }
 
+/* Sequence numbers that were spent on no data. */
+static uint64_t marks_of(const struct tcp_info *i, uint32_t wqueue)
+{
+	return i->tcpi_bytes_acked + wqueue -
+	       (i->tcpi_bytes_sent - i->tcpi_bytes_retrans + i->tcpi_notsent_bytes);
+}
+
 static enum end_evidence evidence_of(const struct tcp_info *i, uint32_t wqueue)
 {
-	uint64_t spent = i->tcpi_bytes_acked + wqueue;
-	uint64_t data = i->tcpi_bytes_sent - i->tcpi_bytes_retrans + i->tcpi_notsent_bytes;
-	uint64_t marks = spent - data;
+	uint64_t marks = marks_of(i, wqueue);
 
 	if (is_wiped(i))
 		return evidence_of_wiped(i, wqueue);
@@ -66,6 +71,16 @@ static enum end_evidence evidence_of(const struct tcp_info *i, uint32_t wqueue)
 									    : END_UNKNOWN;
 }
 
+/* Where there never was a connection, the stamps were never set. */
+static uint32_t idle_of(const struct tcp_info *i, enum end_evidence evidence)
+{
+	uint32_t received = MIN(i->tcpi_last_data_recv, i->tcpi_last_ack_recv);
+
+	if (evidence == END_UNUSED || evidence == END_ATTEMPT)
+		return END_IDLE_UNKNOWN;
+	return MIN(i->tcpi_last_data_sent, received);
+}
+
 static int parse_tcp(
 	const uint8_t *attributes, size_t size, uint32_t wqueue, struct socket_end *end)
 {
@@ -75,8 +90,10 @@ static int parse_tcp(
 	if (r < (int)INFO_BYTES)
 		return MIN(r, 0); /* of an older kernel: it says less */
 	end->evidence = (uint8_t)evidence_of(&info, wqueue);
-	if (info.tcpi_segs_in > 0)
-		end->age_msec = info.tcpi_last_ack_recv;
+	end->finished = wqueue == 0 &&
+			(end->evidence == END_ACTIVE ||
+				(end->evidence == END_PASSIVE && marks_of(&info, wqueue) == 1));
+	end->idle_msec = idle_of(&info, (enum end_evidence)end->evidence);
 	end->local_unknown = is_wiped(&info) && end->evidence != END_UNUSED &&
 			     address_is_any(&end->row.local.address);
 	return 0;
@@ -85,7 +102,7 @@ static int parse_tcp(
 int diag_parse_end(const void *payload, size_t size, struct socket_end *ret)
 {
 	struct inet_diag_msg m;
-	struct socket_end end = {.evidence = END_UNKNOWN, .age_msec = END_AGE_UNKNOWN};
+	struct socket_end end = {.evidence = END_UNKNOWN, .idle_msec = END_IDLE_UNKNOWN};
 	const uint8_t *attributes = (const uint8_t *)payload + sizeof(m);
 	uint8_t protocol = 0;
 	int r;

@@ -39,7 +39,8 @@ struct hearing {
 	uint64_t waited_nsec;         /* for a processor, up to the last reading */
 	usec_t awake;                 /* when we last ran */
 	usec_t began;                 /* when the present reading did */
-	bool prompt;                  /* what it reads has just come */
+	bool own;                     /* what it reads has just come to us */
+	bool prompt;                  /* and nothing speaks against that it has just happened */
 	usec_t crowd_from;            /* when those of the present crowd began to come */
 	unsigned crowd;               /* how many they are */
 	usec_t heard;                 /* when nothing waited any more, the last time */
@@ -65,13 +66,15 @@ static int on_end(void *context, const struct socket_end *end)
 	struct socket_end e = *end;
 	usec_t at = clock_boot();
 	/* more comes during a long reading */
-	bool prompt = !is_crowd(h, at) && h->prompt && at - h->began <= EXACT_USEC;
+	bool own = h->own && at - h->began <= EXACT_USEC;
+	bool prompt = !is_crowd(h, at) && h->prompt && own;
 	int r;
 
 	if (source_diag_is_probe(&end->row.local.address))
 		return 0;
 	e.older = e.evidence == END_UNUSED && !h->options.bound_only;
-	r = table_ended(h->options.table, &e, at, prompt);
+	r = table_ended(
+		h->options.table, &e, at, own ? usec_sub(at, EXACT_USEC) : h->heard, prompt);
 	if (r < 0)
 		h->full = true;
 	return 0; /* the rest is read all the same: the next sweep makes room */
@@ -115,11 +118,10 @@ static bool is_crowded(const struct hearing *h)
 	return sscanf(text, "%*f %*f %*f %u", &running) != 1 || running > h->processors + 1;
 }
 
-/* Has what is read at `now` just come? Not if we did other things `since`, waited for a processor or did not run at all. */
-static bool is_prompt(struct hearing *h, usec_t now, usec_t since)
+/* Has what is read at `now` just come to us? Not if we did other things `since`, waited for a processor or did not run. */
+static bool is_own(struct hearing *h, usec_t now, usec_t since)
 {
-	return waited(h) <= EXACT_USEC && !is_crowded(h) &&
-	       now - h->awake <= TICK_USEC + EXACT_USEC &&
+	return waited(h) <= EXACT_USEC && now - h->awake <= TICK_USEC + EXACT_USEC &&
 	       (since == USEC_UNSET || now - since <= EXACT_USEC);
 }
 
@@ -129,7 +131,8 @@ void hearing_read(struct hearing *h, usec_t since)
 	int r;
 
 	h->began = now;
-	h->prompt = is_prompt(h, now, since);
+	h->own = is_own(h, now, since);
+	h->prompt = h->own && !is_crowded(h);
 	h->awake = now;
 	h->full = false;
 	r = source_destroy_read(h->source, on_end, h);

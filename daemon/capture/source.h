@@ -81,18 +81,18 @@ enum end_evidence {
 	END_UNUSED,      /* it never sent nor received: only bound, or a listener */
 };
 
-#define END_AGE_UNKNOWN UINT32_MAX
-
 /* One socket that the kernel has destroyed. */
 struct socket_end {
 	/* state is TCP_CLOSE whatever it was (UDP: as in a dump); inode, uid, cgroup_id are not told: 0 */
 	struct socket_row row;
 	uint8_t evidence; /* enum end_evidence */
-	/* TCP: since it last received anything, and so at most since it ended; END_AGE_UNKNOWN */
-	uint32_t age_msec;
 	bool older; /* no sweep shows such a socket: it may be older than the last; set by who knows */
 	bool local_unknown; /* its address had been taken from it before: row.local has only family and port */
+	bool finished; /* the other side has acknowledged its FIN, a moment before it went, or the kernel tells late */
+	/* of a connection: how long ago it last sent or received anything; END_IDLE_UNKNOWN: not told */
+	uint32_t idle_msec;
 };
+#define END_IDLE_UNKNOWN UINT32_MAX
 
 /*
  * The destroy notifications of sock_diag (SKNLGRP_INET{,6}_{TCP,UDP}_DESTROY), for TCP and UDP sockets of the caller's

@@ -15,6 +15,10 @@
 
 #include "daemon/capture/table_private.h"
 
+/* So long, and for one sweep more at least, a connection may still turn out to be accepted: sweeps that are asked for follow each
+ * other within milliseconds, and the kernel tells late of the end of a short listener. */
+#define FRESH_USEC (500 * USEC_PER_MSEC)
+
 /* ---- rows ---- */
 
 void table_entry_free(struct table *t, struct entry *e)
@@ -115,12 +119,11 @@ int table_row(struct table *t, const struct socket_row *row, usec_t at)
 
 	t->now = MAX(t->now, at);
 	HASH_FIND(hh, t->sockets, &row->cookie, sizeof(row->cookie), e);
-	if (e && e->gone) { /* it is back: another claim */
-		table_entry_free(t, e);
-		e = NULL;
+	if (!e && row->minisock && t->hears) {
+		r = table_ends_match(t, row, &e);
+		if (r < 0)
+			return r;
 	}
-	if (!e && row->minisock && t->hears)
-		e = table_ends_match(t, row);
 	if (e) {
 		if (mptcp && !table_fold_same(&e->s.row, row))
 			table_fold_remove(&t->folds, e);
@@ -155,7 +158,6 @@ void table_begin(struct table *t, usec_t begin)
 	t->new_connections = false;
 	t->kept = false;
 	t->sweeping = true;
-	table_ends_begin(t);
 }
 
 void table_keep_connections(struct table *t)
@@ -311,7 +313,8 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 		    e->told_time_wait == e->full || e->told_mptcp != e->mptcp;
 
 	e->handled = true;
-	e->fresh = !e->placed && (role == ROLE_CONNECTED || role == ROLE_UNKNOWN);
+	e->fresh = (role == ROLE_CONNECTED || role == ROLE_UNKNOWN) &&
+		   (!e->placed || (e->fresh && t->begin < e->first_at + FRESH_USEC));
 	e->placed = true;
 	e->s.role = (uint8_t)role;
 	e->told_time_wait = !e->full;
@@ -327,16 +330,7 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 		table_tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
 }
 
-/* Nothing but its cookie is of interest any more. */
-static void end_gone(struct entry *e)
-{
-	e->gone = true;
-	e->s.opener = 0;
-	e->s.holder_count = 0;
-	free(TAKE_PTR(e->s.holders));
-}
-
-/* A socket that this sweep has not seen. Forgets it at the second time. */
+/* A socket that this sweep has not seen. Frees it at the second time. */
 static void end_absent(
 	struct table *t, struct entry *e, usec_t end, uint32_t protocols, struct telling *l)
 {
@@ -349,11 +343,8 @@ static void end_absent(
 		return;
 	if (e->missing && e->aliases > 0)
 		return;
-	if (e->missing && table_ends_expected(t, e)) {
-		end_gone(e);
-		return;
-	}
 	if (e->missing) {
+		table_ends_depart(t, e);
 		table_entry_free(t, e);
 		return;
 	}
@@ -371,7 +362,7 @@ static bool is_connection(const struct entry *e)
 /* Has this sweep, which did not read it, seen it again as it was? */
 static bool is_kept(const struct table *t, const struct entry *e)
 {
-	return t->kept && !e->missing && is_connection(e);
+	return t->kept && is_connection(e);
 }
 
 static void end_unseen(
@@ -396,7 +387,7 @@ static void end_count(struct table *t)
 {
 	t->stats = (struct table_stats){0};
 	for (const struct entry *e = t->sockets; e; e = e->hh.next) {
-		t->stats.unsettled += is_connection(e) && !e->gone && !is_settled(t, e);
+		t->stats.unsettled += is_connection(e) && !is_settled(t, e);
 		if (e->alias || e->missing || e->ended)
 			continue;
 		t->stats.sockets++;
@@ -438,9 +429,14 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 	t->first = NULL;
 	t->last = &t->first;
 	for (unsigned p = 0; p < PROTOCOL_COUNT; p++)
-		if (protocols & BIT(p))
+		if (protocols & BIT(p)) {
+			t->whole_before[p] = t->whole_begin[p];
 			t->whole_begin[p] = t->begin;
+			t->whole_end[p] = end;
+		}
 	table_ends_looked(t, end, protocols);
+	if ((protocols & BIT(PROTOCOL_TCP)) && t->watched_since == USEC_UNSET)
+		t->watched_since = t->begin;
 	t->changed &= ~protocols;
 	end_count(t);
 	return l.result;
@@ -474,13 +470,13 @@ void table_refs(const struct table *t, void (*visit)(void *context, uint32_t ref
 	}
 }
 
-/* Those that are folded into another first: they name it. */
+/* Those that are folded into another first: they name it. Not what ended before and was not told yet. */
 static void forget_unwatched(struct table *t, bool aliases)
 {
 	struct entry *e, *next;
 
 	HASH_ITER (hh, t->sockets, e, next) {
-		if (e->alias == aliases &&
+		if (e->alias == aliases && !(e->ended && e->seen_begin == USEC_UNSET) &&
 			!port_ranges_contain(&t->ranges, canonical_of(e)->s.row.local.port))
 			table_entry_free(t, e);
 	}
@@ -491,6 +487,8 @@ void table_watch(struct table *t, const struct port_ranges *ranges, bool accepte
 	assert(!t->first);
 	/* changed again before anybody looked: none of them is known */
 	t->before = t->changed == 0 ? t->ranges : (struct port_ranges){0};
+	if (memcmp(&t->ranges, ranges, sizeof(*ranges)) != 0)
+		t->watched_since = USEC_UNSET;
 	t->ranges = *ranges;
 	t->changed = BIT(PROTOCOL_COUNT) - 1;
 	t->accepted = accepted;
@@ -507,8 +505,9 @@ struct table *table_new(bool accepted)
 	t->accepted = accepted;
 	t->last = &t->first;
 	t->ended_last = &t->ended;
+	t->watched_since = USEC_UNSET;
 	for (size_t p = 0; p < ELEMENTSOF(t->whole_begin); p++)
-		t->whole_begin[p] = USEC_UNSET;
+		t->whole_begin[p] = t->whole_end[p] = t->whole_before[p] = USEC_UNSET;
 	return t;
 }
 
@@ -525,12 +524,7 @@ struct table *table_free(struct table *t)
 		free(e->s.holders);
 		free(e);
 	}
-	while (t->ended) {
-		struct ended *x = t->ended;
-
-		t->ended = x->next;
-		free(x);
-	}
+	table_ends_done(t);
 	table_listeners_done(&t->unused);
 	table_listeners_done(&t->listeners);
 	free(t);

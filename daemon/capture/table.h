@@ -27,6 +27,8 @@ struct table_socket {
 /* `accepted`: accepted connections are told (else they are remembered but not told). NULL: no memory. */
 struct table *table_new(bool accepted);
 struct table *table_free(struct table *t);
+/* Ends will be told (table_ended); before the first sweep. */
+void table_hear(struct table *t);
 DEFINE_CLEANUP(struct table, table_free)
 
 /*
@@ -79,14 +81,14 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 int table_resync(struct table *t, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 
-/* From here on the kernel's word of ends is heard. */
-void table_hear(struct table *t);
 /*
- * The kernel said that a socket is gone. `at`: boottime when it was heard; `prompt`: that is when it happened, else it may
- * have happened before (unless the socket itself says when). Any time, also during a sweep; it is told, with what is not known of the socket yet, by
- * the table_end of the next sweep that begins after it; before the first sweep it is of no interest. 0, -ENOMEM, or -ENOBUFS: LIMIT_ENDS wait already.
+ * The kernel said that a socket is gone. `at`: boottime when it was heard; it was told at `told_after` or later. `prompt`: the
+ * kernel told at once, as far as is known. Any time, also during a sweep; it is told, with what is not known of the
+ * socket yet, by the table_end of the next sweep that begins after it; before the first sweep it is of no interest. 0,
+ * -ENOMEM, or -ENOBUFS: LIMIT_ENDS wait already.
  */
-int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt) _must_check_;
+int table_ended(struct table *t, const struct socket_end *end, usec_t at, usec_t told_after,
+	bool prompt) _must_check_;
 /* From here on nobody waits for what a sweep tells (or somebody does, as at first): then what may be clear TABLE_MOMENT_USEC
  * after it was heard is told by a sweep that begins then. */
 #define TABLE_MOMENT_USEC (100 * USEC_PER_MSEC)

@@ -10,19 +10,25 @@
  * The remainder has the socket's cookie only if that had one before it ended, from a dump; what no sweep has seen gets one
  * when its end is told, and its remainder another. They are known to be one by their two endpoints.
  *
+ * A connection that was reset leaves the tables at once, and its port is free, but the socket goes only when whoever has it
+ * open closes it, perhaps an hour later. Where sweeps have seen it, they have told its end: its cookie is remembered, so
+ * that it is not told again. Where none has, the kernel says how long ago it was alive, and that bounds it.
+ *
  * A sweep is not one moment. What is heard while one runs waits for the next.
  */
 
 #include "daemon/capture/table_private.h"
 
-/* It may take the kernel so long to tell: mostly less than 0.1 ms; 0.5 s, and more than two, were seen where ten processes
+/* It may take the kernel so long to tell: mostly less than 0.1 ms; 0.8 s, and more than two, were seen where ten processes
  * wanted two processors. */
 #define PROMPT_USEC TABLE_MOMENT_USEC
 #define LATE_USEC   (5 * USEC_PER_SEC)
-/* What counts in jiffies is off by one of them, 10 ms at most, at both ends. */
-#define JIFFIES_USEC (20 * USEC_PER_MSEC)
 /* Sweeps are remembered so far apart that those of LATE_USEC find room. */
 #define LOOKED_USEC (2 * LATE_USEC / TABLE_LOOKED)
+/* So soon after a remainder was seen, its two endpoints are hardly anybody else's: tcp_tw_reuse waits for a second. */
+#define REUSE_USEC (500 * USEC_PER_MSEC)
+/* How exact the kernel is about how long ago something was: a jiffy, 10 ms at most, at both ends. */
+#define JIFFIES_USEC (20 * USEC_PER_MSEC)
 
 static bool is_unclear(const struct ended *x)
 {
@@ -103,19 +109,24 @@ static bool is_swept(const struct entry *e)
 	return e->alias || e->mptcp || e->missing || e->s.row.minisock;
 }
 
-struct entry *table_ends_match(struct table *t, const struct socket_row *row)
+int table_ends_match(struct table *t, const struct socket_row *row, struct entry **ret)
 {
 	struct entry *e = table_fold_find(t->pairs, row);
 	bool oom = false;
 
 	if (!e || !e->ended)
-		return NULL;
+		return 0;
 	unpair(t, e);
 	HASH_DELETE(hh, t->sockets, e);
 	e->s.row.cookie = row->cookie;
 	HASH_ADD(hh, t->sockets, s.row.cookie, sizeof(e->s.row.cookie), e);
-	assert(!oom); /* nothing is allocated for one in place of another */
-	return e;
+	if (oom) { /* the chain that it comes into may be the one that is too long */
+		table_ends_forget(t, e);
+		free(e);
+		return -ENOMEM;
+	}
+	*ret = e;
+	return 0;
 }
 
 int table_ends_stray(struct table *t, struct entry *e)
@@ -123,19 +134,68 @@ int table_ends_stray(struct table *t, struct entry *e)
 	return pair(t, e);
 }
 
-bool table_ends_expected(const struct table *t, const struct entry *e)
+static struct departed *find_departed(const struct table *t, uint64_t cookie)
 {
-	return t->hears && !e->alias && !e->mptcp && t->begin - e->seen_begin <= LATE_USEC;
+	struct departed *d;
+
+	HASH_FIND(hh, t->departed, &cookie, sizeof(cookie), d);
+	return d;
 }
 
-void table_ends_begin(struct table *t)
+void table_ends_depart(struct table *t, const struct entry *e)
 {
-	struct fold *f, *next;
+	struct departed *d = find_departed(t, e->s.row.cookie);
+	bool oom = false;
 
-	HASH_ITER (hh, t->pairs, f, next) {
-		if (!f->entry->ended && t->begin - f->entry->first_at > LATE_USEC)
-			unpair(t, f->entry);
+	if (!t->hears || e->gone || e->s.row.minisock ||
+		(e->s.row.protocol != PROTOCOL_TCP && e->s.row.protocol != PROTOCOL_UDP))
+		return;
+	if (!d && HASH_COUNT(t->departed) >= LIMIT_DEPARTED)
+		d = t->departed;
+	if (d)
+		HASH_DELETE(hh, t->departed, d);
+	else
+		d = malloc(sizeof(*d));
+	if (!d)
+		return; /* then it is told twice, at worst */
+	*d = (struct departed){.cookie = e->s.row.cookie, .port = e->s.row.local.port};
+	HASH_ADD(hh, t->departed, cookie, sizeof(d->cookie), d);
+	if (oom)
+		free(d);
+}
+
+/* It goes at last: have the sweeps told its end? */
+static bool had_departed(struct table *t, const struct socket_row *row)
+{
+	struct departed *d = find_departed(t, row->cookie);
+	bool same = d && d->port == row->local.port;
+
+	if (!d)
+		return false;
+	HASH_DELETE(hh, t->departed, d);
+	free(d);
+	return same;
+}
+
+void table_ends_done(struct table *t)
+{
+	struct departed *d, *next;
+
+	while (t->ended) {
+		struct ended *x = t->ended;
+
+		t->ended = x->next;
+		free(x);
 	}
+	HASH_ITER (hh, t->departed, d, next) {
+		HASH_DELETE(hh, t->departed, d);
+		free(d);
+	}
+}
+
+void table_hear(struct table *t)
+{
+	t->hears = true;
 }
 
 /* As a sweep would have shown it: whatever it was, the kernel says TCP_CLOSE. */
@@ -170,14 +230,37 @@ static bool is_unwatched(const struct table *t, const struct socket_row *row)
 	return t->whole_begin[row->protocol] == USEC_UNSET && !t->sweeping;
 }
 
-/* The remainder was seen before the end was told: the sweep has told it. */
-static bool is_stray(struct table *t, const struct socket_row *row)
+/* It was still there at this. */
+static usec_t alive_until(const struct socket_end *end, usec_t told_after, bool prompt)
+{
+	if (end->idle_msec != END_IDLE_UNKNOWN)
+		return usec_sub(told_after, end->idle_msec * USEC_PER_MSEC + JIFFIES_USEC);
+	return usec_sub(told_after, prompt ? PROMPT_USEC : LATE_USEC);
+}
+
+/* Its end, told late, shows who opened what is left as a remainder. */
+static void place_stray(struct table *t, struct entry *e, uint8_t evidence)
+{
+	if ((evidence != END_ACTIVE && evidence != END_PASSIVE) ||
+		(e->placed && e->s.role != ROLE_UNKNOWN))
+		return;
+	e->s.role = evidence == END_ACTIVE ? ROLE_CONNECTED : ROLE_ACCEPTED;
+	e->placed = e->changed = true;
+	e->fresh = false;
+	t->stats.unsettled++; /* the next sweep is to see it again */
+}
+
+/* The remainder was seen before the end was told: the sweep has told it. What was alive after that is a later socket of
+ * the same two endpoints. */
+static bool is_stray(
+	struct table *t, const struct socket_end *end, const struct socket_row *row, usec_t alive)
 {
 	struct entry *e = is_udp(row->protocol) ? NULL : table_fold_find(t->pairs, row);
 
-	if (!e || e->ended)
+	if (!e || e->ended || alive > e->first_at + REUSE_USEC)
 		return false;
 	unpair(t, e);
+	place_stray(t, e, end->evidence);
 	return true;
 }
 
@@ -190,77 +273,6 @@ void table_ends_looked(struct table *t, usec_t end, uint32_t protocols)
 	t->looked[t->looked_next] =
 		(struct looked){.begin = t->begin, .end = end, .protocols = protocols};
 	t->looked_next = (t->looked_next + 1) % TABLE_LOOKED;
-}
-
-static void date(struct ended *x, const struct socket_end *end, bool prompt)
-{
-	usec_t age = end->age_msec * USEC_PER_MSEC;
-
-	x->proven = end->age_msec != END_AGE_UNKNOWN;
-	x->exact = prompt || (x->proven && age <= JIFFIES_USEC);
-	if (x->proven)
-		x->earliest = usec_sub(x->at, age + JIFFIES_USEC);
-	else
-		x->earliest = usec_sub(x->at, prompt ? PROMPT_USEC : LATE_USEC);
-}
-
-void table_hear(struct table *t)
-{
-	t->hears = true;
-}
-
-int table_ended(struct table *t, const struct socket_end *end, usec_t at, bool prompt)
-{
-	_cleanup_(free_p) struct ended *x = NULL;
-	struct socket_row row = row_before(end);
-	struct entry *e = NULL;
-	int r = 0;
-
-	t->now = MAX(t->now, at);
-	HASH_FIND(hh, t->sockets, &end->row.cookie, sizeof(end->row.cookie), e);
-	if (end->evidence == END_UNUSED && !(e && e->s.role == ROLE_LISTENING))
-		r = table_listeners_note(&t->unused, end->row.local.port, at);
-	if (r < 0 || (e ? e->ended || is_swept(e) : is_unwatched(t, &row) || is_stray(t, &row)))
-		return r;
-	if (t->ended_count >= LIMIT_ENDS)
-		return -ENOBUFS;
-	x = calloc(1, sizeof(*x));
-	if (!x)
-		return -ENOMEM;
-	if (e)
-		learn(t, e, &row, at);
-	else
-		r = add_entry(t, &row, at, &e);
-	if (r < 0)
-		return r;
-	x->entry = e;
-	x->at = at;
-	date(x, end, prompt);
-	x->evidence = end->evidence;
-	x->local_unknown = end->local_unknown && e->seen_begin == USEC_UNSET;
-	x->older = end->older;
-	x->late = t->sweeping;
-	add(t, TAKE_PTR(x));
-	return 0;
-}
-
-void table_be_patient(struct table *t, bool patient)
-{
-	t->patient = patient;
-}
-
-void table_ends_doubt(struct table *t, usec_t since)
-{
-	for (struct ended *x = t->ended; x; x = x->next)
-		if (x->at >= since && !x->proven) {
-			x->exact = false;
-			x->earliest = usec_sub(x->at, LATE_USEC);
-		}
-}
-
-size_t table_ends(const struct table *t)
-{
-	return t->ended_count;
 }
 
 /* No sweep has seen it. One that had ended before it went would have, if it was there when that began; one that was running
@@ -277,6 +289,125 @@ static usec_t opened_after(const struct table *t, const struct ended *x)
 	return bound;
 }
 
+/* Where the other side has acknowledged its FIN, that was its end; whatever else ended may have been silent for long. */
+static void date(const struct table *t, struct ended *x, const struct socket_end *end,
+	usec_t told_after, bool prompt)
+{
+	x->earliest = alive_until(end, told_after, prompt);
+	x->proven = end->idle_msec != END_IDLE_UNKNOWN;
+	x->exact = x->proven && x->at - x->earliest <= 2 * JIFFIES_USEC;
+	if (prompt && !end->finished)
+		x->exact = true;
+	x->opened_after = opened_after(t, x);
+}
+
+void table_ends_doubt(struct table *t, usec_t since)
+{
+	for (struct ended *x = t->ended; x; x = x->next)
+		if (x->at >= since && !x->proven) {
+			x->exact = false;
+			x->earliest = usec_sub(x->at, LATE_USEC);
+			x->opened_after = opened_after(t, x);
+		}
+}
+
+void table_be_patient(struct table *t, bool patient)
+{
+	t->patient = patient;
+}
+
+/* Has it neither sent nor received anything since then? */
+static bool was_silent(const struct socket_end *end, usec_t at, usec_t since)
+{
+	return end->idle_msec != END_IDLE_UNKNOWN &&
+	       usec_sub(at + JIFFIES_USEC, end->idle_msec * USEC_PER_MSEC) < since;
+}
+
+/* Was it reset, and so out of the tables, before the last sweep began? That sweep has not seen it. */
+static bool is_relic(const struct table *t, const struct socket_end *end, usec_t at)
+{
+	usec_t begin = t->whole_begin[PROTOCOL_TCP];
+
+	return begin != USEC_UNSET && was_silent(end, at, begin);
+}
+
+static void bound_relic(const struct table *t, struct ended *x)
+{
+	x->relic = true;
+	x->opened_after = x->earliest >= t->watched_since ? t->watched_since : 0;
+	x->exact = false;
+	x->at = t->whole_end[PROTOCOL_TCP];
+}
+
+/* A socket of which nothing is to be told, though it went. */
+static bool is_settled(struct table *t, const struct entry *e, const struct socket_end *end,
+	const struct socket_row *row, usec_t at, usec_t alive)
+{
+	bool departed = had_departed(t, row);
+
+	if (e)
+		return e->ended || is_swept(e);
+	if (departed || is_unwatched(t, row) || is_stray(t, end, row, alive))
+		return true;
+	return is_relic(t, end, at) && was_silent(end, at, t->watched_since);
+}
+
+static int add_ended(struct table *t, struct entry *e, const struct socket_end *end, usec_t at,
+	usec_t told_after, bool prompt)
+{
+	struct ended *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return -ENOMEM;
+	x->entry = e;
+	x->at = at;
+	x->evidence = end->evidence;
+	x->older = end->older;
+	x->local_unknown = end->local_unknown && e->seen_begin == USEC_UNSET;
+	x->late = t->sweeping;
+	date(t, x, end, told_after, prompt);
+	if (e->seen_begin == USEC_UNSET && is_relic(t, end, at))
+		bound_relic(t, x);
+	add(t, x);
+	return 0;
+}
+
+int table_ended(
+	struct table *t, const struct socket_end *end, usec_t at, usec_t told_after, bool prompt)
+{
+	struct socket_row row = row_before(end);
+	struct entry *e = NULL;
+	bool known;
+	int r = 0;
+
+	t->now = MAX(t->now, at);
+	HASH_FIND(hh, t->sockets, &end->row.cookie, sizeof(end->row.cookie), e);
+	if (end->evidence == END_UNUSED && !(e && e->s.role == ROLE_LISTENING))
+		r = table_listeners_note(&t->unused, end->row.local.port, at);
+	t->hears = true;
+	if (e && is_swept(e))
+		e->gone = true;
+	if (is_settled(t, e, end, &row, at, alive_until(end, told_after, prompt)) || r < 0)
+		return r;
+	if (t->ended_count >= LIMIT_ENDS)
+		return -ENOBUFS;
+	known = e != NULL;
+	if (known)
+		learn(t, e, &row, at);
+	else
+		r = add_entry(t, &row, at, &e);
+	if (r == 0)
+		r = add_ended(t, e, end, at, told_after, prompt);
+	if (r < 0 && !known && e)
+		table_entry_free(t, e);
+	return r;
+}
+
+size_t table_ends(const struct table *t)
+{
+	return t->ended_count;
+}
+
 static void tell_present(struct table *t, const struct ended *x, struct telling *l)
 {
 	const struct entry *e = x->entry;
@@ -285,14 +416,14 @@ static void tell_present(struct table *t, const struct ended *x, struct telling 
 		table_tell_anew(l, e);
 	else
 		table_tell(l, e, SIGHTING_PRESENT, x->at,
-			e->seen_begin == USEC_UNSET ? opened_after(t, x) : table_entry_bound(t, e));
+			e->seen_begin == USEC_UNSET ? x->opened_after : table_entry_bound(t, e));
 }
 
 /* It ended since it was last seen, or since it was not there yet; or later, if it says so itself. */
-static usec_t closed_after(const struct table *t, const struct ended *x)
+static usec_t closed_after(const struct ended *x)
 {
 	const struct entry *e = x->entry;
-	usec_t swept = e->seen_begin == USEC_UNSET ? opened_after(t, x) : e->seen_begin;
+	usec_t swept = e->seen_begin == USEC_UNSET ? x->opened_after : e->seen_begin;
 
 	if (x->exact)
 		return USEC_UNSET;
@@ -321,7 +452,7 @@ static void tell_ended(struct table *t, struct ended *x, bool lingers, struct te
 	e->told = true;
 	e->told_time_wait = lingers;
 	e->renewed = false;
-	table_tell(l, e, SIGHTING_CLOSED, x->at, closed_after(t, x));
+	table_tell(l, e, SIGHTING_CLOSED, x->at, closed_after(x));
 	l->local_unknown = false;
 	l->source = source;
 }
@@ -342,8 +473,8 @@ static void end_lingering(struct table *t, struct ended *x, struct telling *l)
 /* Where only the port tells who opened it, and nobody seems to have listened there: a listener's end may be told a moment later. */
 static bool is_young(const struct table *t, const struct ended *x)
 {
-	return is_unclear(x) && t->begin < x->at + PROMPT_USEC &&
-	       table_role_of_ended(t, x) == ROLE_CONNECTED && !x->entry->placed;
+	return is_unclear(x) && t->begin < x->at + PROMPT_USEC && !x->relic && !x->entry->placed &&
+	       table_role_of_ended(t, x) == ROLE_CONNECTED;
 }
 
 void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l)
@@ -355,6 +486,7 @@ void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l)
 		struct entry *e = x->entry;
 		bool lingers = e->seen && e->s.row.minisock;
 
+		x->young = false;
 		x->young = is_young(t, x);
 		if (e->alias || e->mptcp || (e->seen && !lingers && !x->late)) {
 			/* folded since, or the table has it still: the sweeps tell of it */

@@ -15,6 +15,6 @@ struct table_listeners {
 
 /* There is one at `at` (boottime). 0 or -ENOMEM. */
 int table_listeners_note(struct table_listeners *l, uint16_t port, usec_t at) _must_check_;
-/* Was there one at `now` or so shortly before that a connection which it took may be seen first only now? */
-bool table_listeners_had(const struct table_listeners *l, uint16_t port, usec_t now);
+/* Was there one at `since` (boottime) or later? */
+bool table_listeners_had(const struct table_listeners *l, uint16_t port, usec_t since);
 void table_listeners_done(struct table_listeners *l);

@@ -40,7 +40,7 @@ struct entry {
 	bool mptcp : 1;       /* an MPTCP socket, or folded with one */
 	bool preexisting : 1; /* there at the very first sweep */
 	bool placed : 1;      /* has a role */
-	bool fresh : 1;       /* was first placed, as connected, in the sweep before */
+	bool fresh : 1;       /* was first placed, as connected or unknown, a moment ago */
 	bool renewed : 1;     /* another local port than before: a new tenure */
 	bool changed : 1;     /* something to tell */
 	bool final : 1;       /* attributed for good */
@@ -48,7 +48,7 @@ struct entry {
 	bool told_time_wait : 1, told_mptcp : 1;
 	bool ended : 1;  /* the kernel said so: it is in table.ended */
 	bool paired : 1; /* it may be in table.pairs */
-	bool gone : 1;   /* missed twice, and only remembered for what may be told of it late */
+	bool gone : 1;   /* the kernel said so, and the sweeps tell of it */
 };
 #define SPAN_UNKNOWN UINT32_MAX
 _Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
@@ -66,14 +66,16 @@ struct fold {
 struct ended {
 	struct ended *next;
 	struct entry *entry;
-	usec_t at;          /* boottime */
-	usec_t earliest;    /* boottime: it did not end before this */
-	bool proven;        /* ... by what the socket itself counts */
-	bool exact;         /* it ended at `at` */
-	bool older;         /* no sweep would have shown it */
-	uint8_t evidence;   /* enum end_evidence */
-	bool local_unknown; /* entry.row.local is only family and port */
-	bool late;          /* heard while the sweep was running */
+	usec_t at;           /* boottime: it ended then, or before */
+	usec_t earliest;     /* boottime: it did not end before this */
+	bool proven;         /* ... as the socket itself says */
+	bool exact;          /* it ended at `at` */
+	usec_t opened_after; /* of one that no sweep has seen */
+	uint8_t evidence;    /* enum end_evidence */
+	bool local_unknown;  /* entry.row.local is only family and port */
+	bool older;          /* no sweep would have shown it */
+	bool late;           /* heard while the sweep was running */
+	bool relic;          /* no connection any more when the last sweep began */
 	bool young; /* another end, of a listener on its port, may have been before it and not be told yet */
 };
 
@@ -84,25 +86,36 @@ struct looked {
 };
 #define TABLE_LOOKED 64u
 
+/* A socket that left the kernel's tables and whose end was not told: it was reset while somebody has it open, and its port is
+ * free; or the kernel tells late. */
+struct departed {
+	uint64_t cookie;
+	uint16_t port;
+	UT_hash_handle hh;
+};
+
 struct table {
 	struct entry *sockets;
 	struct fold *folds; /* all remembered MPTCP sockets that have a key */
-	/* TCP sockets that ended and no sweep has seen; and remainders that the last sweep was the first to see */
+	/* TCP sockets that ended and no sweep has seen; and remainders that a sweep saw before their end was told */
 	struct fold *pairs;
 	struct table_listeners listeners;
 	/* ports of TCP sockets that went without ever having sent: some were listeners that no sweep saw */
 	struct table_listeners unused;
 	struct ended *ended, **ended_last; /* in the order heard */
+	struct departed *departed;         /* the oldest first; at most LIMIT_DEPARTED */
 	size_t ended_count;
-	size_t ended_tcp;                   /* of these, TCP */
-	size_t ended_unclear;               /* of these, with END_UNKNOWN */
-	bool hears;                         /* ends are told */
-	bool patient;                       /* nobody waits for what this sweep tells */
-	bool sweeping;                      /* between table_begin and table_end */
-	usec_t whole_begin[PROTOCOL_COUNT]; /* of the last whole sweep; USEC_UNSET: none yet */
+	size_t ended_tcp;     /* of these, TCP */
+	size_t ended_unclear; /* of these, with END_UNKNOWN */
+	bool hears;           /* ends are told */
+	bool patient;         /* nobody waits for what this sweep tells */
+	bool sweeping;        /* between table_begin and table_end */
+	/* of the last whole sweep, and when the one before it began; USEC_UNSET: none yet */
+	usec_t whole_begin[PROTOCOL_COUNT], whole_end[PROTOCOL_COUNT], whole_before[PROTOCOL_COUNT];
 	struct looked looked[TABLE_LOOKED]; /* a ring; the next goes to looked_next */
 	size_t looked_next;
-	usec_t begin, now; /* of this sweep; when its last row was read */
+	usec_t watched_since; /* begin of the first whole sweep of TCP in `ranges`; USEC_UNSET */
+	usec_t begin, now;    /* of this sweep; when its last row was read */
 	/* seen in this sweep, in order; `last`: the end to append at */
 	struct entry *first, **last;
 	struct port_ranges ranges, before; /* that are watched, and that were until table_watch() */
@@ -160,14 +173,15 @@ void table_tell_anew(struct telling *l, const struct entry *e);
 void table_ends_looked(struct table *t, usec_t end, uint32_t protocols);
 /* Tells, and forgets, what this sweep makes clear. */
 void table_ends_tell(struct table *t, uint32_t protocols, struct telling *l);
-/* A remainder whose cookie is not known yet: the ended socket of which it is left, now with that cookie; or NULL. */
-struct entry *table_ends_match(struct table *t, const struct socket_row *row);
+/* A remainder whose cookie is not known yet: *ret is the ended socket of which it is left, now with that cookie; or NULL.
+ * 0 or -ENOMEM. */
+int table_ends_match(
+	struct table *t, const struct socket_row *row, struct entry **ret) _must_check_;
 /* It is of none that was told: its end may be told late. 0 or -ENOMEM. */
 int table_ends_stray(struct table *t, struct entry *e) _must_check_;
-/* May the end of one that a sweep has missed still be told? Then it is remembered. */
-bool table_ends_expected(const struct table *t, const struct entry *e);
-/* A sweep begins: what was not told of for so long will not be. */
-void table_ends_begin(struct table *t);
+/* Two sweeps have missed it, and so told its end. That of the socket itself is still to be told if it is open yet. */
+void table_ends_depart(struct table *t, const struct entry *e);
+void table_ends_done(struct table *t);
 /* The entry goes: so does what was said of it. */
 void table_ends_forget(struct table *t, const struct entry *e);
 

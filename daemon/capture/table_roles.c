@@ -2,7 +2,8 @@
 
 /*
  * That a connection was accepted is not in the tables. It is taken to be so if its port has,
- * or had a moment ago, a listener: for a connection that makes its own port, the kernel never
+ * or had since the sweep before the last, a listener (what is first seen now came after the last sweep began, or is told
+ * after the next): for a connection that makes its own port, the kernel never
  * chooses one that somebody bound (the two could share it only by binding different addresses
  * explicitly). Who was seen bound or listening before it was connected, connected by itself.
  *
@@ -13,12 +14,28 @@
 
 #include "daemon/capture/table_private.h"
 
+/* Who took what is seen now for the first time was there at this or later. What was there when its port was first looked at
+ * may be of any age. */
+static usec_t taken_since(const struct table *t, const struct entry *e)
+{
+	usec_t since = t->whole_before[PROTOCOL_TCP];
+
+	return e->preexisting || since == USEC_UNSET ? 0 : since;
+}
+
+/* A remainder whose socket's end was not told yet: that will show who opened it. */
+static bool is_owed(const struct entry *e)
+{
+	return e->paired && !e->ended && e->s.row.minisock && !e->preexisting;
+}
+
 enum role table_role(const struct table *t, const struct entry *e)
 {
 	const struct socket_row *row = &e->s.row;
 	bool remote = has_remote(row);
-	bool listener = table_listeners_had(&t->listeners, row->local.port, t->now);
-	bool perhaps = table_listeners_had(&t->unused, row->local.port, t->now);
+	usec_t since = taken_since(t, e);
+	bool listener = table_listeners_had(&t->listeners, row->local.port, since);
+	bool perhaps = table_listeners_had(&t->unused, row->local.port, since);
 
 	if (is_udp(row->protocol))
 		return remote ? ROLE_CONNECTED : ROLE_BOUND;
@@ -26,12 +43,16 @@ enum role table_role(const struct table *t, const struct entry *e)
 		return ROLE_LISTENING;
 	if (!e->placed && !remote)
 		return ROLE_BOUND;
+	if (!e->placed && !listener && is_owed(e))
+		return ROLE_UNKNOWN;
 	if (!e->placed)
 		return listener ? ROLE_ACCEPTED : perhaps ? ROLE_UNKNOWN : ROLE_CONNECTED;
 	switch ((enum role)e->s.role) {
 	case ROLE_CONNECTED:
-		/* the first look may have come before its listener was seen */
-		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_CONNECTED;
+		/* the first look may have come before its listener was seen, or its end was told */
+		if (!e->fresh || !remote)
+			return ROLE_CONNECTED;
+		return listener ? ROLE_ACCEPTED : perhaps ? ROLE_UNKNOWN : ROLE_CONNECTED;
 	case ROLE_UNKNOWN:
 		return e->fresh && remote && listener ? ROLE_ACCEPTED : ROLE_UNKNOWN;
 	case ROLE_ACCEPTED:
@@ -45,13 +66,14 @@ enum role table_role(const struct table *t, const struct entry *e)
 }
 
 /* Its end does not show who opened it: what is known of its port does. */
-static enum role role_by_port(const struct table *t, const struct entry *e)
+static enum role role_by_port(const struct table *t, const struct ended *x)
 {
-	uint16_t port = e->s.row.local.port;
+	usec_t since = MIN(x->opened_after, taken_since(t, x->entry));
+	uint16_t port = x->entry->s.row.local.port;
 
-	if (table_listeners_had(&t->listeners, port, t->now))
+	if (table_listeners_had(&t->listeners, port, since))
 		return ROLE_ACCEPTED;
-	return table_listeners_had(&t->unused, port, t->now) ? ROLE_UNKNOWN : ROLE_CONNECTED;
+	return table_listeners_had(&t->unused, port, since) ? ROLE_UNKNOWN : ROLE_CONNECTED;
 }
 
 enum role table_role_of_ended(const struct table *t, const struct ended *x)
@@ -72,11 +94,12 @@ enum role table_role_of_ended(const struct table *t, const struct ended *x)
 	case END_UNKNOWN:
 		break;
 	}
-	if (known == ROLE_CONNECTED || known == ROLE_ACCEPTED)
-		return known;
-	if (known != ROLE_UNKNOWN)
+	if (known == ROLE_LISTENING || known == ROLE_BOUND)
 		return ROLE_CONNECTED;
-	return x->young ? ROLE_UNKNOWN : role_by_port(t, e);
+	/* what is known of its port now says nothing of when an old one was made */
+	if (e->placed || x->relic)
+		return known;
+	return x->young ? ROLE_UNKNOWN : role_by_port(t, x);
 }
 
 bool table_is_of_interest(const struct table *t, const struct entry *e, enum role role)

@@ -5,7 +5,8 @@
  * the opener may have passed it on and gone. So a known process is never replaced, neither by another (which
  * becomes a further holder) nor by nothing (TIME_WAIT, orphans); only something better replaces something worse.
  *
- * A remainder in TIME_WAIT tells nothing of the full socket but that it went: role and endpoints stay as they were.
+ * A remainder in TIME_WAIT tells nothing of the full socket but that it went: endpoints stay as they were, and the role
+ * where it is known.
  *
  * Bounds are kept as they were told, even where they overlap: a claim that opened within (1 s, 2 s] and ended
  * within (1.5 s, 3 s] is what two sweeps know of it.
@@ -224,13 +225,14 @@ bool ledger_claim_continues(const struct claim *c, const struct sighting *s)
 	return c->local.port == s->local.port && same_protocol(c->protocol, s->protocol);
 }
 
-/* That a connection was accepted shows only while there is a listener: once known it stays. */
+/* That a connection was accepted shows only while there is a listener: once known it stays. That a listener may have been
+ * there is told late, too, and then nobody is known to have connected. */
 static uint8_t role_of(const struct claim *c, const struct seen *seen)
 {
 	uint8_t role = seen->sighting->role;
 
 	if (role == ROLE_UNKNOWN)
-		return c->role;
+		return c->role == ROLE_CONNECTED && !seen->connection_known ? role : c->role;
 	if (c->role == ROLE_ACCEPTED && role == ROLE_CONNECTED)
 		return ROLE_ACCEPTED;
 	if (c->role == ROLE_CONNECTED && role == ROLE_ACCEPTED && seen->connection_known)
@@ -268,6 +270,10 @@ int ledger_claim_update(struct claim *c, const struct seen *seen)
 		return changed;
 	if (!s->time_wait)
 		return fold_socket(c, seen) || changed;
+	if (c->role == ROLE_UNKNOWN && s->role != ROLE_UNKNOWN) {
+		c->role = s->role;
+		changed = 1;
+	}
 	if (c->closed_boot != USEC_UNSET)
 		return changed;
 	ledger_claim_close(c, s->at, s->after);

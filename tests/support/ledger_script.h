@@ -55,7 +55,7 @@ static inline void say_claim(struct log *log, const char *event, const struct cl
 		protocol_name((enum protocol)c->protocol), endpoint_format(&c->local, local));
 	if (c->remote.port != 0)
 		say(log, "-%s", endpoint_format(&c->remote, remote));
-	say(log, " %s", role_name((enum role)c->role));
+	say(log, " %s", c->role == ROLE_UNKNOWN ? "unknown" : role_name((enum role)c->role));
 	say_time(log, " ", c->opened_boot, c->opened_after_boot);
 	say_time(log, " closed", c->closed_boot, c->closed_after_boot);
 	say_time(log, " released", c->released_boot, USEC_UNSET);

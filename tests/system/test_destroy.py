@@ -65,10 +65,11 @@ def history(daemon):
     return daemon.rows("history", "--range", "1-65535", "-n", "100000")[0]
 
 
-def all_told(daemon, count):
-    """The kernel tells in its own time, a moment after a socket is gone: looks until so many claims are closed."""
+def all_told(daemon, count, role=None):
+    """The kernel tells in its own time, a moment after a socket is gone: looks until so many claims are closed. Leaves those
+    with this role out."""
     def look():
-        found = [c for c in history(daemon) if c["closed_usec"] is not None]
+        found = [c for c in history(daemon) if c["closed_usec"] is not None and (role is None or c["role"] != role)]
         return found if len(found) >= count else None
     claims = wait_for(look, f"{count} closed claims")
     assert len(claims) == count, claims
@@ -251,6 +252,64 @@ s.close()
     assert result.returncode == 0 and " - " in result.stdout.splitlines()[1], result.stdout
     assert daemon.client("history", "--role", "bound").returncode == 1
     assert daemon.client("history", made[0]["port"], "-F", "role").stdout.strip() in ("", "-")
+
+
+HELD = """
+import json, socket, struct, sys, time
+RESET = struct.pack("ii", 1, 0)
+def wait(*what):
+    print(json.dumps(what), flush=True)
+    sys.stdin.readline()
+at = socket.create_server(("127.0.0.1", 0))
+def pair():
+    client = socket.create_connection(at.getsockname())
+    return client, at.accept()[0]
+def reset(server):
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    server.close()
+    return time.time_ns() // 1000
+brief, server = pair()
+when = reset(server)
+known, server = pair()
+wait(known.getsockname()[1], at.getsockname()[1])
+reset(server)
+wait(when)
+known.close()
+brief.close()
+wait(time.time_ns() // 1000)
+"""
+
+
+def test_reset_and_closed_much_later(daemon, namespace):
+    """A connection ends, and its port is free, when it is reset; its socket goes when somebody closes it."""
+    process = subprocess.Popen(namespace.enter(sys.executable, "-c", HELD), stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+
+    def told():
+        return json.loads(process.stdout.readline())
+
+    def go_on():
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    known, server = told()
+    sync(daemon)
+    go_on()
+    (when,) = told()
+    time.sleep(0.1)  # so long before the next sweep that the kernel's clock of 10 ms shows it
+    for _ in range(4):
+        sync(daemon)
+    go_on()
+    (closed,) = told()
+    claims = all_told(daemon, 4, role="listening")
+    (first,) = [c for c in claims if c["port"] == known]
+    assert first["source"] == "sweep" and first["pid"] is not None and first["role"] == "connected"
+    (second,) = [c for c in claims if c["port"] not in (known, server)]
+    check_unknown(second)
+    assert second["role"] in ("connected", None) and second["remote_port"] == server
+    assert second["opened_after_usec"] <= when <= second["opened_usec"]
+    assert second["closed_after_usec"] <= when <= second["closed_usec"] < closed
+    process.communicate("\n", timeout=PATIENCE)
 
 
 def test_notifications_that_are_lost_are_a_gap(make_daemon, namespace):

@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 from conftest import wait_for
@@ -47,7 +48,8 @@ def test_no_walk_where_no_socket_is_new(daemon, actor, directory):
     actor.do("accept('l', 's')")
     actor.do("bound('u', 'udp')")
     wait_for(lambda: daemon.call(STATUS)["unattributed"] == 0, "all to be attributed")
-    daemon.call(SYNC)  # confirms roles
+    time.sleep(0.6)  # so long their roles are to be confirmed
+    daemon.call(SYNC)
     trace = Trace(daemon, directory)
     sweeps = daemon.call(STATUS)["sweeps"]
     for _ in range(10):

@@ -142,6 +142,16 @@ static const struct script time_wait[] = {
 			CLOSED(7, 2500, .expires = USEC_UNSET)),
 		OPENED7 "changed " NEW " closed(1005,2005] none\nreleased " NEW
 			" closed(1005,2005] released=2500 none\n"},
+	{"who opened what is left may be told later, and then stays",
+		SCRIPT(START, TIME_WAIT(7, 40000, 1000, 0, 9000, .role = ROLE_UNKNOWN),
+			TIME_WAIT(7, 40000, 2000, 1000, 9000, .role = ROLE_ACCEPTED),
+			TIME_WAIT(7, 40000, 3000, 2000, 9000, .role = ROLE_CONNECTED)),
+		"opened 7 tcp 127.0.0.1:40000 unknown (0,1000] closed(0,1000] none\n"
+		"changed 7 tcp 127.0.0.1:40000 accepted (0,1000] closed(0,1000] none\n"},
+	{"that a listener may have been there is told late, too",
+		SCRIPT(START, PRESENT(7, 40000, 1000, 0),
+			PRESENT(7, 40000, 2000, 1000, .role = ROLE_UNKNOWN)),
+		OPENED7 "changed 7 tcp 127.0.0.1:40000 unknown (0,1000] none\n"},
 	{"a full socket after all was not closed",
 		SCRIPT(START, TIME_WAIT(7, 40000, 1000, 0, 1500), PRESENT(7, 40000, 2000, 1000)),
 		"opened " NEW " closed(0,1000] none\nchanged " NEW " none\n"},
