@@ -115,7 +115,8 @@ class Daemon:
         """kill -9 of all three at once."""
         children = self.children()
         for pid in [self.process.pid, *children]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a child ends by itself when its parent is gone
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         wait_for(lambda: not any(alive(pid) for pid in children), "the children to be gone")
 
