@@ -10,9 +10,10 @@
 
 #include "common/base.h"
 
-/* How many allocations are still to succeed before one fails; UINT_MAX: none fails. */
-static unsigned failing_in = UINT_MAX;
-static unsigned failing_hits; /* allocations that failed */
+/* How many allocations are still to succeed before one fails; UINT_MAX: none fails. Volatile: a compiler that sees both sides
+ * (LTO) knows that malloc() touches no variable of ours. */
+static volatile unsigned failing_in = UINT_MAX;
+static volatile unsigned failing_hits; /* allocations that failed */
 
 static bool failing_now(void)
 {

@@ -76,7 +76,8 @@ def test_kill_50_times_under_load(make_daemon, make_actor):
                 db.execute("SELECT port, opened_usec, pid FROM claims")}
         lost = [k for k in shown if k not in kept]
         assert not lost, f"{len(lost)} of {len(shown)} claims that were shown are gone: {lost[:5]}"
-        gaps = db.execute("SELECT * FROM gap ORDER BY from_usec").fetchall()
+        # Under this load, what the kernel tells of ends may overflow: that is another gap.
+        gaps = db.execute("SELECT * FROM gap WHERE reason<>'notifications-lost' ORDER BY from_usec").fetchall()
     assert [g["reason"] for g in gaps] == ["killed"] * KILLS
     for gap, (started, killed) in zip(gaps, lives, strict=True):
         assert started <= gap["from_usec"] <= killed  # the question's own sweep was watched
