@@ -5,32 +5,24 @@ import json
 import os
 import pathlib
 import subprocess
-import time
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))
+
+from waiting import PATIENCE, wait_for  # noqa: E402
+
 HERE = pathlib.Path(__file__).resolve().parent
 INSTALL = pathlib.Path(os.environ.get("PORTLEDGER_INSTALL", ROOT / "build-results/install"))
 UNIT, SOCKET = "portledger.service", "portledger.socket"
-PATIENCE = 20.0  # seconds; the end of every wait
 RESTORE = f"""
 rm -r /etc/portledger/portledger.conf.d 2>/dev/null && changed=yes
 rm -r /run/systemd/system/{UNIT}.d 2>/dev/null && changed=yes && systemctl daemon-reload
 [ -z "$changed" ] && systemctl -q is-active {UNIT} && systemctl -q is-active {SOCKET} && exit
 systemctl -q stop {SOCKET} {UNIT} && systemctl reset-failed && systemctl start {UNIT}
 """
-
-
-def wait_for(condition, what):
-    """Looks until `condition()` is true; what a process does in its own time has no other sign."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
 
 
 class Box:

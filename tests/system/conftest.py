@@ -10,28 +10,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))  # each file runs alone, too
+
+from waiting import PATIENCE, wait_for  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
 DAEMON = BUILD / "daemon/portledgerd"
 CLIENT = BUILD / "client/portledger"
 SUPPORT = BUILD / "tests/support"
-PATIENCE = 20.0  # seconds; the end of every wait
-
-
-def wait_for(condition, what):
-    """Looks until `condition()` is true; what a process does in its own time has no other sign."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.01)
-    raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
 
 
 class Namespace:

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""Waits, each of which has an end."""
+import time
+
+PATIENCE = 20.0  # seconds; the end of every wait
+
+
+def wait_for(condition, what):
+    """Looks until `condition()` is true; what a process does in its own time has no other sign."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.01)
+    raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
