@@ -75,6 +75,32 @@ static inline void fixture_done(struct fixture *f)
 	assert_int_equal(rmdir(f->path), 0);
 }
 
+/* The set-up of cmocka: a directory, and no database in it. */
+static inline int fixture_setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	fixture_init(f);
+	*state = f;
+	return 0;
+}
+
+/* The same with the store open. */
+static inline int fixture_setup_open(void **state)
+{
+	(void)fixture_setup(state);
+	fixture_open(*state);
+	return 0;
+}
+
+static inline int fixture_teardown(void **state)
+{
+	fixture_done(*state);
+	free(*state);
+	return 0;
+}
+
 /* xorshift64*, so that every run is the same. */
 static inline uint64_t fixture_random(struct fixture *f, uint64_t below)
 {

@@ -12,23 +12,6 @@
 #include "schema_1_sql.h"
 #include "tests/support/store_fixture.h"
 
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	assert_non_null(f);
-	fixture_init(f);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_done(*state);
-	free(*state);
-	return 0;
-}
-
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
  * bounded, lingering and not, with and without remote end, process and further holders; with ties in the segments. */
 static const char version_1_rows[] =
@@ -156,7 +139,7 @@ static void test_page_size_stays(void **state)
 	assert_int_equal(f->store->max_pages, (UINT64_C(1) << 30) / 4096 * 9 / 8);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
 {

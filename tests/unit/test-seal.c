@@ -13,24 +13,6 @@
 
 #define CLAIMS 1200
 
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	assert_non_null(f);
-	fixture_init(f);
-	fixture_open(f);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_done(*state);
-	free(*state);
-	return 0;
-}
-
 static void put(struct fixture *f, struct claim *c)
 {
 	assert_int_equal(store_put_released(f->store, c), 0);
@@ -579,7 +561,7 @@ static void test_checkpoints(void **state)
 	assert_rows(f, "PRAGMA integrity_check", "ok|\n");
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup_open, fixture_teardown)
 
 int main(void)
 {

@@ -25,23 +25,10 @@ int fdatasync(int fd)
 	return (int)syscall(SYS_fdatasync, fd);
 }
 
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	assert_non_null(f);
-	fixture_init(f);
-	fixture_open(f);
-	*state = f;
-	return 0;
-}
-
 static int teardown(void **state)
 {
 	sync_fails = false;
-	fixture_done(*state);
-	free(*state);
-	return 0;
+	return fixture_teardown(state);
 }
 
 static void reopen(struct fixture *f)
@@ -566,23 +553,25 @@ static void test_numbers(void **state)
 	assert_rows(f, "SELECT min(id),max(id),count(*) FROM claim_hot", "1|8|8|\n");
 }
 
+#define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup_open, teardown)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_columns, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_addresses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_open_then_released, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_netns_told_later, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_interned_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_and_retry, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_durability, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sync_error, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sessions, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_heartbeat_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_adopt_same_boot, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_adopt_other_boot, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_numbers, setup, teardown),
+		CASE(test_columns),
+		CASE(test_addresses),
+		CASE(test_open_then_released),
+		CASE(test_netns_told_later),
+		CASE(test_interned_once),
+		CASE(test_full_and_retry),
+		CASE(test_durability),
+		CASE(test_sync_error),
+		CASE(test_facts),
+		CASE(test_sessions),
+		CASE(test_heartbeat_refused),
+		CASE(test_adopt_same_boot),
+		CASE(test_adopt_other_boot),
+		CASE(test_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
