@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The events rung: BPF programs that tell of every claim and its end, through a ring buffer that outlives this process.
+ * Values, no policy: what becomes of an event is the caller's. Kernel side and record layout: bpf/claims.bpf.c, bpf/claims.h.
+ */
+
+#include "common/sighting.h"
+
+struct source_events;
+
+/* What can be watched beyond the set that is always attached. */
+enum events_extra {
+	EVENTS_EXTRA_NO,   /* not watched */
+	EVENTS_EXTRA_AUTO, /* where it costs nothing elsewhere (fexit) */
+	EVENTS_EXTRA_YES,  /* also by tracepoints that every system call of the host pays for */
+};
+
+struct source_events_options {
+	struct port_ranges ranges; /* fixed ranges to watch, in every namespace ... */
+	bool kernel_range;         /* ... and each namespace's own ip_local_port_range */
+	uint64_t netns_only;       /* net cookie: only this namespace; 0: every one */
+	bool accepted;             /* tell of accepted connections */
+	/* a power of two and a multiple of the page size; 0: the default, 4 MiB */
+	uint32_t ring_bytes;
+	enum events_extra udp_connect, failures;
+	/* Descriptors of an earlier process (from the service manager) by name; adopted where names and layout fit. NULL: none. */
+	const struct events_fd *passed;
+	size_t passed_count;
+};
+
+/* A descriptor that is worth keeping for the next process; the name has layout version and generation in it. */
+struct events_fd {
+	int fd; /* the source's, or, where passed, taken if adopted, else left to the caller */
+	const char *name;
+};
+
+/* Why the rung could not be had: one line for people, and the command or setting that mends it (static; NULL: nothing does). */
+struct events_obstacle {
+	char reason[160];
+	const char *remedy;
+};
+
+/* Is this program built with it? */
+bool source_events_built(void);
+
+/* Attaches, or adopts. 0, or negative errno with *ret_obstacle set; -ENOSYS: built without. Nothing stays attached on failure. */
+int source_events_open(const struct source_events_options *options, struct source_events **ret,
+	struct events_obstacle *ret_obstacle) _must_check_;
+struct source_events *source_events_free(struct source_events *s);
+
+struct events_facts {
+	uint64_t generation; /* of the ring: random, never 0; the same after an adoption */
+	bool adopted;        /* from an earlier process: the kernel has gone on recording */
+	usec_t attached;  /* boottime at which the last program was attached (adopted: long ago) */
+	bool udp_connect; /* UDP connects are told at once, not at their end */
+	bool failures;    /* failed binds and connects are told */
+	uint32_t ring_bytes;
+};
+struct events_facts source_events_facts(const struct source_events *s);
+
+/* All descriptors to keep. Returns how many (at most `max`). They stay the source's. */
+size_t source_events_fds(const struct source_events *s, struct events_fd *ret, size_t max);
+
+/* Readable when a quarter of the ring is full; below that only a timer drains. */
+int source_events_fd(const struct source_events *s);
+
+enum event_kind {
+	/* a claim was made: all but `closed` */
+	EVENT_CLAIM = 1,
+	/* the full socket went, or its port was given back: cookie, closed, lingers */
+	EVENT_RELEASE = 2,
+	/* both in one: its opening was not (or could not be) told before: all */
+	EVENT_WHOLE = 3,
+	/* a bind or connect failed: at, netns, protocol, local (port; of a connect 0), remote, process, error */
+	EVENT_FAILURE = 4,
+	/* `process` had the socket open at `at`: accepted connections at their close */
+	EVENT_HOLDER = 5,
+};
+
+struct event_seen {
+	enum event_kind kind;
+	usec_t at;     /* boottime of the opening (or failure) */
+	usec_t closed; /* boottime of the end; USEC_UNSET */
+	uint64_t cookie;
+	uint64_t netns;       /* net cookie */
+	uint64_t netns_inode; /* of /proc/PID/ns/net */
+	uint8_t protocol, role;
+	bool lingers; /* of an end: a TIME_WAIT remainder may hold the port still; false: the port is free */
+	int error; /* of a failure: EADDRINUSE, EADDRNOTAVAIL */
+	struct endpoint local, remote;
+	uint64_t process;   /* for source_events_process(); 0: none (accepted in softirq) */
+	uint64_t cgroup_id; /* of the process, or of the socket where there is none; 0: not known */
+};
+
+/*
+ * Reads what the ring has from the source's own position on, which moves past it; the kernel's room is given back only by
+ * source_events_release(). Never blocks. `event` returns 0, or what stops. 0, what `event` returned, or -EBADMSG (a record that makes
+ * no sense; the rest of the ring is skipped and counted lost).
+ */
+int source_events_read(struct source_events *s,
+	int (*event)(void *context, const struct event_seen *e), void *context);
+
+/* The position up to which was read; and how many bytes of the ring are not given back yet. */
+uint64_t source_events_position(const struct source_events *s);
+uint32_t source_events_waiting(const struct source_events *s);
+/* Everything before `position` is stored: gives the room back. Clamped to what was read. */
+void source_events_release(struct source_events *s, uint64_t position);
+/* A new reader: read on from `position` (stored by the ledger for this generation), or from the oldest that is there, whichever is later. */
+void source_events_rewind(struct source_events *s, uint64_t position);
+
+/* Counted by the kernel side since the ring was made. */
+struct events_counts {
+	uint64_t lost;             /* claims of which nothing got through */
+	uint64_t lost_ends;        /* ends that were not told */
+	uint64_t failures_dropped; /* failures past the rate, or without room */
+};
+struct events_counts source_events_counts(const struct source_events *s);
+
+/* Who that is: fresh, one reference; pid, parent, start, uid, comm, parent comm, exe and exe_note, cgroup id; cgroup path and unit are for
+ * the caller to find by *ret_cgroup_id. -ENOENT: not known any more (the kernel side's table has wrapped). */
+int source_events_process(struct source_events *s, uint64_t id, struct process **ret,
+	uint64_t *ret_cgroup_id) _must_check_;
+
+/* Other ports, or accepted or not, from now on. */
+int source_events_watch(
+	struct source_events *s, const struct source_events_options *options) _must_check_;
+
+/* One socket that a process has open, from the task iterator: in every namespace. */
+struct holder_seen {
+	/* kind EVENT_CLAIM; at USEC_UNSET; netns, endpoints, role as far as the socket shows it */
+	struct event_seen socket;
+	uint64_t inode;
+	int32_t pid;
+	usec_t start_boot;
+};
+/* One pass over all descriptors of all processes; sockets of watched ports only; assigns cookies. 0 or negative errno, or what `holder` returned. */
+int source_events_snapshot(struct source_events *s,
+	int (*holder)(void *context, const struct holder_seen *h), void *context);
