@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The value of each option, one function an option; the table at the end names them all. */
+
+#include "client/options_private.h"
+
+#include "client/number.h"
+#include "client/users.h"
+#include "common/claim.h"
+#include "common/endpoint.h"
+
+typedef int take_fn(struct options *o, const char *value, bool terminal);
+
+static int one_of(struct options *o, const char *what, const char *text, const char *const *words,
+	size_t count, size_t *ret)
+{
+	for (size_t i = 0; i < count; i++)
+		if (streq(text, words[i])) {
+			*ret = i;
+			return 0;
+		}
+	return options_usage(o, "%s: not one of its words: %s", what, text);
+}
+
+int options_take_port(struct options *o, const char *text)
+{
+	const char *slash = strchr(text, '/');
+	size_t length = slash ? (size_t)(slash - text) : strlen(text);
+	char digits[8] = "";
+	enum protocol protocol;
+	uint64_t port;
+
+	if (length < sizeof(digits))
+		memcpy(digits, text, length);
+	if (number_parse(digits, 1, UINT16_MAX, &port) < 0)
+		return options_usage(o, "not a port (1 to 65535): %s", text);
+	if (slash) {
+		if (protocol_from_name(slash + 1, &protocol) < 0)
+			return options_usage(
+				o, "not a protocol (tcp, udp, udplite, mptcp): %s", slash + 1);
+		if (o->protocol && !streq(o->protocol, protocol_name(protocol)))
+			return options_usage(
+				o, "one protocol at a time: %s and %s", o->protocol, slash + 1);
+		o->protocol = protocol_name(protocol);
+	}
+	o->ports[o->port_count++] = (uint16_t)port;
+	return 0;
+}
+
+static int parse_address(struct options *o, const char *what, const char *text, char **ret)
+{
+	char normal[ADDRESS_TEXT_MAX];
+	struct address address;
+	char *copy;
+
+	if (address_parse(text, &address) < 0)
+		return options_usage(o, "%s: not an address: %s", what, text);
+	copy = strdup(address_format(&address, normal));
+	if (!copy)
+		return -ENOMEM;
+	free(*ret);
+	*ret = copy;
+	return 0;
+}
+
+static int take_address(struct options *o, const char *value, _unused_ bool terminal)
+{
+	return parse_address(o, "--addr", value, &o->address);
+}
+
+/* ADDRESS, ADDRESS:PORT (IPv4) or [ADDRESS]:PORT. An IPv6 address has colons of its own, hence the brackets. */
+static int take_peer(struct options *o, const char *text, _unused_ bool terminal)
+{
+	_cleanup_(free_p) char *copy = strdup(text);
+	char *address = copy, *port = NULL, *end;
+	uint64_t number = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	if (*copy == '[') {
+		address = copy + 1;
+		end = strchr(address, ']');
+		if (!end || (end[1] != '\0' && end[1] != ':'))
+			return options_usage(o, "--peer: not an address: %s", text);
+		port = end[1] == ':' ? end + 2 : NULL;
+		*end = '\0';
+	} else {
+		end = strchr(copy, ':');
+		if (end && !strchr(end + 1, ':')) {
+			port = end + 1;
+			*end = '\0';
+		}
+	}
+	if (port && number_parse(port, 1, UINT16_MAX, &number) < 0)
+		return options_usage(o, "--peer: not a port: %s", port);
+	o->peer_port = (uint16_t)number;
+	return parse_address(o, "--peer", address, &o->peer);
+}
+
+static int take_range(struct options *o, const char *text, _unused_ bool terminal)
+{
+	uint64_t low, high;
+	char digits[8] = "";
+	const char *dash = strchr(text, '-');
+
+	o->range = text;
+	if (streq(text, "iana") || streq(text, "kernel"))
+		return 0;
+	if (dash && (size_t)(dash - text) < sizeof(digits))
+		memcpy(digits, text, (size_t)(dash - text));
+	if (!dash || number_parse(digits, 1, UINT16_MAX, &low) < 0 ||
+		number_parse(dash + 1, low, UINT16_MAX, &high) < 0)
+		return options_usage(o, "--range: not iana, kernel or LOW-HIGH: %s", text);
+	return 0;
+}
+
+static int take_app(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->app = value;
+	return 0;
+}
+
+static int take_unit(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->unit = value;
+	return 0;
+}
+
+static int take_netns(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->netns = value;
+	return 0;
+}
+
+static int take_user(struct options *o, const char *value, _unused_ bool terminal)
+{
+	uint32_t uid;
+
+	if (users_uid(value, &uid) < 0)
+		return options_usage(o, "--user: no such user: %s", value);
+	o->uid = uid;
+	return 0;
+}
+
+static int take_pid(struct options *o, const char *value, _unused_ bool terminal)
+{
+	uint64_t number;
+
+	if (number_parse(value, 1, INT32_MAX, &number) < 0)
+		return options_usage(o, "--pid: not a process id: %s", value);
+	o->pid = (int64_t)number;
+	return 0;
+}
+
+static int take_protocol(struct options *o, const char *value, _unused_ bool terminal)
+{
+	enum protocol protocol;
+
+	if (protocol_from_name(value, &protocol) < 0)
+		return options_usage(o, "--proto: not tcp, udp, udplite or mptcp: %s", value);
+	o->protocol = value;
+	return 0;
+}
+
+static int take_role(struct options *o, const char *value, _unused_ bool terminal)
+{
+	enum role role;
+
+	if (role_from_name(value, &role) < 0)
+		return options_usage(
+			o, "--role: not connected, listening, bound or accepted: %s", value);
+	o->role = value;
+	return 0;
+}
+
+static int take_limit(struct options *o, const char *value, _unused_ bool terminal)
+{
+	uint64_t number;
+
+	if (number_parse(value, 1, LIMIT_CLAIMS, &number) < 0)
+		return options_usage(
+			o, "--limit: not a number from 1 to %u: %s", LIMIT_CLAIMS, value);
+	o->limit = (uint32_t)number;
+	return 0;
+}
+
+static int take_json(struct options *o, const char *value, _unused_ bool terminal)
+{
+	static const char *const words[] = {"off", "short", "pretty"};
+	static const enum output outputs[] = {OUTPUT_TABLE, OUTPUT_JSON_SHORT, OUTPUT_JSON_PRETTY};
+	size_t word = 0;
+	int r = one_of(o, "--json", value, words, ELEMENTSOF(words), &word);
+
+	if (r == 0)
+		o->output = outputs[word];
+	return r;
+}
+
+static int take_json_auto(struct options *o, _unused_ const char *value, bool terminal)
+{
+	o->output = terminal ? OUTPUT_JSON_PRETTY : OUTPUT_JSON_SHORT;
+	return 0;
+}
+
+static int take_csv(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->output = OUTPUT_CSV;
+	return 0;
+}
+
+static int take_field(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->output = OUTPUT_FIELD;
+	o->field = value;
+	return 0;
+}
+
+static int take_color(struct options *o, const char *value, _unused_ bool terminal)
+{
+	static const char *const words[] = {"auto", "always", "never"};
+	size_t word = 0;
+	int r = one_of(o, "--color", value, words, ELEMENTSOF(words), &word);
+
+	if (r == 0)
+		o->color = (enum color)word;
+	return r;
+}
+
+static int take_columns(struct options *o, const char *text, _unused_ bool terminal)
+{
+	char *save = NULL;
+
+	free(o->columns_text);
+	o->column_count = 0;
+	o->columns_text = strdup(text);
+	if (!o->columns_text)
+		return -ENOMEM;
+	for (char *name = strtok_r(o->columns_text, ",", &save); name;
+		name = strtok_r(NULL, ",", &save)) {
+		if (o->column_count == OPTION_COLUMNS_MAX)
+			return options_usage(o, "--columns: more than %d", OPTION_COLUMNS_MAX);
+		o->columns[o->column_count++] = name;
+	}
+	return o->column_count > 0 ? 0 : options_usage(o, "--columns: names none");
+}
+
+static int take_no_legend(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->no_legend = true;
+	return 0;
+}
+
+static int take_no_pager(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->no_pager = true;
+	return 0;
+}
+
+static int take_utc(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->utc = true;
+	return 0;
+}
+
+static int take_strict(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->strict = true;
+	return 0;
+}
+
+static int take_socket(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->socket_path = value;
+	o->socket_given = true;
+	return 0;
+}
+
+static int take_config(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->config_path = value;
+	return 0;
+}
+
+/*
+ * A destination of ssh. What is refused is what ssh could take for an option, or ssh_config's commands (%h) could hand to
+ * a shell; a comma, since several hosts may come to mean something.
+ */
+static int take_host(struct options *o, const char *text, _unused_ bool terminal)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789._-@:/[]%+";
+
+	if (strchr(text, ','))
+		return options_usage(o, "--host: one host at a time: %s", text);
+	if (*text == '\0' || *text == '-' || text[strspn(text, allowed)] != '\0')
+		return options_usage(o, "--host: not a host that ssh may be given: %s", text);
+	o->host = text;
+	return 0;
+}
+
+/* NULL: taken later, or the option only says that it is there. */
+static take_fn *const takes[OPTION_COUNT] = {
+	/* which daemon */
+	[OPTION_SOCKET] = take_socket,
+	[OPTION_HOST] = take_host,
+	/* which claims */
+	[OPTION_APP] = take_app,
+	[OPTION_UNIT] = take_unit,
+	[OPTION_USER] = take_user,
+	[OPTION_PID] = take_pid,
+	[OPTION_PROTO] = take_protocol,
+	[OPTION_ADDR] = take_address,
+	[OPTION_PEER] = take_peer,
+	[OPTION_NETNS] = take_netns,
+	[OPTION_ROLE] = take_role,
+	[OPTION_RANGE] = take_range,
+	[OPTION_LIMIT] = take_limit,
+	/* of single verbs */
+	[OPTION_CONFIG] = take_config,
+	/* in which form */
+	[OPTION_JSON] = take_json,
+	[OPTION_JSON_AUTO] = take_json_auto,
+	[OPTION_CSV] = take_csv,
+	[OPTION_FIELD] = take_field,
+	[OPTION_COLUMNS] = take_columns,
+	[OPTION_NO_LEGEND] = take_no_legend,
+	[OPTION_NO_PAGER] = take_no_pager,
+	[OPTION_COLOR] = take_color,
+	[OPTION_UTC] = take_utc,
+	[OPTION_STRICT] = take_strict,
+};
+
+int options_take(struct options *o, enum option_id id, const char *value, bool terminal)
+{
+	return takes[id] ? takes[id](o, value, terminal) : 0;
+}
