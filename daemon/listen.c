@@ -10,8 +10,6 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
-#include "common/log.h"
-
 #define PASSED_NAME "varlink" /* what systemd's own Varlink services call theirs */
 #define GROUP_NAME  "portledger"
 #define BACKLOG     128
@@ -25,32 +23,17 @@ static int adopt(int fd)
 	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-int listen_passed(int *ret_fd)
+int listen_passed(struct passed *passed, int *ret_fd)
 {
-	char **names = NULL;
-	_cleanup_(close_p) int found = -1;
-	int count = sd_listen_fds_with_names(1, &names);
-	int r = 0;
+	_cleanup_(close_p) int fd = passed_find(passed, PASSED_NAME);
+	int r;
 
-	for (int i = 0; i < count; i++) {
-		int fd = SD_LISTEN_FDS_START + i;
-
-		if (found < 0 && streq(names[i], PASSED_NAME)) {
-			found = fd;
-			r = adopt(fd);
-		} else {
-			log_warning("systemd passed a socket '%s', of which nothing is known",
-				names[i]);
-			(void)close(fd);
-		}
-		free(names[i]);
-	}
-	free(names);
-	if (count < 0 || r < 0)
-		return count < 0 ? count : r;
-	if (found < 0)
+	if (fd < 0)
 		return 0;
-	*ret_fd = TAKE_FD(found);
+	r = adopt(fd);
+	if (r < 0)
+		return r;
+	*ret_fd = TAKE_FD(fd);
 	return 1;
 }
 

@@ -3,14 +3,13 @@
 
 /* The control socket: the one that systemd passes, or our own in the file system. */
 
-#include "common/base.h"
+#include "daemon/passed.h"
 
 /*
- * The listening socket that systemd passed (sd_listen_fds_with_names(3), FileDescriptorName=varlink). What else it
- * passed is closed, with a warning. To be called once.
+ * The listening socket that systemd passed (FileDescriptorName=varlink).
  * 1: in *ret_fd (the caller's); 0: none was passed; -EINVAL: it is no listening stream socket; or another negative errno.
  */
-int listen_passed(int *ret_fd) _must_check_;
+int listen_passed(struct passed *passed, int *ret_fd) _must_check_;
 
 /*
  * Binds and listens on an AF_UNIX stream socket at `path`, mode 0660 with group portledger where there is such a group

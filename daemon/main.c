@@ -51,9 +51,10 @@ struct daemon {
 	struct capture *capture; /* or ... */
 	struct replay *replay;
 	int proc_fd, state_fd, record_fd, replay_fd, listen_fd, signal_fd;
-	bool passed;   /* listen_fd is systemd's, and so is its file */
-	bool ready;    /* systemd was told */
-	char *refused; /* why the last reload was refused; NULL: it was not */
+	struct passed handed; /* what systemd handed over, and nobody has taken */
+	bool passed;          /* listen_fd is systemd's, and so is its file */
+	bool ready;           /* systemd was told */
+	char *refused;        /* why the last reload was refused; NULL: it was not */
 	int status;
 };
 
@@ -413,12 +414,28 @@ static int start_service(struct daemon *d)
 /* A socket of systemd's goes before --socket. */
 static int take_passed(struct daemon *d)
 {
-	int r = listen_passed(&d->listen_fd);
+	int r = passed_take(&d->handed);
 
+	if (r == 0)
+		r = listen_passed(&d->handed, &d->listen_fd);
 	if (r < 0)
 		log_error("the socket that systemd passed cannot be used: %s", strerror(-r));
 	d->passed = r == 1;
 	return r < 0 ? r : 0;
+}
+
+/* Closed here, they would come again with every start. */
+static void drop_passed(struct daemon *d)
+{
+	for (size_t i = 0; i < d->handed.count; i++) {
+		const struct passed_fd *p = &d->handed.fds[i];
+
+		if (p->fd < 0)
+			continue;
+		log_warning("systemd passed '%s', which is of no use here", p->name);
+		service_forget(d->service, p->name);
+	}
+	passed_done(&d->handed);
 }
 
 static int start(struct daemon *d)
@@ -454,6 +471,7 @@ static int start(struct daemon *d)
 	r = supervisor_new(&supervisor, &d->supervisor);
 	if (r < 0)
 		log_error("cannot start the ledger: %s", strerror(-r));
+	drop_passed(d);
 	/* After the fork: the children drop all; what is left here is what capture needs. */
 	if (r == 0)
 		r = privilege_drop(PRIVILEGE_CAPTURE, -1);
@@ -492,6 +510,7 @@ static void daemon_done(struct daemon *d)
 		event_free(d->signals);
 	if (d->base)
 		event_base_free(d->base);
+	passed_done(&d->handed);
 	close_p(&d->signal_fd);
 	close_p(&d->listen_fd);
 	close_p(&d->replay_fd);

@@ -112,3 +112,23 @@ void service_stopping(const struct service *s)
 {
 	tell(s, "STOPPING=1");
 }
+
+int service_keep(const struct service *s _unused_, int fd, const char *name)
+{
+	char state[320];
+	int r;
+
+	(void)snprintf(state, sizeof(state), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
+	if (r == 0)
+		return -EAGAIN;
+	return r < 0 ? r : 0;
+}
+
+void service_forget(const struct service *s _unused_, const char *name)
+{
+	int r = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+
+	if (r < 0)
+		log_debug("cannot have systemd forget %s: %s", name, strerror(-r));
+}

@@ -32,3 +32,13 @@ void service_reloading(const struct service *s);
 
 /* The end begins. */
 void service_stopping(const struct service *s);
+
+/*
+ * Has systemd keep a copy of a descriptor for the next process of this service (FileDescriptorStoreMax=), which gets it by this
+ * name: at most 255 printable ASCII characters without a colon. It is not polled: a ring that fills would wake PID 1 with every record.
+ * 0, -EAGAIN outside of systemd, or what sd_pid_notify_with_fds(3) says.
+ */
+int service_keep(const struct service *s, int fd, const char *name) _must_check_;
+
+/* Has it forget what it keeps by this name. */
+void service_forget(const struct service *s, const char *name);

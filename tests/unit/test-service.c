@@ -195,10 +195,11 @@ static int make_socket(int type, bool listening)
 }
 
 /* In a child, with `count` sockets of these names passed: what listen_passed() returns plus 100. The first is of `type`. */
-static int passed(const char *names, unsigned count, int type, bool listening)
+static int hand_over(const char *names, unsigned count, int type, bool listening)
 {
 	pid_t pid = fork();
 	char number[16];
+	struct passed handed = {0};
 	int status, fd = -1, r;
 
 	if (pid == 0) {
@@ -213,7 +214,10 @@ static int passed(const char *names, unsigned count, int type, bool listening)
 		(void)snprintf(number, sizeof(number), "%u", count);
 		(void)setenv("LISTEN_FDS", number, 1);
 		(void)setenv("LISTEN_FDNAMES", names, 1);
-		r = listen_passed(&fd);
+		if (passed_take(&handed) < 0)
+			_exit(16);
+		r = listen_passed(&handed, &fd);
+		passed_done(&handed);
 		if (r == 1 &&
 			(!(fcntl(fd, F_GETFD) & FD_CLOEXEC) || !(fcntl(fd, F_GETFL) & O_NONBLOCK)))
 			_exit(12);
@@ -233,13 +237,13 @@ static int passed(const char *names, unsigned count, int type, bool listening)
 static void test_passed(void **state)
 {
 	(void)state;
-	assert_int_equal(passed("varlink", 1, SOCK_STREAM, true), 101);
-	assert_int_equal(passed("other:varlink", 2, SOCK_STREAM, true), 101);
-	assert_int_equal(passed("varlink:varlink", 2, SOCK_STREAM, true), 101);
-	assert_int_equal(passed("other", 1, SOCK_STREAM, true), 100);
-	assert_int_equal(passed("", 0, SOCK_STREAM, true), 100); /* meant for another process */
-	assert_int_equal(passed("varlink", 1, SOCK_STREAM, false), 100 - EINVAL);
-	assert_int_equal(passed("varlink", 1, SOCK_DGRAM, false), 100 - EINVAL);
+	assert_int_equal(hand_over("varlink", 1, SOCK_STREAM, true), 101);
+	assert_int_equal(hand_over("other:varlink", 2, SOCK_STREAM, true), 101);
+	assert_int_equal(hand_over("varlink:varlink", 2, SOCK_STREAM, true), 101);
+	assert_int_equal(hand_over("other", 1, SOCK_STREAM, true), 100);
+	assert_int_equal(hand_over("", 0, SOCK_STREAM, true), 100); /* meant for another process */
+	assert_int_equal(hand_over("varlink", 1, SOCK_STREAM, false), 100 - EINVAL);
+	assert_int_equal(hand_over("varlink", 1, SOCK_DGRAM, false), 100 - EINVAL);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
