@@ -206,6 +206,50 @@ char *escape_csv(const char *text)
 	return field;
 }
 
+/* What HTML could take for its own, and how to say it so that it does not: in XML, and so in SVG, the same holds. NULL: any
+ * other character is itself. */
+static const char *html_reference(char character)
+{
+	switch (character) {
+	case '&':
+		return "&amp;";
+	case '<':
+		return "&lt;";
+	case '>':
+		return "&gt;";
+	case '"':
+		return "&quot;";
+	case '\'':
+		return "&#39;";
+	}
+	return NULL;
+}
+
+char *escape_html(const char *text)
+{
+	_cleanup_(free_p) char *plain = escape_terminal(text);
+	size_t size = 1;
+	char *html, *to;
+
+	if (!plain)
+		return NULL;
+	for (const char *from = plain; *from; from++)
+		size += html_reference(*from) ? strlen(html_reference(*from)) : 1;
+	to = html = malloc(size);
+	if (!html)
+		return NULL;
+	for (const char *from = plain; *from; from++) {
+		const char *reference = html_reference(*from);
+
+		if (reference)
+			to = stpcpy(to, reference);
+		else
+			*to++ = *from;
+	}
+	*to = '\0';
+	return html;
+}
+
 /* Writes one character of a JSON string and returns the place after it. */
 static char *put_json_character(char *to, struct character c, const uint8_t *bytes)
 {

@@ -29,6 +29,10 @@ char *escape_terminal(const char *text);
  * would run it), and the field is quoted where it holds a comma, a quote or a space at an end. */
 char *escape_csv(const char *text);
 
+/* Text or the value of a quoted attribute in HTML and in SVG: as escape_terminal(), and `&`, `<`, `>`, `"` and `'` become
+ * character references. */
+char *escape_html(const char *text);
+
 /* Appends a JSON string with its quotes (RFC 8259); a byte that is not UTF-8 becomes U+FFFD, a character that
  * escape_store() would escape becomes \uXXXX. 0 or -ENOMEM. */
 int escape_json(struct buf *b, const char *text) _must_check_;

@@ -174,6 +174,53 @@ static inline const char *oracle_check_csv(const char *text, const char *shown)
 	return NULL;
 }
 
+/* What a parser of HTML makes of the text of an element or of an attribute in quotes: its only markup are the references
+ * that it lists here. NULL where there is any other. The caller frees. */
+static inline char *oracle_html(const char *html)
+{
+	static const struct {
+		const char *reference;
+		char character;
+	} references[] = {
+		{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&#39;", '\''}};
+	char *value = malloc(strlen(html) + 1), *to = value;
+
+	assert(value);
+	while (*html) {
+		size_t i = 0;
+
+		if (!strchr("&<>\"'", *html)) {
+			*to++ = *html++;
+			continue;
+		}
+		while (i < ELEMENTSOF(references) && strncmp(html, references[i].reference,
+							     strlen(references[i].reference)) != 0)
+			i++;
+		if (i == ELEMENTSOF(references)) {
+			free(value);
+			return NULL;
+		}
+		*to++ = references[i].character;
+		html += strlen(references[i].reference);
+	}
+	*to = '\0';
+	return value;
+}
+
+static inline const char *oracle_check_html(const char *text, const char *shown)
+{
+	_cleanup_(free_p) char *html = escape_html(text);
+	_cleanup_(free_p) char *value = NULL;
+
+	assert(html);
+	if (!oracle_is_printable(html))
+		return "text in HTML is printable";
+	value = oracle_html(html);
+	if (!value)
+		return "text in HTML has no markup";
+	return streq(value, shown) ? NULL : "text in HTML reads as what the terminal shows";
+}
+
 /* What is between the quotes has no bare quote, and nothing hides in it. */
 static inline const char *oracle_check_json(const char *text)
 {
@@ -215,5 +262,7 @@ static inline const char *oracle_violation(const void *raw, size_t size, size_t 
 	violation = oracle_check_store(raw, size, max);
 	if (!violation)
 		violation = oracle_check_csv(text, shown);
+	if (!violation)
+		violation = oracle_check_html(text, shown);
 	return violation ? violation : oracle_check_json(text);
 }

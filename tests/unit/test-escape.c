@@ -220,6 +220,29 @@ static void test_csv(void **state)
 	}
 }
 
+static const struct text_case html_cases[] = {
+	{"", ""},
+	{"node -e 1", "node -e 1"},
+	{"<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"},
+	{"\" onload='x'", "&quot; onload=&#39;x&#39;"},
+	{"&lt;", "&amp;lt;"},
+	{"]]><!--", "]]&gt;&lt;!--"},
+	{"a\x1b[31m\n", "a\\x1b[31m\\x0a"},
+	{"gpj.\u202eexe", "gpj.\\xe2\\x80\\xaeexe"},
+	{"\u00e4\U0001f600", "\u00e4\U0001f600"},
+	{"a\xff", "a\\xff"},
+};
+
+static void test_html(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(html_cases); i++) {
+		_cleanup_(free_p) char *html = escape_html(html_cases[i].text);
+
+		assert_string_equal(html, html_cases[i].expected);
+	}
+}
+
 static const struct text_case json_cases[] = {
 	{"", "\"\""},
 	{"a/b", "\"a/b\""},
@@ -250,9 +273,10 @@ static void test_json(void **state)
 /* Names of what hurts, put together at random, the same in every run. */
 static size_t random_name(uint32_t *seed, char *to, unsigned pieces)
 {
-	static const char *const parts[] = {"a", " ", ",", "\"", "=", "@", "\\", "\\x", "\\x4",
-		"1b", "\x1b", "\n", "\x7f", "\xc2", "\x9b", "\xe2", "\x80", "\xae", "\xf0\x9f",
-		"\xf4", "\xed\xa0", "\u20ac", "\u202e", "\ufeff", "\U0001f600"};
+	static const char *const parts[] = {"a", " ", ",", "\"", "'", "<", ">", "&", ";", "amp",
+		"=", "@", "\\", "\\x", "\\x4", "1b", "\x1b", "\n", "\x7f", "\xc2", "\x9b", "\xe2",
+		"\x80", "\xae", "\xf0\x9f", "\xf4", "\xed\xa0", "\u20ac", "\u202e", "\ufeff",
+		"\U0001f600"};
 	size_t size = 0;
 
 	for (unsigned i = 0; i < pieces; i++) {
@@ -292,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_restore_keeps_unknown),
 		cmocka_unit_test(test_terminal),
 		cmocka_unit_test(test_csv),
+		cmocka_unit_test(test_html),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_promises),
 	};
