@@ -14,6 +14,14 @@ struct hello {
 	struct now at;
 	int32_t capture_pid;
 	char *version; /* of portledger; owned */
+	/* of the events' ring: random, the same as long as the kernel has recorded into it without a break; 0: there is none */
+	uint64_t generation;
+};
+
+/* A place in the events' ring. 0, 0: none. */
+struct ring_position {
+	uint64_t generation;
+	uint64_t position; /* all before it was read; counts bytes since the ring was made */
 };
 
 /* A list of port ranges, ascending and disjoint, inclusive at both ends, host byte order. */
@@ -51,13 +59,16 @@ struct coverage {
 	bool accepted;               /* accepted connections are recorded */
 	bool foreign_processes; /* processes of other users can be named (capabilities are there) */
 	bool netns_all;         /* every network namespace, or only the daemon's own */
+	bool udp_connect;       /* events: UDP connects are told at once, not only at their end */
+	bool failures;          /* events: binds and connects that fail are told */
 };
 
-/* A network namespace that sightings name. */
+/* A network namespace that sightings name; told again when more of it is known, or its range has changed. */
 struct netns {
-	uint64_t cookie; /* SO_NETNS_COOKIE */
-	uint64_t inode;  /* of /proc/PID/ns/net; reused within seconds */
-	char *name;      /* owned; NULL: none known */
+	uint64_t cookie;             /* SO_NETNS_COOKIE */
+	uint64_t inode;              /* of /proc/PID/ns/net; reused within seconds */
+	char *name;                  /* owned; NULL: none known */
+	struct port_range ephemeral; /* its net.ipv4.ip_local_port_range; 0, 0: not known */
 };
 
 /* A process that sightings name by `ref` until `forget`. A ref is never reused within a stream. */
@@ -73,6 +84,8 @@ enum sighting_kind {
 	SIGHTING_ABSENT = 2,
 	/* the kernel said that it ended: cookie, at, after, time_wait, expires */
 	SIGHTING_CLOSED = 3,
+	/* events: what was left of a closed one is gone, too: cookie, at, after */
+	SIGHTING_RELEASED = 4,
 };
 
 /*
@@ -80,8 +93,10 @@ enum sighting_kind {
  * PRESENT: the socket was there at `at`, and was not there (or not so) at `after`.
  * ABSENT: it was not there at `at`, and still was at `after`. The ledger closes the claim with the next whole
  * SWEEP that covers its protocol, unless PRESENT comes first.
- * CLOSED: the full socket went at `at`, not before `after`; with time_wait a remainder still holds the port, else it is
- * free.
+ * CLOSED: the full socket went at `at`, not before `after`; with time_wait a remainder holds the port (of events: may hold
+ * it), else it is free.
+ * RELEASED: the port was free at `at`, which is the close or later; the full socket went before, whether CLOSED was told or
+ * not.
  */
 struct sighting {
 	uint8_t kind;   /* enum sighting_kind */
@@ -123,6 +138,36 @@ struct gap {
 };
 #define LOST_UNKNOWN UINT64_MAX
 
+/* What the events' ring told before `position` has all been sent. The two counts are of the whole generation: what they are
+ * more than with the record before is the gap between the two, and only the ledger, which stores them, makes it one. */
+struct drained {
+	struct ring_position ring;
+	uint64_t lost;             /* claims of which nothing got through */
+	uint64_t lost_ends;        /* ends that were not told */
+	uint64_t failures_dropped; /* failures past the kernel side's own rate, or without room */
+	usec_t at;                 /* boottime: when the ring was read */
+	bool urgent;               /* more than a quarter of the ring waits for KEPT */
+};
+
+/* A bind or connect that failed for want of a port. */
+enum failure_error {
+	FAILURE_IN_USE = 1,        /* EADDRINUSE */
+	FAILURE_NOT_AVAILABLE = 2, /* EADDRNOTAVAIL */
+};
+enum failure_call {
+	FAILURE_BIND = 1,
+	FAILURE_CONNECT = 2,
+};
+struct failure {
+	usec_t at; /* boottime */
+	uint64_t netns;
+	uint8_t protocol;
+	uint8_t error, call;    /* the enums above */
+	struct endpoint local;  /* port 0: none was asked for */
+	struct endpoint remote; /* of a connect; else FAMILY_NONE */
+	uint32_t process;       /* ref of a process_entry; 0: not known */
+};
+
 /* What a process of ours costs. */
 struct cost {
 	int32_t pid;
@@ -151,7 +196,7 @@ struct committed {
 	usec_t until_wall; /* all up to here is in the database: the beginning of the last whole sweep */
 	struct cost capture, ledger;
 	uint64_t sweeps, sweep_cpu_usec, open_claims, recorded, lost, gaps, unattributed,
-		found_only_by_sweep;
+		found_only_by_sweep, lost_ends;
 	struct coverage coverage; /* as it is now */
 	uint64_t waiting;         /* closed claims that the disk refuses at the moment */
 	/* false: capture did not answer in time; the newest claims may be missing */

@@ -70,13 +70,16 @@ struct member {
 #define COVERAGE_MEMBERS(m)                                                                        \
 	ENUM(m.rung, SOURCE_COUNT), MEMBER(m.interval_usec), MEMBER(m.ranges),                     \
 		MEMBER(m.ephemeral), MASK(m.protocols, PROTOCOL_COUNT), MEMBER(m.bound_only),      \
-		MEMBER(m.accepted), MEMBER(m.foreign_processes), MEMBER(m.netns_all)
+		MEMBER(m.accepted), MEMBER(m.foreign_processes), MEMBER(m.netns_all),              \
+		MEMBER(m.udp_connect), MEMBER(m.failures)
+#define RING_MEMBERS(m) MEMBER(m.generation), MEMBER(m.position)
 
 static const struct member hello_members[] = {
 	MEMBER(hello.boot_id),
 	NOW_MEMBERS(hello.at),
 	MEMBER(hello.capture_pid),
 	NEVER_NULL(hello.version),
+	MEMBER(hello.generation),
 };
 
 static const struct member settings_members[] = {
@@ -92,6 +95,7 @@ static const struct member netns_members[] = {
 	MEMBER(netns.cookie),
 	MEMBER(netns.inode),
 	MEMBER(netns.name),
+	MEMBER(netns.ephemeral),
 };
 
 static const struct member process_entry_members[] = {
@@ -119,7 +123,7 @@ static const struct member forget_members[] = {
 };
 
 static const struct member sighting_members[] = {
-	WITHIN(sighting.kind, SIGHTING_PRESENT, SIGHTING_CLOSED),
+	WITHIN(sighting.kind, SIGHTING_PRESENT, SIGHTING_RELEASED),
 	ENUM(sighting.source, SOURCE_COUNT),
 	ENUM(sighting.protocol, PROTOCOL_COUNT),
 	ENUM(sighting.role, ROLE_COUNT),
@@ -164,6 +168,34 @@ static const struct member barrier_members[] = {
 	NOW_MEMBERS(barrier.now),
 };
 
+static const struct member drained_members[] = {
+	RING_MEMBERS(drained.ring),
+	MEMBER(drained.lost),
+	MEMBER(drained.lost_ends),
+	MEMBER(drained.failures_dropped),
+	MEMBER(drained.at),
+	MEMBER(drained.urgent),
+};
+
+static const struct member failure_members[] = {
+	MEMBER(failure.at),
+	MEMBER(failure.netns),
+	ENUM(failure.protocol, PROTOCOL_COUNT),
+	WITHIN(failure.error, FAILURE_IN_USE, FAILURE_NOT_AVAILABLE),
+	WITHIN(failure.call, FAILURE_BIND, FAILURE_CONNECT),
+	MEMBER(failure.local),
+	MEMBER(failure.remote),
+	MEMBER(failure.process),
+};
+
+static const struct member ready_members[] = {
+	RING_MEMBERS(ready),
+};
+
+static const struct member kept_members[] = {
+	RING_MEMBERS(kept),
+};
+
 static const struct member sync_members[] = {
 	MEMBER(sync),
 };
@@ -182,6 +214,7 @@ static const struct member committed_members[] = {
 	MEMBER(committed.gaps),
 	MEMBER(committed.unattributed),
 	MEMBER(committed.found_only_by_sweep),
+	MEMBER(committed.lost_ends),
 	COVERAGE_MEMBERS(committed.coverage),
 	MEMBER(committed.waiting),
 	MEMBER(committed.capture_answered),
@@ -221,8 +254,11 @@ static const struct layout layouts[] = {
 	[RECORD_BARRIER] = LAYOUT(barrier_members),
 	[RECORD_RESYNC] = LAYOUT_EMPTY,
 	[RECORD_BYE] = LAYOUT_EMPTY,
-	[RECORD_READY] = LAYOUT_EMPTY,
+	[RECORD_DRAINED] = LAYOUT(drained_members),
+	[RECORD_FAILURE] = LAYOUT(failure_members),
+	[RECORD_READY] = LAYOUT(ready_members),
 	[RECORD_SYNC] = LAYOUT(sync_members),
+	[RECORD_KEPT] = LAYOUT(kept_members),
 	[RECORD_COMMITTED] = LAYOUT(committed_members),
 	[RECORD_FOLLOW] = LAYOUT(follow_members),
 };

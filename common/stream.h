@@ -6,14 +6,14 @@
  *
  * A record is u32 size (header included), u16 type, u16 zero, then its members in the order of its struct, each
  * little-endian; a string is u16 length and bytes, 0xffff for NULL; an address is u8 family and its 0, 4 or 16
- * bytes; a bool is a u8 that is 0 or 1. A file starts with the 8 bytes "PLSTRM\x02\n". The decoder takes
+ * bytes; a bool is a u8 that is 0 or 1. A file starts with the 8 bytes "PLSTRM\x03\n". The decoder takes
  * nothing on trust: sizes, enums, counts, UTF-8 and trailing bytes are checked.
  */
 
 #include "common/buf.h"
 #include "common/sighting.h"
 
-#define STREAM_MAGIC        "PLSTRM\x02\n"
+#define STREAM_MAGIC        "PLSTRM\x03\n"
 #define STREAM_MAGIC_BYTES  8
 #define STREAM_HEADER_BYTES 8
 
@@ -32,9 +32,12 @@ enum record_type {
 	/* empty: all that is open follows as PRESENT, whether sent before or not */
 	RECORD_RESYNC = 11,
 	RECORD_BYE = 12, /* empty: a clean stop; the stream ends here */
+	RECORD_DRAINED = 13,
+	RECORD_FAILURE = 14,
 	/* ledger -> capture */
-	RECORD_READY = 32, /* empty: the store is open */
+	RECORD_READY = 32, /* the store is open, and has what this ring told before this position */
 	RECORD_SYNC = 33,  /* u64 id: sweep, then answer with a BARRIER. Also control -> ledger */
+	RECORD_KEPT = 34,  /* committed: what the ring told before this position */
 	/* ledger -> control */
 	RECORD_COMMITTED = 48,
 	/* control -> ledger; u8: 1 send COMMITTED for every commit and commit every sweep, 0 no more */
@@ -55,6 +58,9 @@ struct record {
 		struct sweep sweep;
 		struct gap gap;
 		struct barrier barrier;
+		struct drained drained;
+		struct failure failure;
+		struct ring_position ready, kept;
 		uint64_t sync;
 		struct committed committed;
 		bool follow;

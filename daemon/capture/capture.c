@@ -127,6 +127,7 @@ static void say_settings(struct capture *c)
 static void announce(struct capture *c)
 {
 	say_settings(c);
+	c->netns.ephemeral = c->ephemeral;
 	say(c, &(struct record){.type = RECORD_NETNS, .netns = c->netns});
 	say_coverage(c);
 	say(c, &(struct record){.type = RECORD_RESYNC});

@@ -458,7 +458,7 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 		answer(k, r->barrier.id);
 	} else if (r->type == RECORD_BYE) {
 		on_bye(k);
-	} else {
+	} else if (r->type != RECORD_DRAINED && r->type != RECORD_FAILURE) {
 		fold(k, r);
 	}
 }

@@ -372,6 +372,15 @@ static void apply_closed(struct ledger *l, const struct sighting *s)
 	l->sink.changed(l->sink.context, &e->claim);
 }
 
+/* RELEASED: the port is free; that it closed before need not have been told. */
+static void apply_released(struct ledger *l, const struct sighting *s)
+{
+	struct entry *e = find_entry(l, s->cookie);
+
+	if (e)
+		end_claim(l, e, s->at, s->after);
+}
+
 static int apply_sighting(struct ledger *l, const struct sighting *s)
 {
 	if (s->at == USEC_UNSET || (s->after != USEC_UNSET && s->after > s->at))
@@ -384,6 +393,9 @@ static int apply_sighting(struct ledger *l, const struct sighting *s)
 		return 0;
 	case SIGHTING_CLOSED:
 		apply_closed(l, s);
+		return 0;
+	case SIGHTING_RELEASED:
+		apply_released(l, s);
 		return 0;
 	}
 	return -EBADMSG;
@@ -597,7 +609,10 @@ int ledger_apply(struct ledger *l, const struct record *r)
 	case RECORD_SETTINGS:
 	case RECORD_BARRIER:
 	case RECORD_BYE:
+	case RECORD_DRAINED:
+	case RECORD_FAILURE:
 	case RECORD_READY:
+	case RECORD_KEPT:
 	case RECORD_SYNC:
 	case RECORD_COMMITTED:
 	case RECORD_FOLLOW:

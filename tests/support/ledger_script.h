@@ -205,7 +205,7 @@ static inline struct ledger_sink sink_of(struct log *log)
 /* A record that only says how far the script has come: "netns 1 2 -". */
 #define MARK                                                                                       \
 	{                                                                                          \
-		RECORD_NETNS, .netns = { 1, 2, NULL }                                              \
+		RECORD_NETNS, .netns = { 1, 2, NULL, {0, 0} }                                      \
 	}
 
 #define SCRIPT(...)                                                                                \

@@ -3,10 +3,11 @@
 the C code. With these a live daemon gets any history: hundreds of thousands of claims, of any age, in a second."""
 import struct
 
-MAGIC = b"PLSTRM\x02\n"
+MAGIC = b"PLSTRM\x03\n"
 UNSET = 2**64 - 1
 HELLO, SETTINGS, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP = range(1, 10)
-PRESENT, ABSENT = 1, 2
+DRAINED, FAILURE = 13, 14
+PRESENT, ABSENT, CLOSED, RELEASED = 1, 2, 3, 4
 PROTOCOLS = 0b1111
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -43,15 +44,17 @@ class Recording:
     """A file that grows by whole records. Its clock, `boot` and `wall`, only moves when told, and by both alike."""
 
     def __init__(self, path, wall, boot=1000 * HOUR, boot_id=bytes(range(16)), max_age=30 * 24 * HOUR,
-                 max_bytes=2 << 30, interval=SECOND):
+                 max_bytes=2 << 30, interval=SECOND, generation=0, rung=0,
+                 udp_connect=0, failures=0):
         self.file = open(path, "wb")
         self.boot, self.offset, self.interval = boot, wall - boot, interval
         self.sweeps = 0
-        self.file.write(MAGIC + record(HELLO, boot_id + struct.pack("<QQi", boot, wall, 1) + text("0")))
+        self.file.write(MAGIC + record(HELLO, boot_id + struct.pack("<QQi", boot, wall, 1) + text("0") +
+                        struct.pack("<Q", generation)))
         self.settings(max_age, max_bytes)
-        self.write(COVERAGE, struct.pack("<BQIHHHHIBBBB", 0, interval, 1, 32768, 65535, 32768, 60999, PROTOCOLS,
-                                         1, 1, 1, 0))
-        self.write(NETNS, struct.pack("<QQ", 1, 4026531840) + text(None))
+        self.write(COVERAGE, struct.pack("<BQIHHHHIBBBBBB", rung, interval, 1, 32768, 65535, 32768, 60999, PROTOCOLS,
+                                         1, 1, 1, 0, udp_connect, failures))
+        self.write(NETNS, struct.pack("<QQ", 1, 4026531840) + text(None) + struct.pack("<HH", 32768, 60999))
 
     @property
     def wall(self):

@@ -236,8 +236,8 @@ def make_directory(parent, name):
 
 
 def test_damaged_recordings_are_refused(make_daemon, directory):
-    for name, data in (("empty", b""), ("text", b"hello world, this is no recording\n"), ("magic", b"PLSTRM\x02\n"),
-                       ("noise", b"PLSTRM\x02\n" + bytes(range(256)))):
+    for name, data in (("empty", b""), ("text", b"hello world, this is no recording\n"), ("magic", b"PLSTRM\x03\n"),
+                       ("noise", b"PLSTRM\x03\n" + bytes(range(256)))):
         path = directory / name
         path.write_bytes(data)
         daemon = make_daemon(directory=make_directory(directory, f"state-{name}"), options=("--replay", path))

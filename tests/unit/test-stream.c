@@ -47,7 +47,7 @@ static struct process no_process = {
 		.rung = SOURCE_PROCNET, .interval_usec = USEC_PER_SEC,                             \
 		.ranges = {.range = {{32768, 60999}, {61000, 65535}}, .count = 2},                 \
 		.ephemeral = {32768, 60999}, .protocols = 15, .bound_only = true,                  \
-		.netns_all = true,                                                                 \
+		.netns_all = true, .failures = true,                                               \
 	}
 
 #define IPV4(a, b, c, d, p)                                                                        \
@@ -63,20 +63,20 @@ static const struct sample {
 } samples[] = {
 	{"hello",
 		"0102030405060708090a0b0c0d0e0f10 0500000000000000 0600000000000000 "
-		"ffffffff 0500 302e312e30",
+		"ffffffff 0500 302e312e30 0700000000000000",
 		{RECORD_HELLO, .hello = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-				       {5, 6}, -1, version}}},
+				       {5, 6}, -1, version, 7}}},
 	{"settings", "0100000000000000 0000000000000080",
 		{RECORD_SETTINGS, .settings = {1, UINT64_C(1) << 63}}},
 	{"coverage",
 		"03 40420f0000000000 02000000 0080 47ee 48ee ffff 0080 47ee 0f000000 01 "
-		"00 00 01",
+		"00 00 01 00 01",
 		{RECORD_COVERAGE, .coverage = COVERAGE_SAMPLE}},
 	{"coverage-none", NULL, {RECORD_COVERAGE}},
-	{"netns", "0700000000000000 0800000000000000 0400 626c7565",
-		{RECORD_NETNS, .netns = {7, 8, netns_name}}},
-	{"netns-unnamed", "0700000000000000 0800000000000000 ffff",
-		{RECORD_NETNS, .netns = {7, 8, NULL}}},
+	{"netns", "0700000000000000 0800000000000000 0400 626c7565 0080 5fea",
+		{RECORD_NETNS, .netns = {7, 8, netns_name, {32768, 59999}}}},
+	{"netns-unnamed", "0700000000000000 0800000000000000 ffff 0000 0000",
+		{RECORD_NETNS, .netns = {7, 8, NULL, {0, 0}}}},
 	{"process",
 		"09000000 67120000 01000000 41420f0000000000 6300000000000000 e8030000 "
 		"03 0800 6e615c7830616d65 0e00 2f7573722f62696e2f636166c3a9 0000 0b00 "
@@ -126,6 +126,12 @@ static const struct sample {
 				.holders_dropped = UINT32_MAX}}},
 	{"sighting-absent", NULL,
 		{RECORD_SIGHTING, .sighting = {.kind = SIGHTING_ABSENT, .cookie = 1, .at = 3}}},
+	{"sighting-released", NULL,
+		{RECORD_SIGHTING, .sighting = {.kind = SIGHTING_RELEASED,
+					  .source = SOURCE_EVENTS,
+					  .cookie = 1,
+					  .at = 3,
+					  .after = USEC_UNSET}}},
 	{"sweep",
 		"0100000000000000 0200000000000000 0300000000000000 0400000000000000 "
 		"0500000000000000 06000000 07000000 0800000000000000 09000000",
@@ -140,19 +146,33 @@ static const struct sample {
 		{RECORD_BARRIER, .barrier = {1, {2, 3, 4}, {5, 6}}}},
 	{"resync", "", {RECORD_RESYNC}},
 	{"bye", "", {RECORD_BYE}},
-	{"ready", "", {RECORD_READY}},
+	{"drained",
+		"0100000000000000 0200000000000000 0300000000000000 0400000000000000 "
+		"0500000000000000 0600000000000000 01",
+		{RECORD_DRAINED, .drained = {{1, 2}, 3, 4, 5, 6, true}}},
+	{"failure", "0100000000000000 0200000000000000 01 02 01 04 7f000001 a3d6 00 0000 03000000",
+		{RECORD_FAILURE,
+			.failure = {1, 2, PROTOCOL_UDP, FAILURE_NOT_AVAILABLE, FAILURE_BIND,
+				IPV4(127, 0, 0, 1, 54947), {{FAMILY_NONE, {0}}, 0}, 3}}},
+	{"failure-connect", NULL,
+		{RECORD_FAILURE,
+			.failure = {UINT64_MAX, 2, PROTOCOL_TCP, FAILURE_IN_USE, FAILURE_CONNECT,
+				IPV4(127, 0, 0, 1, 0), IPV4(127, 0, 0, 2, 443), 0}}},
+	{"ready", "0100000000000000 0200000000000000", {RECORD_READY, .ready = {1, 2}}},
+	{"ready-none", "0000000000000000 0000000000000000", {RECORD_READY}},
+	{"kept", "0100000000000000 ffffffffffffffff", {RECORD_KEPT, .kept = {1, UINT64_MAX}}},
 	{"sync", "ffffffffffffffff", {RECORD_SYNC, .sync = UINT64_MAX}},
 	{"committed",
 		"0100000000000000 0200000000000000 0300000000000000 04000000 "
 		"0500000000000000 0600000000000000 07000000 0800000000000000 "
 		"0900000000000000 0a00000000000000 0b00000000000000 0c00000000000000 "
 		"0d00000000000000 0e00000000000000 0f00000000000000 1000000000000000 "
-		"1100000000000000 03 40420f0000000000 02000000 0080 47ee 48ee ffff 0080 "
-		"47ee 0f000000 01 00 00 01 1200000000000000 01 00 1100 "
+		"1100000000000000 1200000000000000 03 40420f0000000000 02000000 0080 47ee "
+		"48ee ffff 0080 47ee 0f000000 01 00 00 01 00 01 1300000000000000 01 00 1100 "
 		"6469736b2066756c6c3b206e6f20425046",
 		{RECORD_COMMITTED,
 			.committed = {1, 2, 3, {4, 5, 6}, {7, 8, 9}, 10, 11, 12, 13, 14, 15, 16, 17,
-				COVERAGE_SAMPLE, 18, true, false, degraded}}},
+				18, COVERAGE_SAMPLE, 19, true, false, degraded}}},
 	{"follow", "01", {RECORD_FOLLOW, .follow = true}},
 };
 
@@ -294,7 +314,7 @@ static const struct refusal refusals[] = {
 	{"bye", OF_HEADER(0), "01000100"}, /* LIMIT_RECORD_BYTES + 1 */
 	{"bye", OF_HEADER(0), "ffffffff"},
 	{"bye", OF_HEADER(4), "0000"},
-	{"bye", OF_HEADER(4), "0d00"},
+	{"bye", OF_HEADER(4), "0f00"}, /* past the last of capture's */
 	{"bye", OF_HEADER(4),
 		"2000"
 		"0100"},
@@ -303,7 +323,7 @@ static const struct refusal refusals[] = {
 	{"bye", OF_HEADER(6), "0001"},
 	{"sync", OF_HEADER(0), "0f000000"}, /* shorter than its members */
 	{"sync", OF_HEADER(0), "08000000"},
-	{"sync", OF_HEADER(4), "2000"}, /* longer than its members: READY has none */
+	{"sync", OF_HEADER(4), "2000"}, /* shorter than READY's */
 	{"gap", OF_HEADER(0), "2a000000"},
 	/* bounds */
 	{"follow", 0, "02"},
@@ -311,7 +331,7 @@ static const struct refusal refusals[] = {
 	{"process", 0, "00000000"},
 	{"process", 32, "04"},
 	{"sighting", 0, "00"},
-	{"sighting", 0, "04"},
+	{"sighting", 0, "05"},
 	{"sighting", 1, "04"},
 	{"sighting", 2, "04"},
 	{"sighting", 3, "05"},
@@ -337,6 +357,16 @@ static const struct refusal refusals[] = {
 	{"coverage", 25, "10000000"},
 	{"coverage", 29, "02"},
 	{"coverage", 32, "ff"},
+	{"coverage", 33, "02"},
+	{"coverage", 34, "02"},
+	{"drained", 48, "02"},
+	{"failure", 16, "04"},
+	{"failure", 17, "00"},
+	{"failure", 17, "03"},
+	{"failure", 18, "00"},
+	{"failure", 18, "03"},
+	{"failure", 19, "01"},
+	{"netns", 22, "60ea"}, /* low past high */
 	/* strings */
 	{"hello", 36, "ffff"},     /* NULL */
 	{"hello", 36, "0600"},     /* longer than the record */
