@@ -11,6 +11,8 @@ enum setting_id {
 	SETTING_CPU_BUDGET,
 	SETTING_RANGES,
 	SETTING_ACCEPTED,
+	SETTING_UDP_CONNECT,
+	SETTING_FAILURES,
 	SETTING_MAX_AGE,
 	SETTING_MAX_BYTES,
 	SETTING_COUNT,
@@ -28,6 +30,13 @@ struct range_choice {
 	struct port_ranges explicit; /* ascending, disjoint, at most EXPLICIT_RANGES_MAX */
 };
 
+/* What may be watched at a price: the numbers are those of enum events_extra (daemon/capture/source_events.h). */
+enum extra {
+	EXTRA_NO = 0,
+	EXTRA_AUTO = 1, /* where it costs nothing elsewhere */
+	EXTRA_YES = 2,  /* also where every system call of the host pays for it */
+};
+
 /* Where a setting was set. */
 struct config_origin {
 	uint32_t file; /* index into `files`; ORIGIN_DEFAULT: nowhere */
@@ -41,6 +50,8 @@ struct config {
 	uint32_t cpu_budget_permille; /* [Capture] CpuBudget=, of one core */
 	struct range_choice ranges;   /* [Capture] Ranges= */
 	bool accepted;                /* [Capture] Accepted= */
+	uint8_t udp_connect;          /* [Capture] UdpConnect=, enum extra */
+	uint8_t failures;             /* [Capture] Failures=, enum extra */
 	struct settings store;        /* [Store] MaxAge= and MaxBytes= */
 
 	struct config_origin origin[SETTING_COUNT];

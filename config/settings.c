@@ -166,6 +166,26 @@ static int format_boolean(const void *value, struct buf *b)
 	return buf_append_string(b, *(const bool *)value ? "yes" : "no");
 }
 
+/* What costs more than is asked for: uint8_t, enum extra */
+
+static int parse_extra(const char *text, uint64_t low, uint64_t high, void *value)
+{
+	bool truth = false;
+	int r = strcasecmp(text, "auto") == 0 ? 1 : parse_boolean(text, low, high, &truth);
+
+	if (r >= 0)
+		*(uint8_t *)value = r == 1 ? EXTRA_AUTO : truth ? EXTRA_YES : EXTRA_NO;
+	return r < 0 ? r : 0;
+}
+
+static int format_extra(const void *value, struct buf *b)
+{
+	static const char *const words[] = {
+		[EXTRA_NO] = "no", [EXTRA_AUTO] = "auto", [EXTRA_YES] = "yes"};
+
+	return buf_append_string(b, words[*(const uint8_t *)value]);
+}
+
 /* Sets of ports: struct range_choice */
 
 int ranges_add(struct port_ranges *set, struct port_range add)
@@ -274,6 +294,7 @@ static const struct setting_kind kind_percent = {
 static const struct setting_kind kind_bytes = {
 	parse_bytes, format_bytes, "a size in bytes, or with K, M, G or T"};
 static const struct setting_kind kind_boolean = {parse_boolean, format_boolean, "a boolean"};
+static const struct setting_kind kind_extra = {parse_extra, format_extra, "auto or a boolean"};
 static const struct setting_kind kind_ranges = {
 	parse_ranges, format_ranges, "a list of iana, kernel and LOW-HIGH"};
 
@@ -290,6 +311,12 @@ const struct setting settings_table[SETTING_COUNT] = {
 	[SETTING_ACCEPTED] = {"Capture", "Accepted", &kind_boolean,
 		offsetof(struct config, accepted), "yes", 0, 0, "yes or no",
 		"Record the connections that a listener accepted, too."},
+	[SETTING_UDP_CONNECT] = {"Capture", "UdpConnect", &kind_extra,
+		offsetof(struct config, udp_connect), "auto", 0, 0, "auto, yes or no",
+		"Under events, see UDP connects at once; yes: even if each system call pays for it."},
+	[SETTING_FAILURES] = {"Capture", "Failures", &kind_extra, offsetof(struct config, failures),
+		"auto", 0, 0, "auto, yes or no",
+		"Under events, see binds and connects that fail; yes: even at that price."},
 	[SETTING_MAX_AGE] = {"Store", "MaxAge", &kind_span,
 		offsetof(struct config, store.max_age_usec), "30d", USEC_PER_HOUR,
 		36525 * USEC_PER_DAY, "1h to 100y", "How long a claim is kept."},

@@ -42,6 +42,8 @@ static void test_defaults(void **state)
 	assert_int_equal(c.interval_usec, USEC_PER_SEC);
 	assert_int_equal(c.cpu_budget_permille, 50);
 	assert_true(c.accepted);
+	assert_int_equal(c.udp_connect, EXTRA_AUTO);
+	assert_int_equal(c.failures, EXTRA_AUTO);
 	assert_int_equal(c.store.max_age_usec, 30 * USEC_PER_DAY);
 	assert_int_equal(c.store.max_bytes, UINT64_C(2) << 30);
 	assert_int_equal(config_ranges(&c, kernel_range, &ranges), 0);
@@ -74,6 +76,10 @@ static void test_values(void **state)
 		{CAPTURE "Accepted=No", SETTING_ACCEPTED, "no"},
 		{CAPTURE "Accepted=off", SETTING_ACCEPTED, "no"},
 		{CAPTURE "Accepted=1", SETTING_ACCEPTED, "yes"},
+		{CAPTURE "UdpConnect=Auto", SETTING_UDP_CONNECT, "auto"},
+		{CAPTURE "UdpConnect=on", SETTING_UDP_CONNECT, "yes"},
+		{CAPTURE "Failures=no", SETTING_FAILURES, "no"},
+		{CAPTURE "Failures=yes", SETTING_FAILURES, "yes"},
 		{CAPTURE "Ranges=kernel", SETTING_RANGES, "kernel"},
 		{CAPTURE "Ranges=kernel iana kernel", SETTING_RANGES, "iana kernel"},
 		{CAPTURE "Ranges=9000-9010\t1-2 8000-8999", SETTING_RANGES, "1-2 8000-9010"},
@@ -126,6 +132,8 @@ static void test_errors(void **state)
 			"FILE:2: CpuBudget=1844674407370955162% is out of range (0.1% to 100%)"},
 		{CAPTURE "CpuBudget=5.05%",
 			"FILE:2: CpuBudget=5.05% is not a percentage with at most one decimal (0.1% to 100%)"},
+		{CAPTURE "Failures=maybe",
+			"FILE:2: Failures=maybe is not auto or a boolean (auto, yes or no)"},
 		{CAPTURE "Accepted=maybe", "FILE:2: Accepted=maybe is not a boolean (yes or no)"},
 		{CAPTURE "Ranges=",
 			"FILE:2: Ranges= is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
@@ -274,6 +282,7 @@ static void test_round_trip(void **state)
 {
 	static const char text[] =
 		"[Capture]\nInterval=1min 1s 1ms 1us\nCpuBudget=99.9%\nRanges=iana 1-1 3-70\nAccepted=no\n"
+		"UdpConnect=no\nFailures=yes\n"
 		"\n[Store]\nMaxAge=365d 6h\nMaxBytes=16385K\n";
 	_cleanup_(config_done) struct config c = {0}, again = {0};
 	_cleanup_(free_p) char *error = NULL, *printed = NULL;
