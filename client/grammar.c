@@ -55,25 +55,41 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 
 const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 	[VERB_STATUS] = {"status", "", GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT, 0, 0,
-		"is it recording, how, how full are the ranges"},
+		"is it recording, how, how full are the ranges",
+		"  portledger                                         is it recording, and how\n"
+		"  portledger status --json=short | jq .lost          one figure\n"},
 	[VERB_EXPLAIN] = {"explain", "PORT[/PROTO]",
 		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL, 1, 1,
-		"what is this port: class, who has it, who had it"},
+		"what is this port: class, who has it, who had it",
+		"  portledger 60530                                   what is port 60530\n"
+		"  portledger 51820/udp                               the same, of UDP only\n"},
 	[VERB_WHO] = {"who", "PORT[/PROTO]", GROUPS_PAST | GROUP_AT | GROUP_WINDOW, 1, 1,
-		"everyone who had it then (--at)"},
+		"everyone who had it then (--at)",
+		"  portledger who 60530 --at 03:12                    everyone who had it in that minute\n"
+		"  portledger who 60530 --at 03:12 --peer 203.0.113.9:443\n                                                     of these, who talked to that end\n"
+		"  portledger who 40112 --at -5m --netns web-1        in that network namespace\n"},
 	[VERB_NOW] = {"now", "[PORT...]", GROUPS_PAST | GROUP_LIMIT, 0, LIMIT_FILTER_PORTS,
-		"claims that are open now"},
+		"claims that are open now",
+		"  portledger now --role listening                    servers\n"
+		"  portledger now --unit nginx.service                what a unit has open\n"},
 	[VERB_HISTORY] = {"history", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
-		LIMIT_FILTER_PORTS, "claims in a window, newest last"},
+		LIMIT_FILTER_PORTS, "claims in a window, newest last",
+		"  portledger history -S \"last night\" --app curl    what curl did\n"
+		"  portledger history 60530 -n 20                     the last 20 of a port\n"},
 	[VERB_FOLLOW] = {"follow", "[PORT...]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER, 0, LIMIT_FILTER_PORTS,
-		"claims as they come and go"},
+		"claims as they come and go",
+		"  portledger follow --role listening                 servers, as they come and go\n"},
 	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT, 0, 0,
-		"which programs claimed ports, per program"},
+		"which programs claimed ports, per program",
+		"  portledger audit                                   what happened overnight\n"
+		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
 	[VERB_DOCTOR] = {"doctor", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON, 0, 0,
-		"what is missing, and the command that mends it"},
+		"what is missing, and the command that mends it",
+		"  portledger doctor                                  what is missing, and the command that mends it\n"},
 	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_CONFIG, 0, 0,
-		"the settings, and where each comes from"},
+		"the settings, and where each comes from",
+		"  portledger config --columns=key,value,from         where does each value come from\n"},
 	[VERB_HELP] = {"help", "[VERB]", GROUP_COMMON, 0, 0, "this help"},
 	[VERB_VERSION] = {"version", "", GROUP_COMMON, 0, 0, "the version"},
 };
@@ -115,6 +131,8 @@ void options_help(FILE *out, enum verb verb)
 		fprintf(out, "portledger %s%s%s [OPTION...]: %s.\n\n", row->name,
 			*row->arguments ? " " : "", row->arguments, row->help);
 		help_options(out, row->groups);
+		if (row->examples)
+			fprintf(out, "\nExamples:\n%s", row->examples);
 		return;
 	}
 	fputs("portledger [VERB] [OPTION...]: which process had which port, and when.\n\n", out);

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <time.h>
 
+#include "client/near.h"
 #include "client/number.h"
 
 int options_usage(struct options *o, const char *format, ...)
@@ -29,13 +30,42 @@ int options_usage(struct options *o, const char *format, ...)
 	return -EINVAL;
 }
 
+static int complain_verb(struct options *o, const char *word)
+{
+	struct near near = NEAR(word);
+
+	for (int i = 0; i < VERB_COUNT; i++)
+		near_try(&near, grammar_verbs[i].name);
+	return options_usage(o, "there is no verb %s%s%s%s", word,
+		near.best ? "; did you mean " : "", near.best ? near.best : "",
+		near.best ? "?" : "");
+}
+
+/* "--csv=1" is an option that takes no value; "--sicne=1" is none. */
+static int complain_long(struct options *o, const char *word)
+{
+	_cleanup_(free_p) char *name = strndup(word, strcspn(word, "="));
+	struct near near;
+
+	if (!name)
+		return -ENOMEM;
+	near = NEAR(name + strspn(name, "-"));
+	for (int i = 0; i < OPTION_COUNT; i++)
+		if (grammar_options[i].name)
+			near_try(&near, grammar_options[i].name);
+	return options_usage(o, "there is no option %s%s%s%s", word,
+		near.best && near.distance > 0 ? "; did you mean --" : ", or it takes no value",
+		near.best && near.distance > 0 ? near.best : "",
+		near.best && near.distance > 0 ? "?" : "");
+}
+
 static int complain_getopt(struct options *o, int code, char **argv)
 {
 	if (code == ':')
 		return options_usage(o, "%s needs a value", argv[optind - 1]);
 	if (optopt > 0 && optopt < 256 && optopt >= OPTION_COUNT)
 		return options_usage(o, "there is no option -%c", optopt);
-	return options_usage(o, "there is no option %s, or it takes no value", argv[optind - 1]);
+	return complain_long(o, argv[optind - 1]);
 }
 
 /* Letters are above OPTION_COUNT, so that both can be the code that getopt_long returns. */
@@ -91,13 +121,12 @@ static int parse_words(struct options *o, int argc, char **argv)
 	else if (next < argc && grammar_find_verb(argv[next], &o->verb) == 0)
 		next++;
 	else if (next < argc)
-		return options_usage(o, "there is no verb %s", argv[next]);
+		return complain_verb(o, argv[next]);
 
 	verb = &grammar_verbs[o->verb];
 	if (o->verb == VERB_HELP && next < argc)
-		return grammar_find_verb(argv[next], &o->help_on) < 0
-			       ? options_usage(o, "there is no verb %s", argv[next])
-			       : 0;
+		return grammar_find_verb(argv[next], &o->help_on) < 0 ? complain_verb(o, argv[next])
+								      : 0;
 	for (; next < argc; next++) {
 		if (o->port_count == verb->ports_max)
 			return options_usage(

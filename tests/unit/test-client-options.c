@@ -8,6 +8,7 @@
 
 #include <time.h>
 
+#include "client/near.h"
 #include "client/options.h"
 
 /* 2026-11-23 03:12:00 UTC */
@@ -212,7 +213,7 @@ static void test_refused(_unused_ void **state)
 		{"now|--user=4294967295", "no such user"},
 		{"now|--json", "needs a value"},
 		{"now|-n", "needs a value"},
-		{"now|--csv=1", "takes no value"},
+		{"now|--csv=1", "--csv=1, or it takes no value"},
 		{"now|--host=a,b", "one host at a time"},
 		{"now|--host=-oProxyCommand=x", "not a host"},
 		{"now|--host=a;b", "not a host"},
@@ -221,8 +222,14 @@ static void test_refused(_unused_ void **state)
 		{"now|-H|a|--socket=/b", "not with --host"},
 		{"now|--user=root|-H|a", "by number"},
 		{"config|-H|a", "does not go with config"},
-		{"now|--nonsense", "no option --nonsense"},
+		{"now|--nonsense", "no option --nonsense, or"},
 		{"now|-x", "no option -x"},
+		{"adit", "no verb adit; did you mean audit?"},
+		{"histroy|1", "did you mean history?"},
+		{"help|hwo", "did you mean who?"},
+		{"xyz", "no verb xyz"},
+		{"now|--sicne=today", "no option --sicne=today; did you mean --since?"},
+		{"now|--colour=never", "did you mean --color?"},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -232,6 +239,32 @@ static void test_refused(_unused_ void **state)
 		if (!o.error || !strstr(o.error, cases[i].says))
 			fail_msg("%s: %s", cases[i].line, o.error ? o.error : "(nothing)");
 		options_done(&o);
+	}
+}
+
+/* A guess is a third of the word wrong at most; what is longer than any word has none. */
+static void test_near(_unused_ void **state)
+{
+	static const struct {
+		const char *text, *word;
+		bool near;
+	} cases[] = {
+		{"audit", "audit", true},
+		{"adit", "audit", true},
+		{"uadit", "audit", true},
+		{"audits", "audit", true},
+		{"abcit", "audit", false},
+		{"", "now", false},
+		{"n", "now", false},
+		{"listenersnot-a-word-of-our-own", "listeners", false},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct near n = NEAR(cases[i].text);
+
+		near_try(&n, cases[i].word);
+		if ((n.best != NULL) != cases[i].near)
+			fail_msg("%s, %s", cases[i].text, cases[i].word);
 	}
 }
 
@@ -324,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_outputs),
 		cmocka_unit_test(test_filters),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_near),
 		cmocka_unit_test(test_socket),
 		cmocka_unit_test(test_host),
 		cmocka_unit_test(test_listen),
