@@ -18,13 +18,21 @@
 #define LIMIT_AHEAD_ROWS     4096u          /* rows that a stream reads ahead of its pages */
 #define LIMIT_RECEIPT_ROWS   1024u          /* stretches, and gaps, listed in one receipt */
 /* distinct (program, port) and (program, remote) of one audit: 64 MiB */
-#define LIMIT_AUDIT_PAIRS  1500000u
-#define LIMIT_AUDIT_BYTES  (4u * 1024u * 1024u)  /* an audit this long lists no further program */
-#define LIMIT_CLAIMS       100000000u            /* rows a client may ask for with `limit` */
-#define LIMIT_FILTER_PORTS 64u                   /* ports in one filter */
-#define LIMIT_QUERY_USEC   (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
-#define LIMIT_STALLED_USEC (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
-#define LIMIT_SYNC_USEC    (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
+#define LIMIT_AUDIT_PAIRS 1500000u
+#define LIMIT_AUDIT_BYTES (4u * 1024u * 1024u) /* an audit this long lists no further program */
+#define LIMIT_STEPS       512u                 /* steps of a window, as pictures show it */
+/* of Activity: programs times steps, 16 MiB; programs listed, those with most claims */
+#define LIMIT_ACTIVITY_CELLS    4194304u
+#define LIMIT_ACTIVITY_PROGRAMS 256u
+/* of Occupancy: namespaces times protocols, 0.5 MiB each; ends of claims under way at once, 32 MiB; addresses remembered */
+#define LIMIT_SERIES           32u
+#define LIMIT_OCCUPANCY_ENDS   2097152u
+#define LIMIT_OCCUPANCY_LOCALS 16384u
+#define LIMIT_CLAIMS           100000000u            /* rows a client may ask for with `limit` */
+#define LIMIT_FILTER_PORTS     64u                   /* ports in one filter */
+#define LIMIT_QUERY_USEC       (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
+#define LIMIT_STALLED_USEC     (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
+#define LIMIT_SYNC_USEC        (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
 
 /* Client: what a daemon may send us. */
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)

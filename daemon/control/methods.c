@@ -103,6 +103,8 @@ static const struct method *const ledger_methods[] = {
 	&method_who,
 	&method_claims,
 	&method_audit,
+	&method_activity,
+	&method_occupancy,
 	&method_follow,
 	&method_sync,
 	&method_doctor,

@@ -59,6 +59,10 @@ struct request {
 			int protocol;
 		} explain;
 		struct filter filter;
+		struct {
+			struct filter filter;
+			usec_t step;
+		} picture;
 	};
 };
 
@@ -127,6 +131,9 @@ extern const struct method method_who, method_claims, method_explain, method_aud
 /* Appends rows [*next, ...) as the elements of a JSON array, as many as a page holds. */
 int append_rows(
 	struct request *r, const struct rows *rows, size_t *next, struct buf *text) _must_check_;
+
+/* methods_pictures.c */
+extern const struct method method_activity, method_occupancy;
 
 /* methods_follow.c */
 extern const struct method method_follow;

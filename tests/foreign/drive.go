@@ -231,6 +231,40 @@ func (d *driver) audit() {
 	d.drove(orgportledgerledger.Audit())
 }
 
+// pictures are of all that we claimed, in steps that add up to it.
+func (d *driver) pictures() {
+	pid := int64(os.Getpid())
+	until := now()
+	step := (until-d.start)/10 + 1
+	size, programs, omitted, claims, before, unattributed, steps, ports, low, onPort, elsewhere, ephemeral, coverage, err :=
+		orgportledgerledger.Activity().Call(d.ctx, d.c, d.start, until, step, &orgportledgerledger.Filter{Pid: &pid})
+	must(err, "Activity")
+	exe, _ := os.Executable()
+	check(size == step && len(programs) == 1 && text(programs[0].Exe) == exe && omitted == 0, "Activity: %v", programs)
+	check(claims == sockets+3 && programs[0].Claims == claims && before == 0 && unattributed == 0, "Activity: %d claims", claims)
+	sum := int64(0)
+	for _, n := range steps {
+		sum += n
+	}
+	check(len(steps) == 10 && sum == claims && fmt.Sprint(steps) == fmt.Sprint(programs[0].Steps), "Activity: %v", steps)
+	sum = elsewhere
+	for _, n := range onPort {
+		sum += n
+	}
+	check(sum == claims && ports == sockets+2 && low+int64(len(onPort)) == 65536, "Activity: %d claims of %d ports from %d", sum, ports, low)
+	d.coverage(coverage)
+	d.drove(orgportledgerledger.Activity())
+
+	_, series, omitted, ephemeral, coverage, err :=
+		orgportledgerledger.Occupancy().Call(d.ctx, d.c, d.start, until, step, &orgportledgerledger.Filter{Pid: &pid})
+	must(err, "Occupancy")
+	check(len(series) == 2 && omitted == 0 && series[0].Protocol == "udp" && series[1].Protocol == "tcp", "Occupancy: %v", series)
+	check(series[0].Range == ephemeral && series[0].Peak == sockets && series[0].Used[9] == sockets, "Occupancy: %v", series[0])
+	check(series[0].Time_wait[9] == 0 && series[0].Peak_usec > d.start && series[0].Peak_usec < until, "Occupancy: %v", series[0])
+	d.coverage(coverage)
+	d.drove(orgportledgerledger.Occupancy())
+}
+
 // follow makes a claim and lets it go, before the eyes of a second connection.
 func (d *driver) follow() {
 	follower := d.connect()
@@ -357,6 +391,7 @@ func (d *driver) everything() {
 	d.who(connected, listening)
 	d.claims(ports)
 	d.audit()
+	d.pictures()
 	d.doctor()
 	d.refusals()
 	d.crowd()

@@ -176,3 +176,22 @@ static inline void assert_text(const struct buf *text, const char *expected)
 		fail_msg(
 			"\n got %.*s\nwant %s", (int)size, (const char *)buf_bytes(text), expected);
 }
+
+/* Three programs; two of the apps are one program in two cgroups. Process n is of app n % 4 + 1, each fifth of none. */
+static inline void fill_programs(struct fixture *f)
+{
+	history_sql(&f->history,
+		"INSERT INTO app VALUES(1,'/bin/b',0,'b',7,'u','/x',5),(2,'/bin/a',0,'a',7,NULL,NULL,0),"
+		"(3,'/bin/b',0,'b',7,'u','/y',1),(4,NULL,0,NULL,9,'k',NULL,1800000000000000);"
+		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<6000)"
+		" INSERT INTO process SELECT i,i%4+1,1,iif(i%4=3,NULL,i),1,NULL,NULL,NULL,1 FROM n"
+		" WHERE i%5<>0");
+}
+
+/* Which of them a process is of, in the order in which they are named above; 3: of none. */
+static inline unsigned program_index(int64_t process)
+{
+	static const unsigned programs[] = {0, 1, 0, 2};
+
+	return process % 5 == 0 ? 3 : programs[process % 4];
+}

@@ -45,6 +45,19 @@ static void test_errors(void **state)
 		{"{\"method\":\"" LEDGER
 		 "Audit\",\"parameters\":{\"since_usec\":2,\"until_usec\":1}}",
 			LEDGER "InvalidRange", "{\"parameter\":\"since_usec\"}"},
+		{"{\"method\":\"" LEDGER
+		 "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2}}",
+			SERVICE "InvalidParameter", "{\"parameter\":\"step_usec\"}"},
+		{"{\"method\":\"" LEDGER
+		 "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2,\"step_usec\":0}}",
+			LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
+		/* 512 steps are the most, and none is no window */
+		{"{\"method\":\"" LEDGER
+		 "Occupancy\",\"parameters\":{\"since_usec\":0,\"until_usec\":513,\"step_usec\":1}}",
+			LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
+		{"{\"method\":\"" LEDGER
+		 "Occupancy\",\"parameters\":{\"since_usec\":5,\"until_usec\":5,\"step_usec\":1}}",
+			LEDGER "InvalidRange", "{\"parameter\":\"until_usec\"}"},
 		/* the future */
 		{"{\"method\":\"" LEDGER
 		 "Who\",\"parameters\":{\"port\":50000,\"from_usec\":9007199254740990,"

@@ -148,17 +148,6 @@ static void test_receipt_limit(void **state)
 		"\"complete\":false}");
 }
 
-/* Three programs; two of the apps are one program in two cgroups. Process n is of app n % 4 + 1, each fifth of none. */
-static void fill_programs(struct fixture *f)
-{
-	history_sql(&f->history,
-		"INSERT INTO app VALUES(1,'/bin/b',0,'b',7,'u','/x',5),(2,'/bin/a',0,'a',7,NULL,NULL,0),"
-		"(3,'/bin/b',0,'b',7,'u','/y',1),(4,NULL,0,NULL,9,'k',NULL,1800000000000000);"
-		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<6000)"
-		" INSERT INTO process SELECT i,i%4+1,1,iif(i%4=3,NULL,i),1,NULL,NULL,NULL,1 FROM n"
-		" WHERE i%5<>0");
-}
-
 struct tally {
 	const char *identity;
 	unsigned rank; /* in the order of names */
@@ -167,13 +156,6 @@ struct tally {
 	int64_t first, last;
 	uint8_t port[512], remote[8];
 };
-
-static unsigned tally_index(int64_t process)
-{
-	static const unsigned programs[] = {0, 1, 0, 2};
-
-	return process % 5 == 0 ? 3 : programs[process % 4];
-}
 
 static void tally_add(struct tally *t, const struct past *p, const struct window *w)
 {
@@ -228,7 +210,7 @@ static void test_audit(void **state)
 
 		memcpy(tally, none, sizeof(none));
 		for (size_t k = 0; k < count; k++) {
-			unsigned index = tally_index(found[k].id);
+			unsigned index = program_index(found[k].id);
 
 			tally_add(&tally[index], &found[k], &q.window);
 			tally_add(&all, &found[k], &q.window);
