@@ -92,7 +92,8 @@ enum sighting_kind {
  * What one source says of one socket at one moment.
  * PRESENT: the socket was there at `at`, and was not there (or not so) at `after`.
  * ABSENT: it was not there at `at`, and still was at `after`. The ledger closes the claim with the next whole
- * SWEEP that covers its protocol, unless PRESENT comes first.
+ * SWEEP that covers its protocol, unless PRESENT comes first. What no sweep shows is no longer there only in the namespace
+ * that is swept; in the others only events tell.
  * CLOSED: the full socket went at `at`, not before `after`; with time_wait a remainder holds the port (of events: may hold
  * it), else it is free.
  * RELEASED: the port was free at `at`, which is the close or later; the full socket went before, whether CLOSED was told or
@@ -128,6 +129,7 @@ struct sweep {
 	uint32_t sockets;      /* seen in the watched ranges */
 	usec_t cpu_usec;       /* that it took capture */
 	uint32_t unattributed; /* sockets now without a process although one may hold them */
+	uint64_t netns; /* cookie of the one namespace that was swept; 0: claims are of no other */
 };
 
 /* Claims may have been missed. */

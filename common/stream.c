@@ -153,6 +153,7 @@ static const struct member sweep_members[] = {
 	MEMBER(sweep.sockets),
 	MEMBER(sweep.cpu_usec),
 	MEMBER(sweep.unattributed),
+	MEMBER(sweep.netns),
 };
 
 static const struct member gap_members[] = {

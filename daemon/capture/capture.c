@@ -147,6 +147,7 @@ static void look(struct capture *c)
 	stats = table_stats(c->table);
 	c->settled = true;
 	mark.sweep.number = ++c->sweeps;
+	mark.sweep.netns = c->netns.cookie;
 	mark.sweep.sockets = stats.sockets;
 	mark.sweep.unattributed = stats.unattributed;
 	mark.sweep.cpu_usec = c->last_cpu = clock_cpu_usec() - cpu;

@@ -79,8 +79,8 @@ class Recording:
     def sweep(self, sockets=0):
         """The end of a whole sweep that began when the clock was moved here."""
         self.sweeps += 1
-        self.write(SWEEP, struct.pack("<QQQQQIIQI", self.sweeps, self.boot, self.boot + 1000, self.boot + 1000,
-                                      self.wall + 1000, PROTOCOLS, sockets, 1000, 0))
+        self.write(SWEEP, struct.pack("<QQQQQIIQIQ", self.sweeps, self.boot, self.boot + 1000, self.boot + 1000,
+                                      self.wall + 1000, PROTOCOLS, sockets, 1000, 0, 0))
 
     def move(self, usec=None):
         self.boot += self.interval if usec is None else usec
