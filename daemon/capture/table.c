@@ -5,7 +5,7 @@
  *
  * Sockets are remembered by cookie and never by their endpoints or inode, which are reused. What
  * was told of each is not kept beside what was seen: a row is compared with the one it replaces,
- * and the difference is a mark (`changed`). So a remembered socket takes 200 bytes, 10 MB for
+ * and the difference is a mark (`changed`). So a remembered socket takes 216 bytes, 11 MB for
  * 50,000.
  *
  * A sweep strings the entries that it sees on a list, in their order. Nothing is decided before the
@@ -94,7 +94,8 @@ void table_entry_update(struct table *t, struct entry *e, const struct socket_ro
 		entry_begin(t, e, at);
 	}
 	if (!endpoint_equal(&row->local, &old->local) ||
-		!endpoint_equal(&row->remote, &old->remote) || (row->inode != 0 && old->inode == 0))
+		!endpoint_equal(&row->remote, &old->remote) ||
+		(row->inode != 0 && old->inode == 0 && !e->event))
 		e->changed = true;
 	e->s.row = *row;
 }
@@ -168,7 +169,7 @@ void table_keep_connections(struct table *t)
 
 bool table_can_keep(const struct table *t)
 {
-	return t->stats.unsettled == 0 && t->ended_tcp == 0;
+	return t->stats.unsettled == 0 && t->ended_tcp == 0 && t->lingering.count == 0;
 }
 
 bool table_has_new_connections(const struct table *t)
@@ -183,7 +184,8 @@ size_t table_attributable(struct table *t, struct table_socket **ret, size_t max
 	size_t count = 0;
 
 	for (struct entry *e = t->first; e && count < max; e = e->next)
-		if (e->s.wants_holder && table_is_of_interest(t, e, table_role(t, e)))
+		if (e->s.wants_holder && !e->over && !table_events_awaits(t, e) &&
+			table_is_of_interest(t, e, table_role(t, e)))
 			ret[count++] = &e->s;
 	return count;
 }
@@ -206,7 +208,9 @@ size_t table_shared(struct table *t, struct table_socket **ret, size_t max)
 
 	for (struct entry *e = t->first; e && count < max; e = e->next)
 		if (e->final && e->s.opener != 0 && e->s.row.inode != 0 &&
-			e->s.attribution == ATTRIBUTION_PROCFD &&
+			(e->s.attribution == ATTRIBUTION_PROCFD ||
+				e->s.attribution == ATTRIBUTION_ITER ||
+				e->s.attribution == ATTRIBUTION_EVENT) &&
 			(e->s.role == ROLE_LISTENING || e->s.role == ROLE_BOUND))
 			ret[count++] = &e->s;
 	return count;
@@ -257,6 +261,7 @@ void table_tell(
 		.time_wait = e->told_time_wait,
 		.preexisting = e->preexisting,
 		.cookie = e->s.row.cookie,
+		.netns = e->netns,
 		.local = e->s.row.local,
 		.remote = e->s.row.remote,
 		.at = at,
@@ -272,7 +277,7 @@ void table_tell(
 		return;
 	if (e->s.holder_count > 0)
 		memcpy(s.holders, e->s.holders, e->s.holder_count * sizeof(s.holders[0]));
-	if (kind != SIGHTING_ABSENT && e->told_time_wait)
+	if (kind != SIGHTING_ABSENT && e->told_time_wait && !e->over)
 		s.expires = at + e->s.row.expires_msec * USEC_PER_MSEC;
 	l->result = l->emit(l->context, &s);
 }
@@ -280,7 +285,14 @@ void table_tell(
 void table_tell_anew(struct telling *l, const struct entry *e)
 {
 	usec_t span = e->first_span_msec * USEC_PER_MSEC, at = e->first_at;
+	enum source source = l->source;
 
+	if (e->event && !e->told_time_wait) {
+		l->source = SOURCE_EVENTS;
+		table_tell(l, e, SIGHTING_PRESENT, at, USEC_UNSET);
+		l->source = source;
+		return;
+	}
 	/* what is told now was not so when it was first seen, but when it was last seen */
 	if (e->told_time_wait)
 		at = e->seen_begin + e->seen_offset;
@@ -311,8 +323,11 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 	bool late = !e->told && !e->renewed && e->seen_begin != USEC_UNSET;
 	bool news = !e->told || e->changed || e->renewed || e->missing || role != e->s.role ||
 		    e->told_time_wait == e->full || e->told_mptcp != e->mptcp;
+	bool awaited = table_events_awaits(t, e);
 
 	e->handled = true;
+	if (e->over)
+		return;
 	e->fresh = (role == ROLE_CONNECTED || role == ROLE_UNKNOWN) &&
 		   (!e->placed || (e->fresh && t->begin < e->first_at + FRESH_USEC));
 	e->placed = true;
@@ -321,7 +336,8 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 	e->told_mptcp = e->mptcp;
 	e->changed = e->renewed = e->missing = false;
 	e->seen_begin = t->begin;
-	if (!news || !table_is_of_interest(t, e, role))
+	e->awaited = awaited;
+	if (awaited || !news || !table_is_of_interest(t, e, role))
 		return;
 	e->told = true;
 	if (late)
@@ -368,6 +384,8 @@ static bool is_kept(const struct table *t, const struct entry *e)
 static void end_unseen(
 	struct table *t, struct entry *e, usec_t end, uint32_t protocols, struct telling *l)
 {
+	if (table_events_hides(t, e))
+		return;
 	if (!is_kept(t, e)) {
 		end_absent(t, e, end, protocols, l);
 		return;
@@ -379,7 +397,7 @@ static void end_unseen(
 /* Can what is told of a connection change without the kernel counting it? */
 static bool is_settled(const struct table *t, const struct entry *e)
 {
-	return !e->missing && !e->fresh && !e->mptcp && !e->alias &&
+	return !e->missing && !e->fresh && !e->mptcp && !e->alias && !e->awaited &&
 	       (e->final || e->s.row.minisock || !table_is_of_interest(t, e, (enum role)e->s.role));
 }
 
@@ -387,8 +405,10 @@ static void end_count(struct table *t)
 {
 	t->stats = (struct table_stats){0};
 	for (const struct entry *e = t->sockets; e; e = e->hh.next) {
-		t->stats.unsettled += is_connection(e) && !is_settled(t, e);
-		if (e->alias || e->missing || e->ended)
+		t->stats.unsettled +=
+			is_connection(e) && !e->over && e->netns == 0 && !is_settled(t, e);
+		t->stats.awaited += e->awaited && !e->missing;
+		if (e->alias || e->missing || e->ended || e->over)
 			continue;
 		t->stats.sockets++;
 		if (e->s.row.inode != 0 && e->s.opener == 0 &&
@@ -406,6 +426,7 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 	t->now = MAX(t->now, end);
 	end_gather(t);
 	table_ends_tell(t, protocols, &l);
+	table_events_swept(t, protocols, &l);
 	for (e = t->first; e; e = e->next)
 		if (!canonical_of(e)->handled)
 			end_present(t, canonical_of(e), &l);
@@ -438,6 +459,7 @@ int table_end(struct table *t, usec_t end, uint32_t protocols, enum source sourc
 	if ((protocols & BIT(PROTOCOL_TCP)) && t->watched_since == USEC_UNSET)
 		t->watched_since = t->begin;
 	t->changed &= ~protocols;
+	t->settled |= (t->expectation.protocols & ~protocols) == 0;
 	end_count(t);
 	return l.result;
 }
@@ -449,7 +471,7 @@ int table_resync(struct table *t, enum source source,
 
 	assert(!t->first);
 	for (const struct entry *e = t->sockets; e && l.result == 0; e = e->hh.next) {
-		if (!e->alias && e->told && !e->missing)
+		if (!e->alias && e->told && !e->missing && !e->over)
 			table_tell_anew(&l, e);
 	}
 	return l.result;
@@ -505,6 +527,8 @@ struct table *table_new(bool accepted)
 	t->accepted = accepted;
 	t->last = &t->first;
 	t->ended_last = &t->ended;
+	t->lingering.last = &t->lingering.first;
+	t->ended_now.last = &t->ended_now.first;
 	t->watched_since = USEC_UNSET;
 	for (size_t p = 0; p < ELEMENTSOF(t->whole_begin); p++)
 		t->whole_begin[p] = t->whole_end[p] = t->whole_before[p] = USEC_UNSET;
@@ -525,6 +549,7 @@ struct table *table_free(struct table *t)
 		free(e);
 	}
 	table_ends_done(t);
+	table_events_done(t);
 	table_listeners_done(&t->unused);
 	table_listeners_done(&t->listeners);
 	free(t);

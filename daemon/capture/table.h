@@ -10,6 +10,7 @@
 
 #include "common/sighting.h"
 #include "daemon/capture/source.h"
+#include "daemon/capture/source_events.h"
 
 struct table;
 
@@ -72,7 +73,7 @@ int table_attribute(struct table *t, struct table_socket *s, uint8_t attribution
 
 /* Emits, in the order in which rows were seen, what changed; then what is absent. `emit` returns 0 or a negative
  * errno, which stops (the rest is emitted by the next resync). `end`: boottime after the last row. The sightings'
- * `netns` is 0: a table is one namespace's, and the caller knows which. Returns what `emit` returned. */
+ * `netns` is 0 for the namespace that is swept: the caller knows which. Returns what `emit` returned. */
 int table_end(struct table *t, usec_t end, uint32_t protocols, enum source source,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 
@@ -98,12 +99,60 @@ void table_ends_doubt(struct table *t, usec_t since);
 /* How many ends wait. */
 size_t table_ends(const struct table *t);
 
+/*
+ * Events. A claim and its end are told at once, any time, also during a sweep; what a sweep shows of a socket that an event
+ * has told of is only what events do not know. All of these return 0, -ENOMEM (nothing was told), or what `emit` returned.
+ */
+struct table_expectation {
+	uint64_t
+		netns; /* net cookie of the namespace that is swept: events tell of others as well */
+	uint32_t protocols; /* that sweeps show: a mask */
+	bool bound_only;    /* sweeps show bound-only TCP */
+	bool udp_connect;   /* events tell of a UDP connect at once, not at its end */
+};
+/* Events will tell of claims, from before the first sweep on: what only a sweep shows is told when a second one shows it too
+ * (it may be faster than the event), but for the kinds of which events do not tell at once. */
+void table_expect(struct table *t, const struct table_expectation *expectation);
+
+/* Who has a socket, as refs of the stream. */
+struct table_who {
+	uint8_t attribution; /* enum attribution */
+	uint32_t opener;     /* 0: not known */
+	const uint32_t *holders;
+	uint32_t holder_count, holders_dropped; /* at most LIMIT_HOLDERS */
+};
+
+/* EVENT_CLAIM: tells it as present, exactly from then on. Told of twice it is one claim, that may have become more (listening, or
+ * connected). With another port, or after its end, it is another claim. */
+int table_event_claim(struct table *t, const struct event_seen *seen, const struct table_who *who,
+	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
+/* EVENT_RELEASE: tells it as closed. Where a remainder may linger, the next sweep that begins after it decides whether the port
+ * is free (RELEASED). Of a socket that was not told nothing is told, but before the first whole sweep: somebody else may have. */
+int table_event_end(struct table *t, const struct event_seen *seen,
+	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
+/* EVENT_HOLDER: process `ref` has it open. It is the opener where none is known. */
+int table_event_holder(struct table *t, const struct event_seen *seen, uint32_t ref,
+	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
+/* A snapshot at `at` has found one that no sweep shows; the one at `after` has not (0: it is there since before we watched).
+ * Unless it is known, tells it. */
+int table_event_found(struct table *t, const struct event_seen *seen, usec_t at, usec_t after,
+	const struct table_who *who, int (*emit)(void *context, const struct sighting *s),
+	void *context) _must_check_;
+/* Is this socket known, and who has it? A snapshot need not look at it. */
+bool table_event_knows(const struct table *t, uint64_t cookie);
+/* Forgets ends that no sweep need recognise any more; after each reading of the events. */
+void table_event_forget(struct table *t, usec_t now);
+/* How many ends wait for a sweep to tell whether a remainder lingers. */
+size_t table_event_lingering(const struct table *t);
+
 struct table_stats {
 	uint32_t sockets;      /* remembered and present */
 	uint32_t unattributed; /* have an inode and no opener */
 	/* TCP connections that must be read again whatever the kernel counts: missed once, with a role or a holder yet to
 	 * be learnt, or folded with MPTCP */
 	uint32_t unsettled;
+	uint32_t
+		awaited; /* the last sweep was the first to show them, and no event has told of them yet */
 };
 struct table_stats table_stats(const struct table *t);
 

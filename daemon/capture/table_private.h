@@ -30,6 +30,8 @@ struct entry {
 	usec_t seen_begin; /* begin of the last sweep that saw it; USEC_UNSET: this is the first */
 	uint32_t seen_offset; /* when its row was read, in microseconds after the sweep's begin */
 	uint32_t first_span_msec; /* first_at minus its earlier bound, rounded up; SPAN_UNKNOWN */
+	uint64_t netns;           /* net cookie; 0: of the namespace that is swept */
+	usec_t closed;            /* where `over`: when */
 	uint16_t aliases;         /* remembered ones of this */
 	bool seen : 1;            /* in this sweep */
 	bool present : 1;         /* it or an alias was seen in this sweep */
@@ -49,9 +51,12 @@ struct entry {
 	bool ended : 1;  /* the kernel said so: it is in table.ended */
 	bool paired : 1; /* it may be in table.pairs */
 	bool gone : 1;   /* the kernel said so, and the sweeps tell of it */
+	bool event : 1;  /* an event has told of this tenure: first_at is exact */
+	bool over : 1; /* an event has told its end: nothing more is told of it but that its remainder is gone */
+	bool awaited : 1; /* only one sweep has shown it, and an event may be on its way */
 };
 #define SPAN_UNKNOWN UINT32_MAX
-_Static_assert(sizeof(struct entry) <= 200, "50,000 sockets in 10 MB");
+_Static_assert(sizeof(struct entry) <= 216, "50,000 sockets in 11 MB");
 
 /* Where its other half will look for a socket: for an MPTCP socket, or for one that ended, of which a TIME_WAIT
  * remainder may be left. */
@@ -94,6 +99,17 @@ struct departed {
 	UT_hash_handle hh;
 };
 
+/* A socket that ended, as an event told. */
+struct waiting {
+	struct waiting *next;
+	uint64_t cookie;
+	usec_t at;
+};
+struct waitings {
+	struct waiting *first, **last; /* in the order told */
+	size_t count;
+};
+
 struct table {
 	struct entry *sockets;
 	struct fold *folds; /* all remembered MPTCP sockets that have a key */
@@ -122,7 +138,12 @@ struct table {
 	uint32_t changed; /* protocols of which no whole sweep has shown `ranges` yet: a mask */
 	bool accepted;    /* accepted connections are told */
 	bool new_connections;
-	bool kept; /* this sweep does not read TCP's connections: they are as they were */
+	bool kept;    /* this sweep does not read TCP's connections: they are as they were */
+	bool expects; /* events tell of claims */
+	bool settled; /* a whole sweep has ended */
+	struct table_expectation expectation;
+	struct waitings lingering; /* a remainder may be left: a sweep will tell */
+	struct waitings ended_now; /* none is; a sweep may have read it still */
 	struct table_stats stats;
 };
 
@@ -198,6 +219,16 @@ struct entry *table_fold_find(struct fold *folds, const struct socket_row *row);
 void table_fold_done(struct fold **folds);
 /* A TCP row was seen: is it the subflow of an MPTCP socket that this sweep has shown? */
 void table_fold_subflow(struct table *t, struct entry *e);
+
+/* table_events.c: what events told. */
+
+/* Has a sweep come before the event that is to tell of it? */
+bool table_events_awaits(const struct table *t, const struct entry *e);
+/* Is it no proof of an end that this sweep has not shown it? */
+bool table_events_hides(const struct table *t, const struct entry *e);
+/* Tells which remainders are gone: all that this sweep saw is marked. */
+void table_events_swept(struct table *t, uint32_t protocols, struct telling *l);
+void table_events_done(struct table *t);
 
 /* table_roles.c */
 
