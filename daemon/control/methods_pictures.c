@@ -11,7 +11,7 @@
 
 static int parse_picture(struct request *r)
 {
-	int64_t step = 0;
+	int64_t step = 0, origin;
 	int e = take_filter(r, &r->picture.filter);
 
 	if (e == ANSWERED)
@@ -22,9 +22,13 @@ static int parse_picture(struct request *r)
 		return e;
 	if (r->window.from == r->window.until)
 		return refuse_range(r, "until_usec");
-	r->picture.step = (usec_t)step;
-	return query_steps(r->window, r->picture.step) > LIMIT_STEPS ? refuse_range(r, "step_usec")
-								     : ANSWERED;
+	origin = (int64_t)r->window.from;
+	e = take_integer(r, "origin_usec", MAX(0, origin - step + 1), origin, &origin);
+	if (e != ANSWERED)
+		return e;
+	r->picture.steps = (struct steps){(usec_t)origin, (usec_t)step};
+	return steps_count(r->picture.steps, r->window) > LIMIT_STEPS ? refuse_range(r, "step_usec")
+								      : ANSWERED;
 }
 
 /* The range the kernel hands out; IANA's where it is not known. */
@@ -47,8 +51,9 @@ static int find_range(struct request *r, struct port_range *ret)
 static int append_rest(struct request *r, struct port_range range, struct buf *text)
 {
 	int e = buf_append_format(text,
-		",\"step_usec\":%llu,\"ephemeral\":{\"low\":%u,\"high\":%u},\"coverage\":",
-		(unsigned long long)r->picture.step, range.low, range.high);
+		",\"origin_usec\":%llu,\"step_usec\":%llu,\"ephemeral\":{\"low\":%u,\"high\":%u},\"coverage\":",
+		(unsigned long long)r->picture.steps.origin,
+		(unsigned long long)r->picture.steps.length, range.low, range.high);
 
 	if (e == 0)
 		e = coverage_receipt(r->methods->query, &r->picture.filter, r->window, text);
@@ -66,7 +71,7 @@ static int activity(struct request *r)
 	if (e == 0)
 		e = buf_append_string(&text, "{");
 	if (e == 0) /* whole rows of 256 ports */
-		e = query_activity(r->methods->query, &q, r->picture.step,
+		e = query_activity(r->methods->query, &q, r->picture.steps,
 			(uint16_t)(MIN(range.low, IANA_LOW) & ~255), &text);
 	if (e == 0)
 		e = append_rest(r, range, &text);
@@ -84,7 +89,7 @@ static int occupancy(struct request *r)
 	if (e == 0)
 		e = buf_append_string(&text, "{");
 	if (e == 0)
-		e = query_occupancy(r->methods->query, &q, r->picture.step, range, &text);
+		e = query_occupancy(r->methods->query, &q, r->picture.steps, range, &text);
 	if (e == 0)
 		e = append_rest(r, range, &text);
 	return e < 0 ? e : request_reply(r, &text, false);
@@ -94,6 +99,7 @@ static const struct parameter picture_parameters[] = {
 	{"since_usec", PARAMETER_INTEGER, true},
 	{"until_usec", PARAMETER_INTEGER, true},
 	{"step_usec", PARAMETER_INTEGER, true},
+	{"origin_usec", PARAMETER_INTEGER, false},
 	{"filter", PARAMETER_OBJECT, false},
 	{0},
 };

@@ -61,7 +61,7 @@ struct request {
 		struct filter filter;
 		struct {
 			struct filter filter;
-			usec_t step;
+			struct steps steps;
 		} picture;
 	};
 };

@@ -129,22 +129,29 @@ int query_count(struct query *q, const struct question *question, uint64_t *ret_
 /* Appends `"programs":[...],"claims":..,"ports":..,"unattributed":..,"omitted":..`. -E2BIG: LIMIT_AUDIT_PAIRS. */
 int query_audit(struct query *q, const struct question *question, struct buf *out) _must_check_;
 
-/* How many steps the window has; the last may be cut short. `step` is not 0. */
-size_t query_steps(struct window window, usec_t step);
+/* A window in steps of `length` (not 0), the first of which begins at `origin`, at or before the window's begin. The window
+ * cuts the first and the last short. */
+struct steps {
+	usec_t origin; /* wall */
+	usec_t length;
+};
+
+/* How many of them a window has. */
+size_t steps_count(struct steps steps, struct window window);
 
 /*
  * Appends `"programs":[...],"omitted":..,"claims":..,"before":..,"unattributed":..,"steps":[...],"ports":..,"elsewhere":..,
  * "low":..,"port_claims":[...]`: how many claims each program opened in each step, and how many each port from `low` on
  * had. At most LIMIT_STEPS steps. -E2BIG: LIMIT_ACTIVITY_CELLS.
  */
-int query_activity(struct query *q, const struct question *question, usec_t step, uint16_t low,
-	struct buf *out) _must_check_;
+int query_activity(struct query *q, const struct question *question, struct steps steps,
+	uint16_t low, struct buf *out) _must_check_;
 
 /*
  * Appends `"series":[...],"omitted":..`: how many ports of the range were in use at once, the most in each step, per network
  * namespace and protocol. At most LIMIT_STEPS steps. -E2BIG: LIMIT_OCCUPANCY_ENDS.
  */
-int query_occupancy(struct query *q, const struct question *question, usec_t step,
+int query_occupancy(struct query *q, const struct question *question, struct steps steps,
 	struct port_range range, struct buf *out) _must_check_;
 
 /* How far a follower has read: what is open, by claim number; what was released, by the count of releases. */

@@ -27,7 +27,7 @@ struct doer {
 
 struct activity {
 	struct window window;
-	usec_t step;
+	struct steps step;
 	size_t steps;
 	struct doer *doers;    /* owned */
 	struct doer **program; /* owned array, of the doers that stand for a program */
@@ -52,11 +52,11 @@ static void activity_free(struct activity **activity)
 	free(a);
 }
 
-size_t query_steps(struct window window, usec_t step)
+size_t steps_count(struct steps steps, struct window window)
 {
-	usec_t length = window.until - window.from;
+	usec_t length = window.until - steps.origin;
 
-	return (size_t)(length / step + (length % step != 0));
+	return (size_t)(length / steps.length + (length % steps.length != 0));
 }
 
 /* What `app` did so far. 0, -E2BIG, -ENOMEM. */
@@ -100,7 +100,7 @@ static int count_row(struct activity *a, sqlite3_stmt *row)
 		d->before++;
 	} else {
 		/* it may be in the window by the earlier bound of its opening alone */
-		size_t step = (size_t)MIN((opened - a->window.from) / a->step, a->steps - 1);
+		size_t step = (size_t)MIN((opened - a->step.origin) / a->step.length, a->steps - 1);
 
 		a->opened[step]++;
 		d->opened[step]++;
@@ -239,8 +239,8 @@ static int append_ports(const struct activity *a, uint16_t low, struct buf *out)
 	return r == 0 ? buf_append_string(out, "]") : r;
 }
 
-int query_activity(struct query *q, const struct question *question, usec_t step, uint16_t low,
-	struct buf *out)
+int query_activity(struct query *q, const struct question *question, struct steps steps,
+	uint16_t low, struct buf *out)
 {
 	_cleanup_(activity_free) struct activity *a = calloc(1, sizeof(*a));
 	size_t before = buf_size(out);
@@ -249,8 +249,8 @@ int query_activity(struct query *q, const struct question *question, usec_t step
 	if (!a)
 		return -ENOMEM;
 	a->window = question->window;
-	a->step = step;
-	a->steps = query_steps(question->window, step);
+	a->step = steps;
+	a->steps = steps_count(steps, question->window);
 	r = count_rows(a, q, question);
 	if (r == 0)
 		r = fold_programs(a, q);

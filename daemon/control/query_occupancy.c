@@ -53,7 +53,7 @@ struct place_of_local {
 
 struct occupancy {
 	struct window window;
-	usec_t step;
+	struct steps step;
 	size_t steps;
 	struct port_range range;
 	struct series *series[LIMIT_SERIES]; /* owned */
@@ -137,7 +137,7 @@ static struct end pop_end(struct occupancy *o)
 
 static size_t step_of(const struct occupancy *o, usec_t at)
 {
-	return (size_t)MIN((at - o->window.from) / o->step, o->steps - 1);
+	return (size_t)MIN((at - o->step.origin) / o->step.length, o->steps - 1);
 }
 
 static void begin_step(struct series *s, size_t step)
@@ -168,7 +168,7 @@ static void reach(const struct occupancy *o, struct series *s, usec_t at)
 		return;
 	settle(o, s);
 	for (size_t i = step_of(o, s->at) + 1; i <= last; i++)
-		if (at > o->window.from + i * o->step)
+		if (at > o->step.origin + i * o->step.length)
 			begin_step(s, i);
 	s->at = at;
 }
@@ -393,7 +393,7 @@ static int append_all(struct occupancy *o, struct query *q, struct buf *out)
 		      : r;
 }
 
-int query_occupancy(struct query *q, const struct question *question, usec_t step,
+int query_occupancy(struct query *q, const struct question *question, struct steps steps,
 	struct port_range range, struct buf *out)
 {
 	_cleanup_(occupancy_free) struct occupancy *o = calloc(1, sizeof(*o));
@@ -403,8 +403,8 @@ int query_occupancy(struct query *q, const struct question *question, usec_t ste
 	if (!o)
 		return -ENOMEM;
 	o->window = question->window;
-	o->step = step;
-	o->steps = query_steps(question->window, step);
+	o->step = steps;
+	o->steps = steps_count(steps, question->window);
 	o->range = range;
 	r = take_rows(o, q, question);
 	if (r == 0)

@@ -236,11 +236,11 @@ func (d *driver) pictures() {
 	pid := int64(os.Getpid())
 	until := now()
 	step := (until-d.start)/10 + 1
-	size, programs, omitted, claims, before, unattributed, steps, ports, low, onPort, elsewhere, ephemeral, coverage, err :=
-		orgportledgerledger.Activity().Call(d.ctx, d.c, d.start, until, step, &orgportledgerledger.Filter{Pid: &pid})
+	origin, size, programs, omitted, claims, before, unattributed, steps, ports, low, onPort, elsewhere, ephemeral, coverage, err :=
+		orgportledgerledger.Activity().Call(d.ctx, d.c, d.start, until, step, nil, &orgportledgerledger.Filter{Pid: &pid})
 	must(err, "Activity")
 	exe, _ := os.Executable()
-	check(size == step && len(programs) == 1 && text(programs[0].Exe) == exe && omitted == 0, "Activity: %v", programs)
+	check(origin == d.start && size == step && len(programs) == 1 && text(programs[0].Exe) == exe && omitted == 0, "Activity: %v", programs)
 	check(claims == sockets+3 && programs[0].Claims == claims && before == 0 && unattributed == 0, "Activity: %d claims", claims)
 	sum := int64(0)
 	for _, n := range steps {
@@ -255,8 +255,8 @@ func (d *driver) pictures() {
 	d.coverage(coverage)
 	d.drove(orgportledgerledger.Activity())
 
-	_, series, omitted, ephemeral, coverage, err :=
-		orgportledgerledger.Occupancy().Call(d.ctx, d.c, d.start, until, step, &orgportledgerledger.Filter{Pid: &pid})
+	_, _, series, omitted, ephemeral, coverage, err :=
+		orgportledgerledger.Occupancy().Call(d.ctx, d.c, d.start, until, step, nil, &orgportledgerledger.Filter{Pid: &pid})
 	must(err, "Occupancy")
 	check(len(series) == 2 && omitted == 0 && series[0].Protocol == "udp" && series[1].Protocol == "tcp", "Occupancy: %v", series)
 	check(series[0].Range == ephemeral && series[0].Peak == sockets && series[0].Used[9] == sockets, "Occupancy: %v", series[0])

@@ -51,6 +51,14 @@ static void test_errors(void **state)
 		{"{\"method\":\"" LEDGER
 		 "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2,\"step_usec\":0}}",
 			LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
+		{"{\"method\":\"" LEDGER
+		 "Activity\",\"parameters\":{\"since_usec\":9,\"until_usec\":20,\"step_usec\":5,"
+		 "\"origin_usec\":4}}",
+			LEDGER "InvalidRange", "{\"parameter\":\"origin_usec\"}"},
+		{"{\"method\":\"" LEDGER
+		 "Activity\",\"parameters\":{\"since_usec\":9,\"until_usec\":20,\"step_usec\":5,"
+		 "\"origin_usec\":10}}",
+			LEDGER "InvalidRange", "{\"parameter\":\"origin_usec\"}"},
 		/* 512 steps are the most, and none is no window */
 		{"{\"method\":\"" LEDGER
 		 "Occupancy\",\"parameters\":{\"since_usec\":0,\"until_usec\":513,\"step_usec\":1}}",

@@ -9,15 +9,19 @@
 #define PORTS     (UINT16_MAX + 1 - LOW)
 #define FEW       300u /* claims; with more of them, looking at each moment takes too long */
 
-static usec_t random_step(struct history *h, struct window w)
+/* Half of them begin before the window. */
+static struct steps random_steps(struct history *h, struct window w)
 {
-	return (w.until - w.from - 1) / (1 + history_random(h, STEPS_MAX)) + 1;
+	usec_t length = (w.until - w.from - 1) / (1 + history_random(h, STEPS_MAX)) + 1;
+	usec_t before = history_random(h, (uint32_t)MIN(length, (usec_t)UINT32_MAX));
+
+	return (struct steps){w.from - (history_random(h, 2) ? before : 0), length};
 }
 
 struct done {
 	const char *identity;
 	unsigned rank;
-	uint64_t claims, before, opened[STEPS_MAX + 1];
+	uint64_t claims, before, opened[STEPS_MAX + 2];
 };
 
 static int compare_done(const void *left, const void *right)
@@ -39,7 +43,8 @@ static void append_numbers(struct buf *b, const char *name, const uint64_t *numb
 	assert_int_equal(buf_append_string(b, "]"), 0);
 }
 
-static void done_add(struct done *d, const struct past *p, const struct question *q, usec_t step)
+static void done_add(
+	struct done *d, const struct past *p, const struct question *q, struct steps step)
 {
 	usec_t last = q->window.until - 1, opened = MIN((usec_t)p->opened, last);
 
@@ -47,12 +52,12 @@ static void done_add(struct done *d, const struct past *p, const struct question
 	if (opened < q->window.from)
 		d->before++;
 	else
-		d->opened[(opened - q->window.from) / step]++;
+		d->opened[(opened - step.origin) / step.length]++;
 }
 
 /* What Activity should say of these claims. */
 static void expect_activity(const struct past *found, size_t count, const struct question *q,
-	usec_t step, struct buf *b)
+	struct steps step, struct buf *b)
 {
 	struct done done[] = {
 		{.identity = "\"exe\":\"/bin/b\",\"comm\":\"b\",\"unit\":\"u\",\"uid\":7",
@@ -62,7 +67,7 @@ static void expect_activity(const struct past *found, size_t count, const struct
 		{.identity = "\"exe\":null,\"comm\":null,\"unit\":\"k\",\"uid\":9", .rank = 1},
 		{.identity = "\"exe\":null,\"comm\":null,\"unit\":null,\"uid\":null"},
 	};
-	size_t steps = query_steps(q->window, step);
+	size_t steps = steps_count(step, q->window);
 	uint64_t *on_port = calloc(PORTS, sizeof(*on_port)), ports = 0, nobody = 0;
 	struct done all = {0};
 
@@ -111,11 +116,11 @@ static void test_activity(void **state)
 		_cleanup_(buf_done) struct buf text = {0}, expected = {0};
 		struct question q = random_question(&f->history);
 		size_t count = oracle(&f->history, &q, found);
-		usec_t step;
+		struct steps step;
 
 		if (q.window.from == q.window.until)
 			continue;
-		step = random_step(&f->history, q.window);
+		step = random_steps(&f->history, q.window);
 		most = MAX(most, count);
 		expect_activity(found, count, &q, step, &expected);
 		assert_int_equal(buf_append(&expected, "", 1), 0);
@@ -140,7 +145,7 @@ static void test_activity_elsewhere(void **state)
 		"(6,1,2,65535,199,0,NULL,NULL,NULL,8,NULL,NULL,NULL),"
 		"(7,1,3,65535,150,0,NULL,NULL,NULL,8,NULL,NULL,NULL)");
 	begin(f);
-	assert_int_equal(query_activity(f->query, &q, 50, 65534, &text), 0);
+	assert_int_equal(query_activity(f->query, &q, (struct steps){100, 50}, 65534, &text), 0);
 	query_end(f->query);
 	assert_text(&text,
 		"\"programs\":[{\"exe\":null,\"comm\":null,\"unit\":null,\"uid\":null,\"user\":null,"
@@ -154,7 +159,7 @@ struct seen {
 	int64_t netns;
 	int protocol;
 	bool any; /* has a claim */
-	uint64_t used[STEPS_MAX + 1], time_wait[STEPS_MAX + 1], peak;
+	uint64_t used[STEPS_MAX + 2], time_wait[STEPS_MAX + 2], peak;
 	usec_t peak_at;
 };
 
@@ -168,10 +173,10 @@ static usec_t closed_of(const struct past *p)
 	return p->in == IN_OPEN ? WALL_FOREVER : (usec_t)(p->opened + p->dur);
 }
 
-static void look(const struct past *found, size_t count, const struct question *q, usec_t step,
-	usec_t at, struct seen *s)
+static void look(const struct past *found, size_t count, const struct question *q,
+	struct steps step, usec_t at, struct seen *s)
 {
-	size_t i = (at - q->window.from) / step;
+	size_t i = (at - step.origin) / step.length;
 	uint8_t on_port[512] = {0};
 	uint64_t used = 0, time_wait = 0;
 
@@ -210,13 +215,13 @@ static int compare_times(const void *left, const void *right)
 }
 
 /* All moments of the window at which anything may change, in their order. */
-static size_t moments(
-	const struct past *found, size_t count, const struct question *q, usec_t step, usec_t *at)
+static size_t moments(const struct past *found, size_t count, const struct question *q,
+	struct steps step, usec_t *at)
 {
 	size_t all = 0, kept = 0;
 
-	for (size_t i = 0; i < query_steps(q->window, step); i++)
-		at[all++] = q->window.from + i * step;
+	for (size_t i = 0; i < steps_count(step, q->window); i++)
+		at[all++] = MAX(q->window.from, step.origin + i * step.length);
 	for (size_t i = 0; i < count; i++) {
 		at[all++] = (usec_t)found[i].opened;
 		at[all++] = closed_of(&found[i]);
@@ -239,9 +244,9 @@ static int compare_seen(const void *left, const void *right)
 }
 
 static void expect_occupancy(const struct past *found, size_t count, const struct question *q,
-	usec_t step, struct buf *b)
+	struct steps step, struct buf *b)
 {
-	static usec_t at[3 * FEW + STEPS_MAX + 1];
+	static usec_t at[3 * FEW + STEPS_MAX + 2];
 	struct seen seen[] = {{.netns = 1, .protocol = PROTOCOL_TCP},
 		{.netns = 1, .protocol = PROTOCOL_UDP}, {.netns = 2, .protocol = PROTOCOL_TCP},
 		{.netns = 2, .protocol = PROTOCOL_UDP}};
@@ -269,8 +274,8 @@ static void expect_occupancy(const struct past *found, size_t count, const struc
 				s->protocol == PROTOCOL_TCP ? "tcp" : "udp", LOW,
 				(unsigned long long)s->peak, (unsigned long long)s->peak_at),
 			0);
-		append_numbers(b, "used", s->used, query_steps(q->window, step));
-		append_numbers(b, "time_wait", s->time_wait, query_steps(q->window, step));
+		append_numbers(b, "used", s->used, steps_count(step, q->window));
+		append_numbers(b, "time_wait", s->time_wait, steps_count(step, q->window));
 		assert_int_equal(buf_append_string(b, "}"), 0);
 		between = ",";
 	}
@@ -278,14 +283,19 @@ static void expect_occupancy(const struct past *found, size_t count, const struc
 }
 
 /* Moves the window so that a step begins where a claim ends: what is over then is of the step before alone. */
-static void align(
-	struct history *h, const struct past *found, size_t count, usec_t step, struct question *q)
+static void align(struct history *h, const struct past *found, size_t count, struct steps *step,
+	struct question *q)
 {
 	const struct past *p = &found[history_random(h, (uint32_t)count)];
 	usec_t at = history_random(h, 2) ? closed_of(p) : (usec_t)past_released(p);
 
 	if (at > q->window.from && at < q->window.until)
-		q->window.from = at - (at - q->window.from) / step * step;
+		q->window.from = at - (at - q->window.from) / step->length * step->length;
+	step->origin = MIN(step->origin, q->window.from);
+	while (step->origin + step->length <= q->window.from)
+		step->origin += step->length;
+	if (history_random(h, 2))
+		step->origin = q->window.from;
 }
 
 static void test_occupancy(void **state)
@@ -302,14 +312,14 @@ static void test_occupancy(void **state)
 		_cleanup_(buf_done) struct buf text = {0}, expected = {0};
 		struct question q = random_question(&f->history);
 		size_t count = oracle(&f->history, &q, found);
-		usec_t step;
+		struct steps step;
 
 		assert_true(++rounds < 2000);
 		if (q.window.from == q.window.until || count < 2 || count > FEW)
 			continue;
 		looked++;
-		step = random_step(&f->history, q.window);
-		align(&f->history, found, count, step, &q);
+		step = random_steps(&f->history, q.window);
+		align(&f->history, found, count, &step, &q);
 		count = oracle(&f->history, &q, found);
 		expect_occupancy(found, count, &q, step, &expected);
 		begin(f);
