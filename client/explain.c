@@ -13,17 +13,31 @@
 #include "client/receipt.h"
 #include "client/shape.h"
 
+/* RFC 6335, 6. */
+static const char *class_text(int64_t port)
+{
+	if (port < 1024)
+		return "system port (0-1023)";
+	return port < 49152 ? "user port (1024-49151)"
+			    : "dynamic port (49152-65535, never assigned)";
+}
+
 int explain_class(const json_t *reply, struct buf *b)
 {
 	const json_t *range = json_object_get(reply, "ephemeral_range");
 	long long low = row_int(range, "low", 0), high = row_int(range, "high", 0);
-	bool dynamic = row_true(reply, "dynamic"), ephemeral = row_true(reply, "ephemeral");
+	bool ephemeral = row_true(reply, "ephemeral"), reserved = row_true(reply, "reserved");
+	const char *service = row_text(reply, "service");
 
 	return buf_append_format(b,
-		"%sin IANA's dynamic range (49152-65535)%s this kernel's ephemeral range (%lld-%lld)",
-		dynamic ? "" : "not ",
-		dynamic ? (ephemeral ? " and" : ", not in") : (ephemeral ? ", but in" : ", nor in"),
-		low, high);
+		"%s%s%san IANA %s, %s this kernel's ephemeral range (%lld-%lld)%s",
+		service ? "(" : "", service ? service : "", service ? "), " : "",
+		class_text(row_int(reply, "port", 0)), ephemeral ? "in" : "outside", low, high,
+		reserved ? ", but reserved"
+		: ephemeral && json_object_get(reply, "reserved") &&
+				!json_is_null(json_object_get(reply, "reserved"))
+			? ", not reserved"
+			: "");
 }
 
 /* The first open claim of the role that still has its socket. */
@@ -76,7 +90,7 @@ int explain_verdict(const json_t *reply, const struct view *v, struct buf *b)
 	const json_t *listening = find_role(now, "listening"), *bound = find_role(now, "bound");
 	const json_t *connected = find_role(now, "connected"),
 		     *accepted = find_role(now, "accepted");
-	bool ephemeral = row_true(reply, "ephemeral");
+	bool ephemeral = row_true(reply, "ephemeral") && !row_true(reply, "reserved");
 
 	if (listening)
 		return put_process_first(b, listening, v,
@@ -98,4 +112,41 @@ int explain_verdict(const json_t *reply, const struct view *v, struct buf *b)
 		return buf_append_string(
 			b, "The connection is gone; the kernel still keeps the port (TIME_WAIT).");
 	return verdict_on_last(reply, v, b);
+}
+
+/* Has somebody served here, as far as is still recorded? */
+static bool was_served(const json_t *reply)
+{
+	return json_array_size(json_object_get(reply, "listened")) > 0;
+}
+
+int explain_advice(const json_t *reply, struct buf *b)
+{
+	const json_t *now = json_object_get(reply, "now");
+	bool ephemeral = row_true(reply, "ephemeral"), reserved = row_true(reply, "reserved");
+	long long low = row_int(json_object_get(reply, "ephemeral_range"), "low", 0);
+
+	if (!row_true(reply, "watched"))
+		return buf_append_string(
+			b, "To have it watched, add it to Ranges= in portledger.conf(5).");
+	if (ephemeral && reserved)
+		return buf_append_string(
+			b, "Nothing to do: it is reserved, so that no client is given it.");
+	if (ephemeral && (find_role(now, "listening") || was_served(reply)))
+		return buf_append_format(b,
+			"Reserve it (portledger listeners has the line), or move the server below %lld.",
+			low);
+	if (ephemeral && find_role(now, "bound"))
+		return buf_append_format(b,
+			"If it is a server, reserve it (portledger listeners), or move it below %lld.",
+			low);
+	if (ephemeral)
+		return buf_append_format(b,
+			"Nothing to do: the next client has it for another end. Who had it at a time: "
+			"portledger who %lld --at TIME.",
+			(long long)row_int(reply, "port", 0));
+	if (json_array_size(now) > 0 || json_array_size(json_object_get(reply, "last")) > 0)
+		return buf_append_string(b,
+			"Whoever has it chose it: if that program is not known to you, look at it.");
+	return buf_append_string(b, "Nothing to do.");
 }

@@ -12,5 +12,8 @@
  * Not escaped. 0 or -ENOMEM. */
 int explain_verdict(const json_t *reply, const struct view *v, struct buf *b) _must_check_;
 
-/* Appends the class of the port: which ranges it is in. */
+/* Appends the class of the port: what IANA and this kernel have it for. */
 int explain_class(const json_t *reply, struct buf *b) _must_check_;
+
+/* Appends what to do about it. */
+int explain_advice(const json_t *reply, struct buf *b) _must_check_;

@@ -24,7 +24,8 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_ADDR] = {"addr", 0, "ADDRESS", GROUP_FILTER, "local address"},
 	[OPTION_PEER] = {"peer", 0, "ADDRESS[:PORT]", GROUP_FILTER,
 		"the other end; [ADDRESS]:PORT for IPv6"},
-	[OPTION_NETNS] = {"netns", 0, "NAME|INODE", GROUP_FILTER, "network namespace"},
+	[OPTION_NETNS] = {"netns", 0, "NAME|INODE", GROUP_FILTER | GROUP_NETNS,
+		"network namespace"},
 	[OPTION_ROLE] = {"role", 0, "NAME", GROUP_FILTER,
 		"connected, listening, bound or accepted"},
 	[OPTION_RANGE] = {"range", 0, "RANGE", GROUP_FILTER, "iana, kernel or LOW-HIGH"},
@@ -59,7 +60,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger                                         is it recording, and how\n"
 		"  portledger status --json=short | jq .lost          one figure\n"},
 	[VERB_EXPLAIN] = {"explain", "PORT[/PROTO]",
-		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL, 1, 1,
+		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL | GROUP_NETNS, 1, 1,
 		"what is this port: class, who has it, who had it",
 		"  portledger 60530                                   what is port 60530\n"
 		"  portledger 51820/udp                               the same, of UDP only\n"},

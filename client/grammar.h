@@ -18,6 +18,7 @@ enum group {
 	GROUP_CONFIG = 1 << 8,
 	GROUP_PROTOCOL = 1 << 9,
 	GROUP_COLUMNS = 1 << 10,
+	GROUP_NETNS = 1 << 11,
 };
 
 enum option_id {

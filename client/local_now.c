@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "common/port_set.h"
 #include "daemon/capture/attribute.h"
 #include "daemon/capture/source.h"
 
@@ -208,6 +209,27 @@ static struct port_range ephemeral_range(void)
 	return range;
 }
 
+/* null where the kernel's list cannot be read. */
+static json_t *reserved_json(uint16_t port)
+{
+	_cleanup_(free_p) char *text = NULL;
+	struct port_set reserved = {0};
+	size_t size = 0;
+	FILE *f = fopen("/proc/sys/net/ipv4/ip_local_reserved_ports", "re");
+	bool known = f && getline(&text, &size, f) >= 0 && port_set_parse(&reserved, text) == 0;
+
+	if (f)
+		fclose(f);
+	return known ? json_boolean(port_set_has(&reserved, port)) : json_null();
+}
+
+static const char *class_of(uint16_t port)
+{
+	if (port < 1024)
+		return "system";
+	return port < DYNAMIC_LOW ? "user" : "dynamic";
+}
+
 int local_now(uint16_t port, const char *protocol, json_t **ret)
 {
 	_cleanup_(look_done) struct look l = {.proc_fd = -1, .protocol = protocol};
@@ -220,10 +242,12 @@ int local_now(uint16_t port, const char *protocol, json_t **ret)
 		r = sweep(&l, port);
 	if (r < 0)
 		return r;
-	reply = json_pack("{s:i,s:b,s:b,s:b,s:{s:i,s:i},s:O,s:I,s:[]}", "port", port, "dynamic",
-		port >= DYNAMIC_LOW, "ephemeral", port >= ephemeral.low && port <= ephemeral.high,
+	reply = json_pack("{s:i,s:s,s:b,s:b,s:o,s:b,s:{s:i,s:i},s:O,s:I,s:[],s:[]}", "port", port,
+		"class", class_of(port), "dynamic", port >= DYNAMIC_LOW, "ephemeral",
+		port >= ephemeral.low && port <= ephemeral.high, "reserved", reserved_json(port),
 		"watched", 1, "ephemeral_range", "low", ephemeral.low, "high", ephemeral.high,
-		"now", l.claims, "claims_now", (json_int_t)json_array_size(l.claims), "last");
+		"now", l.claims, "claims_now", (json_int_t)json_array_size(l.claims), "last",
+		"listened");
 	if (!reply)
 		return -ENOMEM;
 	*ret = reply;

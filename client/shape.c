@@ -75,11 +75,15 @@ SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps
 	{"watching", SHAPE_BOOL}, {"ranges", SHAPE_LIST, false, &shape_range},
 	{"ephemeral", SHAPE_OBJECT, false, &shape_range}, {"used", SHAPE_COUNTS});
 
-SHAPE(shape_explain, {"port", SHAPE_PORT}, {"dynamic", SHAPE_BOOL}, {"ephemeral", SHAPE_BOOL},
-	{"watched", SHAPE_BOOL}, {"ephemeral_range", SHAPE_OBJECT, false, &shape_range},
+SHAPE(shape_explain, {"port", SHAPE_PORT}, {"class", SHAPE_TEXT, true},
+	{"service", SHAPE_TEXT, true}, {"dynamic", SHAPE_BOOL}, {"ephemeral", SHAPE_BOOL},
+	{"reserved", SHAPE_BOOL, true}, {"watched", SHAPE_BOOL},
+	{"ephemeral_range", SHAPE_OBJECT, false, &shape_range},
 	{"now", SHAPE_LIST, false, &shape_claim}, {"last", SHAPE_LIST, false, &shape_claim},
-	{"claims_now", SHAPE_INT}, {"claims_day", SHAPE_INT}, {"claims_ever", SHAPE_INT},
-	{"first_usec", SHAPE_TIME, true}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
+	{"listened", SHAPE_LIST, true, &shape_claim}, {"claims_now", SHAPE_INT},
+	{"claims_day", SHAPE_INT}, {"programs_day", SHAPE_INT, true}, {"claims_ever", SHAPE_INT},
+	{"first_usec", SHAPE_TIME, true}, {"median_usec", SHAPE_INT, true},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
 
 SHAPE(shape_claims, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAPE_TEXT, true},
 	{"coverage", SHAPE_OBJECT, true, &shape_coverage});

@@ -2,7 +2,11 @@
 
 /* portledger PORT: the question in one number. Without a daemon it looks for itself, and says what it cannot know. */
 
+#include <arpa/inet.h>
+#include <netdb.h>
+
 #include "client/ask.h"
+#include "client/cells.h"
 #include "client/explain.h"
 #include "client/format.h"
 #include "client/local_now.h"
@@ -37,19 +41,57 @@ static enum status print_claims(
 }
 
 /* Not without a daemon: then there is no history to count. */
-static void print_counts(const struct view *v, const json_t *reply)
+static int print_counts(const struct view *v, const json_t *reply)
 {
-	char day[FORMAT_MAX], ever[FORMAT_MAX], first[FORMAT_TIME_MAX];
-	usec_t at = row_time(reply, "first_usec");
+	char day[FORMAT_MAX], ever[FORMAT_MAX], span[FORMAT_MAX], first[FORMAT_TIME_MAX];
+	usec_t at = row_time(reply, "first_usec"), median = row_time(reply, "median_usec");
+	long long programs = row_int(reply, "programs_day", 0);
+	_cleanup_(buf_done) struct buf b = {0};
+	int r;
 
 	if (!json_is_object(json_object_get(reply, "coverage")))
-		return;
-	fprintf(v->out, "%sclaims%s   %s in the last day, %s ever", view_tone(v, TONE_FAINT),
-		view_plain(v), format_count((uint64_t)row_int(reply, "claims_day", 0), day),
-		format_count((uint64_t)row_int(reply, "claims_ever", 0), ever));
-	if (at != USEC_UNSET)
-		fprintf(v->out, ", first seen %s", format_time(at, v->now, first));
-	fputc('\n', v->out);
+		return 0;
+	r = buf_append_format(&b, "%s in the last day",
+		format_count((uint64_t)row_int(reply, "claims_day", 0), day));
+	if (r == 0 && programs > 0)
+		r = buf_append_format(&b, " by %lld program%s", programs, programs == 1 ? "" : "s");
+	if (r == 0)
+		r = buf_append_format(&b, ", %s ever",
+			format_count((uint64_t)row_int(reply, "claims_ever", 0), ever));
+	if (r == 0 && median != USEC_UNSET)
+		r = buf_append_format(&b, "; median life %s", format_span(median, span));
+	if (r == 0 && at != USEC_UNSET)
+		r = buf_append_format(&b, "; first seen %s", format_time(at, v->now, first));
+	if (r == 0)
+		print_line(v, "claims", &b);
+	return r;
+}
+
+/* "upd[702] upd.service, 03:12:07.902 to 03:20:00.000": the last that served here. */
+static int print_served(const struct view *v, const json_t *reply)
+{
+	const json_t *claim = json_array_get(json_object_get(reply, "listened"), 0);
+	_cleanup_(free_p) char *process = claim ? cell_process(claim, v) : NULL;
+	const char *unit = claim ? row_text(claim, "unit") : NULL;
+	char opened[FORMAT_TIME_MAX], closed[FORMAT_TIME_MAX];
+	_cleanup_(buf_done) struct buf b = {0};
+	usec_t until;
+
+	if (!claim)
+		return 0;
+	if (!process)
+		return -ENOMEM;
+	until = row_time(claim, "closed_usec");
+	if (buf_append_format(&b, "%s%s%s, %s %s%s", process, unit ? " " : "", unit ? unit : "",
+		    until == USEC_UNSET ? "since" : "from",
+		    format_moment(row_time(claim, "opened_usec"), v->now, opened),
+		    until == USEC_UNSET ? "" : " to ") < 0 ||
+		(until != USEC_UNSET &&
+			buf_append_string(&b,
+				format_moment(until, row_time(claim, "opened_usec"), closed)) < 0))
+		return -ENOMEM;
+	print_line(v, "served", &b);
+	return 0;
 }
 
 /* A busy listener has more accepted connections than an answer lists. */
@@ -68,17 +110,20 @@ static void print_rest(const struct view *v, const json_t *reply)
 
 static enum status print_people(const struct options *o, const struct view *v, const json_t *reply)
 {
-	_cleanup_(buf_done) struct buf class = {0}, verdict = {0};
+	_cleanup_(buf_done) struct buf class = {0}, verdict = {0}, advice = {0};
 	const json_t *now = json_object_get(reply, "now"), *last = json_object_get(reply, "last");
 	enum status status;
 
 	if (buf_append_format(&class, "%u%s%s, ", o->ports[0], o->protocol ? "/" : "",
 		    o->protocol ? o->protocol : "") < 0 ||
-		explain_class(reply, &class) < 0 || explain_verdict(reply, v, &verdict) < 0)
+		explain_class(reply, &class) < 0 || explain_verdict(reply, v, &verdict) < 0 ||
+		explain_advice(reply, &advice) < 0)
 		return complain_memory();
 	print_line(v, "port", &class);
 	print_line(v, "verdict", &verdict);
-	print_counts(v, reply);
+	print_line(v, "advice", &advice);
+	if (print_counts(v, reply) < 0 || print_served(v, reply) < 0)
+		return complain_memory();
 	print_rest(v, reply);
 	status = print_claims(v, "Now", &kind_open_claims, now);
 	if (status == STATUS_FOUND)
@@ -117,17 +162,34 @@ static enum status print_object(const struct view *v, const json_t *reply)
 	_cleanup_(json_decrefp) json_t *ordered = shape_order(&shape_explain, reply);
 
 	if (!ordered || fill_users(v, ordered, "now") < 0 || fill_users(v, ordered, "last") < 0 ||
-		writer_object(v, ordered) < 0)
+		fill_users(v, ordered, "listened") < 0 || writer_object(v, ordered) < 0)
 		return complain_memory();
 	return STATUS_FOUND;
 }
 
+/* The registered name, of the protocol asked for or of the first that has one. */
+static int fill_service(const struct options *o, json_t *reply)
+{
+	static const char *const protocols[] = {"tcp", "udp"};
+	const struct servent *entry = NULL;
+
+	for (size_t i = 0; i < ELEMENTSOF(protocols) && !entry; i++)
+		if (!o->protocol || streq(o->protocol, protocols[i]))
+			entry = getservbyport(htons(o->ports[0]), protocols[i]);
+	return json_object_set_new(
+		       reply, "service", entry ? json_string(entry->s_name) : json_null()) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
 /* `receipts` is NULL where there was no daemon. */
 static enum status print_answer(
-	const struct options *o, const struct view *v, const json_t *reply, const json_t *receipts)
+	const struct options *o, const struct view *v, json_t *reply, const json_t *receipts)
 {
 	enum status status;
 
+	if (fill_service(o, reply) < 0)
+		return complain_memory();
 	switch (o->output) {
 	case OUTPUT_JSON_SHORT:
 	case OUTPUT_JSON_PRETTY:
@@ -197,11 +259,14 @@ enum status verb_explain(const struct options *o, struct view *v)
 	enum status status;
 
 	status = ask_open(o, true, &c);
-	if (status == STATUS_NO_DAEMON && !o->host)
+	if (status == STATUS_NO_DAEMON && !o->host && !o->netns)
 		return explain_alone(o, v);
+	if (status == STATUS_NO_DAEMON && !o->host)
+		complain_no_daemon(o);
 	if (status == STATUS_FOUND)
 		status = ask(&c, "Explain",
-			json_pack("{s:i,s:s*}", "port", o->ports[0], "protocol", o->protocol),
+			json_pack("{s:i,s:s*,s:s*}", "port", o->ports[0], "protocol", o->protocol,
+				"netns", o->netns),
 			&shape_explain, &reply);
 	if (status != STATUS_FOUND)
 		return status;

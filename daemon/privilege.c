@@ -37,15 +37,19 @@ static int drop_capabilities(enum privilege p)
 	return 0;
 }
 
-/* What cost_of_self() and SQLite read; by descriptors that are open already, the log and the sockets go on. */
+/* What cost_of_self(), SQLite and reserved_read() read; by descriptors that are open already, the log and the sockets go on.
+ * The kernel's settings are not to be seen everywhere: without them, reserved ports are not known. */
 static int confine_to(int state_fd)
 {
 	_cleanup_(close_p) int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	const int directories[] = {state_fd, self};
+	_cleanup_(close_p) int settings =
+		open("/proc/sys/net/ipv4", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const int directories[] = {state_fd, self, settings};
 
 	if (self < 0)
 		return -errno;
-	return landlock_read_only(directories, ELEMENTSOF(directories));
+	return landlock_read_only(
+		directories, settings < 0 ? ELEMENTSOF(directories) - 1 : ELEMENTSOF(directories));
 }
 
 int privilege_drop(enum privilege p, int state_fd)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Who, Claims, Explain and Audit: claims of a window, or of this moment.
+ * Who, Claims and Audit: claims of a window, or of this moment.
  *
  * A stream reads ahead of its pages, since finding the next rows costs the same for many as for few; a page that waits
  * for the reader waits outside of any transaction. The cursor of a single page holds the window of the first
@@ -15,8 +15,7 @@
 
 #include "daemon/control/coverage.h"
 
-#define EXPLAIN_LAST 10u /* of those who had the port before */
-#define NO_LIMIT     UINT64_MAX
+#define NO_LIMIT UINT64_MAX
 
 int append_rows(struct request *r, const struct rows *rows, size_t *next, struct buf *text)
 {
@@ -208,7 +207,7 @@ static void count_given(struct claims_stream *s, size_t from)
 		s->left -= s->next - from;
 }
 
-static int append_coverage(struct request *r, const struct filter *asked, struct buf *text)
+int append_coverage(struct request *r, const struct filter *asked, struct buf *text)
 {
 	int e = buf_append_string(text, ",\"coverage\":");
 
@@ -292,145 +291,6 @@ const struct method method_claims = {
 	.run = reply_page,
 	.go_on = reply_page,
 	.done = claims_done,
-};
-
-static int parse_explain(struct request *r)
-{
-	int64_t port = 0;
-	int e = take_integer(r, "port", 1, UINT16_MAX, &port);
-
-	r->explain.port = (uint16_t)port;
-	r->explain.protocol = -1;
-	if (e == ANSWERED)
-		e = take_protocol(r, &r->explain.protocol);
-	r->window = (struct window){usec_sub(r->asked.wall, USEC_PER_DAY), r->asked.wall};
-	return e;
-}
-
-static struct question explain_question(
-	const struct request *r, unsigned rows, struct window window)
-{
-	struct question q = {.filter = FILTER_ANY, .rows = rows, .window = window};
-
-	q.filter.ports[0] = r->explain.port;
-	q.filter.port_count = 1;
-	q.filter.protocol = r->explain.protocol;
-	return q;
-}
-
-static int append_class(struct request *r, struct buf *text)
-{
-	const struct committed *last = link_last(r->methods->link);
-	struct query_state state;
-	const struct coverage *c;
-	uint16_t port = r->explain.port;
-	int e = query_state(r->methods->query, &state);
-
-	if (e < 0)
-		return e;
-	c = last && last->coverage.ranges.count ? &last->coverage : &state.coverage;
-	return buf_append_format(text,
-		"{\"port\":%u,\"dynamic\":%s,\"ephemeral\":%s,\"watched\":%s,"
-		"\"ephemeral_range\":{\"low\":%u,\"high\":%u}",
-		port, port >= 49152 ? "true" : "false",
-		c->ephemeral.low <= port && port <= c->ephemeral.high ? "true" : "false",
-		port_ranges_contain(&c->ranges, port) ? "true" : "false", c->ephemeral.low,
-		c->ephemeral.high);
-}
-
-/* Who has it now: as many as a page holds. */
-static int append_now(struct request *r, struct buf *text)
-{
-	_cleanup_(rows_done) struct rows rows = {0};
-	struct question q = explain_question(r, ROWS_OPEN, (struct window){0, WALL_FOREVER});
-	struct place place = PLACE_START;
-	size_t next = 0;
-	int e = query_rows(r->methods->query, &q, LIMIT_PAGE_ROWS, &place, &rows);
-
-	if (e == 0)
-		e = buf_append_string(text, ",\"now\":[");
-	if (e == 0)
-		e = append_rows(r, &rows, &next, text);
-	return e == 0 ? buf_append_string(text, "]") : e;
-}
-
-/* Who had it last, newest first. */
-static int append_last(struct request *r, struct buf *text)
-{
-	_cleanup_(rows_done) struct rows rows = {0};
-	struct question q = explain_question(r, ROWS_RELEASED, (struct window){0, WALL_FOREVER});
-	struct place place;
-	size_t next = 0;
-	int e = query_newest(r->methods->query, &q, EXPLAIN_LAST, &place);
-
-	if (e == 0)
-		e = query_rows(r->methods->query, &q, EXPLAIN_LAST, &place, &rows);
-	for (size_t i = 0; i < rows.count / 2; i++) {
-		struct row row = rows.row[i];
-
-		rows.row[i] = rows.row[rows.count - 1 - i];
-		rows.row[rows.count - 1 - i] = row;
-	}
-	if (e == 0)
-		e = buf_append_string(text, ",\"last\":[");
-	if (e == 0)
-		e = append_rows(r, &rows, &next, text);
-	return e == 0 ? buf_append_string(text, "]") : e;
-}
-
-static int append_counts(struct request *r, struct buf *text)
-{
-	struct question day = explain_question(r, ROWS_ALL, r->window);
-	struct question ever = explain_question(r, ROWS_ALL, (struct window){0, WALL_FOREVER});
-	struct question now = explain_question(r, ROWS_OPEN, (struct window){0, WALL_FOREVER});
-	uint64_t claims_now = 0, claims_day = 0, claims_ever = 0;
-	usec_t first = USEC_UNSET;
-	int e = query_count(r->methods->query, &now, &claims_now, &first);
-
-	if (e == 0)
-		e = query_count(r->methods->query, &day, &claims_day, &first);
-	if (e == 0)
-		e = query_count(r->methods->query, &ever, &claims_ever, &first);
-	if (e == 0)
-		e = buf_append_format(text,
-			",\"claims_now\":%" PRIu64 ",\"claims_day\":%" PRIu64
-			",\"claims_ever\":%" PRIu64 ",\"first_usec\":",
-			claims_now, claims_day, claims_ever);
-	if (e < 0)
-		return e;
-	return first == USEC_UNSET ? buf_append_string(text, "null")
-				   : buf_append_format(text, "%" PRIu64, first);
-}
-
-static int explain(struct request *r)
-{
-	const struct question asked = explain_question(r, ROWS_ALL, r->window);
-	_cleanup_(buf_done) struct buf text = {0};
-	int e = append_class(r, &text);
-
-	if (e == 0)
-		e = append_now(r, &text);
-	if (e == 0)
-		e = append_last(r, &text);
-	if (e == 0)
-		e = append_counts(r, &text);
-	if (e == 0)
-		e = append_coverage(r, &asked.filter, &text);
-	if (e == 0)
-		e = buf_append_string(&text, "}");
-	return e < 0 ? e : request_reply(r, &text, false);
-}
-
-const struct method method_explain = {
-	"Explain",
-	(const struct parameter[]){
-		{"port", PARAMETER_INTEGER, true},
-		{"protocol", PARAMETER_STRING, false},
-		{0},
-	},
-	.looks = LOOKS_ALWAYS,
-	.parse = parse_explain,
-	.run = explain,
 };
 
 static int parse_audit(struct request *r)

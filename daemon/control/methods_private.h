@@ -57,6 +57,7 @@ struct request {
 		struct {
 			uint16_t port;
 			int protocol;
+			const char *netns; /* the call's; NULL: any */
 		} explain;
 		struct filter filter;
 		struct {
@@ -127,10 +128,15 @@ int check_parameters(struct request *r);
 struct port_range known_ephemeral(struct request *r);
 
 /* methods_claims.c */
-extern const struct method method_who, method_claims, method_explain, method_audit;
+extern const struct method method_who, method_claims, method_audit;
+/* Appends `,"coverage":` and the receipt of the call's window, for what was asked for. */
+int append_coverage(struct request *r, const struct filter *asked, struct buf *text) _must_check_;
 /* Appends rows [*next, ...) as the elements of a JSON array, as many as a page holds. */
 int append_rows(
 	struct request *r, const struct rows *rows, size_t *next, struct buf *text) _must_check_;
+
+/* methods_explain.c */
+extern const struct method method_explain;
 
 /* methods_pictures.c */
 extern const struct method method_activity, method_occupancy;

@@ -97,8 +97,7 @@ static unsigned next_step(unsigned step)
 	return step < CHUNK_SEGMENTS_MAX ? step * 2 : step;
 }
 
-/* Chunks end where a segment's openings end. The end of the chunk that begins at `low`: WALL_FOREVER for the last. */
-static int chunk_end(
+int query_chunk_end(
 	struct query *q, const struct question *question, usec_t low, unsigned step, usec_t *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
@@ -190,7 +189,7 @@ int query_rows(struct query *q, const struct question *question, size_t max, str
 	if (r < 0)
 		return r;
 	for (;;) {
-		r = chunk_end(q, question, (usec_t)place->opened_usec, step, &high);
+		r = query_chunk_end(q, question, (usec_t)place->opened_usec, step, &high);
 		if (r == 0)
 			r = read_chunk(statement, question, high, wanted, place, rows);
 		if (r < 0)

@@ -44,10 +44,13 @@ int64_t query_column(sqlite3_stmt *statement, int column);
 
 /* What a statement made by sql_question() gives. */
 enum sql_shape {
-	SQL_ROWS,   /* from :place on, ordered: a row's columns and its address; :max */
-	SQL_NEWEST, /* the same columns, newest first; :max, :skip */
-	SQL_COUNT,  /* from :place on: count, first opening */
-	SQL_AUDIT,  /* unordered: app, port, remote address, opened, end, unattributed */
+	SQL_ROWS,         /* from :place on, ordered: a row's columns and its address; :max */
+	SQL_NEWEST,       /* the same columns, newest first; :max, :skip */
+	SQL_COUNT,        /* from :place on: count, first opening */
+	SQL_AUDIT,        /* unordered: app, port, remote address, opened, end, unattributed */
+	SQL_PROGRAMS,     /* count, count of distinct programs */
+	SQL_FOLD,         /* unordered: the columns of query_fold.c */
+	SQL_FOLD_ORDERED, /* the same, oldest opening first */
 };
 
 /* The statement for a question, to be released with sqlite3_free(). NULL: no memory. Which columns a filter names
@@ -64,6 +67,11 @@ void sql_bind_filter(sqlite3_stmt *statement, const struct filter *filter);
 /* Binds window, chunk of opening times [low, high), and place. */
 void sql_bind_question(sqlite3_stmt *statement, const struct question *question, usec_t low,
 	usec_t high, const struct place *place);
+
+/* Chunks of opening times end where a segment's openings end, so that only `step` segments are sorted at a time. The end of
+ * the chunk that begins at `low`: WALL_FOREVER for the last. */
+int query_chunk_end(struct query *q, const struct question *question, usec_t low, unsigned step,
+	usec_t *ret) _must_check_;
 
 /* Reads the columns of SQL_ROWS into a fresh row. -ENOMEM. */
 int rows_append(struct rows *rows, sqlite3_stmt *statement) _must_check_;

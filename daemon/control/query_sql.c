@@ -118,11 +118,12 @@ static void append_filter(sqlite3_str *sql, const struct filter *f)
 }
 
 /* Only the tables that the filter names: a join costs more than the scan. */
-static void append_joins(sqlite3_str *sql, const struct filter *f, const char *process_join)
+static void append_joins(
+	sqlite3_str *sql, const struct filter *f, const char *process_join, bool app)
 {
 	if (process_join)
 		sqlite3_str_appendall(sql, process_join);
-	if (names_process(f))
+	if (app)
 		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=p.app");
 	if (names_local(f))
 		sqlite3_str_appendall(sql, " LEFT JOIN local l ON l.id=r.meta" META_LOCAL
@@ -147,6 +148,17 @@ static void append_arms(sqlite3_str *sql, const struct question *question)
 	sqlite3_str_appendall(sql, ")");
 }
 
+/* Shapes that are about programs. */
+static bool credits(enum sql_shape shape)
+{
+	return shape == SQL_AUDIT || shape == SQL_PROGRAMS || shape == SQL_FOLD ||
+	       shape == SQL_FOLD_ORDERED;
+}
+
+#define FOLD                                                                                       \
+	" SELECT r.port,r.meta,r.opened_usec,r.closed_usec,r.released_usec,r.rport,r.raddr,p.app," \
+	"p.pid IS NOT NULL OR r.meta" META_ATTRIBUTION "=" SQL_KERNEL " FROM r"
+
 char *sql_question(const struct question *question, enum sql_shape shape)
 {
 	static const struct {
@@ -161,6 +173,11 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 			       "p.pid IS NULL AND r.meta" META_ATTRIBUTION "<>" SQL_KERNEL
 			       " FROM r",
 			""},
+		[SQL_PROGRAMS] = {" SELECT count(*),count(DISTINCT CASE WHEN p.pid IS NOT NULL"
+				  " THEN ifnull(a.exe,a.comm) END) FROM r",
+			""},
+		[SQL_FOLD] = {FOLD, ""},
+		[SQL_FOLD_ORDERED] = {FOLD, " ORDER BY r.opened_usec"},
 	};
 	const struct filter *f = &question->filter;
 	sqlite3_str *sql = sqlite3_str_new(NULL);
@@ -168,9 +185,10 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 	append_arms(sql, question);
 	sqlite3_str_appendall(sql, shapes[shape].select);
 	append_joins(sql, f,
-		shape == SQL_AUDIT ? audit_joins
+		credits(shape)     ? audit_joins
 		: names_process(f) ? " LEFT JOIN process p ON p.id=r.process"
-				   : NULL);
+				   : NULL,
+		names_process(f) || shape == SQL_PROGRAMS);
 	sqlite3_str_appendall(sql, " WHERE 1");
 	sqlite3_str_appendall(sql, touches);
 	append_filter(sql, f);
@@ -187,7 +205,8 @@ char *sql_tail(const struct filter *f, enum rows_of kind, const char *condition,
 	sqlite3_str_appendall(sql, condition);
 	append_ports(sql, f);
 	sqlite3_str_appendall(sql, ") SELECT " ROW_COLUMN_LIST " FROM r");
-	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL);
+	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
+		names_process(f));
 	sqlite3_str_appendall(sql, " WHERE 1");
 	append_filter(sql, f);
 	sqlite3_str_appendall(sql, order);

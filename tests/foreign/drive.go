@@ -152,9 +152,11 @@ func (d *driver) status() {
 
 func (d *driver) explain(listening int) {
 	tcp := "tcp"
-	port, dynamic, ephemeral, watched, kernel, open, last, count, day, ever, first, coverage, err :=
-		orgportledgerledger.Explain().Call(d.ctx, d.c, int64(listening), &tcp)
+	port, class, service, dynamic, ephemeral, reserved, watched, kernel, open, last, listened, count, day, programs, ever, first, median, coverage, err :=
+		orgportledgerledger.Explain().Call(d.ctx, d.c, int64(listening), &tcp, nil)
 	must(err, "Explain")
+	check(class == "user" || class == "dynamic", "Explain: class %s", class)
+	check(service == nil && reserved != nil && len(listened) == 1 && programs == 1 && median == nil, "Explain: %v %v %v %d %v", service, reserved, listened, programs, median)
 	check(port == int64(listening) && dynamic == (port >= 49152) && ephemeral && watched, "Explain: %d %v %v %v", port, dynamic, ephemeral, watched)
 	check(kernel.Low <= port && port <= kernel.High && number(first) > d.start && last != nil, "Explain: %v %v", kernel, first)
 	check(len(open) == 2 && count == 2 && day >= 2 && ever >= 2, "Explain: %d of %d, %d, %d", len(open), count, day, ever)

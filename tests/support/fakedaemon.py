@@ -59,9 +59,10 @@ def status(**members):
 
 
 def explain(**members):
-    whole = {"port": 60530, "dynamic": True, "ephemeral": True, "watched": True,
-             "ephemeral_range": {"low": 32768, "high": 60999}, "now": [], "last": [claim()], "claims_day": 214,
-             "claims_ever": 6120, "first_usec": NIGHT - 20 * 86_400_000_000, "coverage": coverage()}
+    whole = {"port": 60530, "class": "dynamic", "service": None, "dynamic": True, "ephemeral": True, "reserved": False,
+             "watched": True, "ephemeral_range": {"low": 32768, "high": 60999}, "now": [], "last": [claim()],
+             "listened": [], "claims_day": 214, "programs_day": 9, "claims_ever": 6120,
+             "first_usec": NIGHT - 20 * 86_400_000_000, "median_usec": 38_000, "coverage": coverage()}
     whole = {**whole, **members}
     return {"claims_now": len(whole["now"]), **whole}
 

@@ -44,6 +44,11 @@ class Namespace:
         self.keeper.wait(PATIENCE)
 
 
+def sysctl(namespace, name, value):
+    """Sets one of the namespace's own settings of the kernel."""
+    subprocess.run(namespace.enter("sysctl", "-q", "-w", f"{name}={value}"), check=True)
+
+
 class Daemon:
     """portledgerd in a namespace, with its state in a directory of its own."""
 

@@ -119,6 +119,30 @@ static void test_cursor(void **state)
 	peer_close(&p);
 }
 
+static int compare_numbers(const void *a, const void *b)
+{
+	const int64_t *left = a, *right = b;
+
+	return *left < *right ? -1 : *left > *right;
+}
+
+/* The life in the middle of the closed claims of a port. */
+static int64_t median_life(const struct history *h, int64_t port)
+{
+	int64_t *lives = calloc(h->count, sizeof(*lives)), median;
+	size_t count = 0;
+
+	assert_non_null(lives);
+	for (size_t i = 0; i < h->count; i++)
+		if (h->past[i].port == port && h->past[i].in != IN_OPEN)
+			lives[count++] = h->past[i].dur;
+	assert_true(count > 0);
+	qsort(lives, count, sizeof(*lives), compare_numbers);
+	median = lives[(count - 1) / 2];
+	free(lives);
+	return median;
+}
+
 /* What Explain says of a busy port, against a count by hand. */
 static void test_explain(void **state)
 {
@@ -128,6 +152,7 @@ static void test_explain(void **state)
 	json_int_t before = INT64_MAX;
 	const json_t *last;
 	size_t now = 0, ever = 0;
+	int64_t median, told;
 
 	for (size_t i = 0; i < f->history.count; i++) {
 		ever += f->history.past[i].port == 32768;
@@ -141,6 +166,9 @@ static void test_explain(void **state)
 	assert_int_equal(
 		json_integer_value(json_object_get(reply.parameters, "claims_ever")), ever);
 	assert_int_equal(json_integer_value(json_object_get(reply.parameters, "claims_now")), now);
+	median = median_life(&f->history, 32768);
+	told = json_integer_value(json_object_get(reply.parameters, "median_usec"));
+	assert_true(told * 100 >= median * 97 && told * 100 <= median * 103);
 	assert_int_equal(json_array_size(json_object_get(reply.parameters, "now")), now);
 	assert_true(json_is_true(json_object_get(reply.parameters, "ephemeral")));
 	assert_true(json_is_true(json_object_get(reply.parameters, "watched")));

@@ -115,8 +115,10 @@ static void control_reads(const struct place *p)
 	EXPECT(streq(text, "rows"), 1);
 	EXPECT(try_open(p->directory, O_RDONLY | O_DIRECTORY), 0);
 	EXPECT(try_open("/proc/self/smaps_rollup", O_RDONLY), 0);
+	EXPECT(try_open("/proc/sys/net/ipv4/ip_local_reserved_ports", O_RDONLY), 0);
 	EXPECT(try_open("/etc/passwd", O_RDONLY), EACCES);
 	EXPECT(try_open("/proc/version", O_RDONLY), EACCES);
+	EXPECT(try_open("/proc/sys/net/core/somaxconn", O_RDONLY), EACCES);
 }
 
 static void control_writes_nothing(const struct place *p)
@@ -127,6 +129,7 @@ static void control_writes_nothing(const struct place *p)
 	EXPECT(try_open(p->database, O_RDONLY | O_TRUNC), EACCES);
 	EXPECT(try_open(p->other, O_WRONLY | O_CREAT), EACCES);
 	EXPECT(try_open("/tmp/portledger-privilege", O_WRONLY | O_CREAT), EACCES);
+	EXPECT(try_open("/proc/sys/net/ipv4/ip_local_reserved_ports", O_WRONLY), EACCES);
 	EXPECT(error_of(mkdir(p->other, 0700)), EACCES);
 	EXPECT(error_of(rename(p->database, p->other)), EACCES);
 	EXPECT(error_of(link(p->database, p->other)), EACCES);

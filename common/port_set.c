@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "common/port_set.h"
+
+#include <ctype.h>
+
+/* A number up to 65535 and where it ends. */
+static int parse_port(const char **text, uint16_t *ret)
+{
+	unsigned number = 0;
+
+	if (!isdigit((unsigned char)**text))
+		return -EINVAL;
+	for (; isdigit((unsigned char)**text); (*text)++) {
+		number = number * 10 + (unsigned)(**text - '0');
+		if (number > UINT16_MAX)
+			return -EINVAL;
+	}
+	*ret = (uint16_t)number;
+	return 0;
+}
+
+int port_set_parse(struct port_set *s, const char *text)
+{
+	while (*text != '\0' && !isspace((unsigned char)*text)) {
+		uint16_t low, high;
+
+		if (parse_port(&text, &low) < 0)
+			return -EINVAL;
+		high = low;
+		if (*text == '-') {
+			text++;
+			if (parse_port(&text, &high) < 0 || high < low)
+				return -EINVAL;
+		}
+		for (unsigned port = low; port <= high; port++)
+			port_set_add(s, (uint16_t)port);
+		if (*text == ',')
+			text++;
+		else if (*text != '\0' && !isspace((unsigned char)*text))
+			return -EINVAL;
+	}
+	return text[strspn(text, " \t\n")] == '\0' ? 0 : -EINVAL;
+}
+
+int port_set_format(const struct port_set *s, struct buf *out)
+{
+	const char *between = "";
+
+	for (unsigned port = 0; port <= UINT16_MAX; port++) {
+		unsigned last = port;
+		int r;
+
+		if (!port_set_has(s, (uint16_t)port))
+			continue;
+		while (last < UINT16_MAX && port_set_has(s, (uint16_t)(last + 1)))
+			last++;
+		r = last == port ? buf_append_format(out, "%s%u", between, port)
+				 : buf_append_format(out, "%s%u-%u", between, port, last);
+		if (r < 0)
+			return r;
+		between = ",";
+		port = last;
+	}
+	return 0;
+}
+
+unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high)
+{
+	unsigned count = 0;
+
+	for (unsigned port = low; port <= high; port++)
+		count += port_set_has(s, (uint16_t)port);
+	return count;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A set of ports, and the text that the kernel has for one (net.ipv4.ip_local_reserved_ports). */
+
+#include "common/buf.h"
+
+struct port_set {
+	uint8_t bits[8192];
+};
+
+static inline bool port_set_has(const struct port_set *s, uint16_t port)
+{
+	return s->bits[port / 8] >> port % 8 & 1;
+}
+
+static inline void port_set_add(struct port_set *s, uint16_t port)
+{
+	s->bits[port / 8] = (uint8_t)(s->bits[port / 8] | 1u << port % 8);
+}
+
+/* Adds what `text` lists: "8080,30000-30010", white space at its end ignored. 0 or -EINVAL, and then the set has part of
+ * it. */
+int port_set_parse(struct port_set *s, const char *text) _must_check_;
+
+/* Appends the list, ascending, two and more in a row as one range. 0 or -ENOMEM. */
+int port_set_format(const struct port_set *s, struct buf *out) _must_check_;
+
+/* How many ports of [low, high]. */
+unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high);

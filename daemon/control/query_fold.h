@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Questions that are answered by a walk over all their claims, folded on the way: what is kept is the caller's, and
+ * bounded by him. */
+
+#include "daemon/control/query_internal.h"
+
+/* One claim of the walk. */
+struct fold_row {
+	usec_t opened, closed, released; /* wall; USEC_UNSET: it has not */
+	int64_t app;                     /* of whom an audit credits; ROW_NULL: nothing is known */
+	int64_t local;                   /* row of `local` */
+	int32_t remote_port;             /* -1: none */
+	uint16_t port;                   /* host byte order */
+	uint8_t protocol, role;          /* enum protocol, enum role */
+	bool preexisting;                /* it was there when we began to watch */
+	bool attributed;                 /* its process is known, or it is the kernel's */
+	uint8_t remote_size;             /* 0 (none), 4 or 16 */
+	uint8_t remote[16];              /* network byte order */
+};
+
+/* 0, or a negative errno that ends the walk. */
+typedef int fold_fn(void *context, const struct fold_row *row);
+
+/*
+ * Gives every claim of the question to `take`. `ordered`: by the opening, oldest first; else in no order, which costs
+ * less. Memory: ordered, the claims of eight segments and those that are in none.
+ */
+int query_fold(struct query *q, const struct question *question, bool ordered, fold_fn *take,
+	void *context) _must_check_;
+
+/* Where a claim is, whatever session of the daemon saw it. */
+struct fold_place {
+	int64_t id;    /* the same for the same namespace and address */
+	int64_t netns; /* the same for the same namespace; 0: not known */
+};
+
+/* A statement for query_place(). */
+int query_prepare_place(struct query *q, sqlite3_stmt **ret) _must_check_;
+int query_place(sqlite3_stmt *statement, int64_t local, struct fold_place *ret) _must_check_;
+
+/* The range that the kernel handed out at `at`, in the daemon's own namespace; high 0: not known. */
+int query_ephemeral(struct query *q, usec_t at, struct port_range *ret) _must_check_;
