@@ -290,3 +290,30 @@ static const struct cell setting_cells[] = {{"SECTION", .member = "section"},
 	{"KEY", .member = "key"}, {"VALUE", .member = "value"}, {"FROM", .member = "from"}};
 const struct kind kind_settings = {
 	"settings", &shape_setting, setting_cells, ELEMENTSOF(setting_cells)};
+
+/* How many of those that were made; rounded down, so that only all of them are 100 %. */
+static char *cell_rate(const json_t *row, const char *member)
+{
+	int64_t made = row_int(row, "made", 0), got = row_int(row, member, 0);
+
+	return made > 0 ? print("%lld %%", (long long)(got * 100 / made)) : strdup("-");
+}
+
+static char *cell_catch_rate(const json_t *row, _unused_ const struct view *v)
+{
+	return cell_rate(row, "caught");
+}
+
+static char *cell_attribution_rate(const json_t *row, _unused_ const struct view *v)
+{
+	return cell_rate(row, "attributed");
+}
+
+static const struct cell self_test_cells[] = {{"KIND", .member = "kind"},
+	{"MADE", .member = "made", .right = true}, {"CAUGHT", .member = "caught", .right = true},
+	{"RATE", .text = cell_catch_rate, .right = true},
+	{"PROCESS", .member = "attributed", .right = true},
+	{"RATE", .text = cell_attribution_rate, .right = true},
+	{"WRONG", .member = "wrong", .right = true}};
+const struct kind kind_self_test = {
+	"kinds", &shape_self_test, self_test_cells, ELEMENTSOF(self_test_cells)};

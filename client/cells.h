@@ -26,7 +26,7 @@ struct kind {
 };
 
 extern const struct kind kind_claims, kind_open_claims, kind_events, kind_programs, kind_checks,
-	kind_settings;
+	kind_settings, kind_self_test;
 
 /* A text or an integer as it is, "-" for null. Fresh, not yet escaped; NULL: no memory. */
 char *cell_member(const json_t *row, const char *member);

@@ -26,4 +26,6 @@ enum status verb_history(const struct options *o, struct view *v);
 enum status verb_follow(const struct options *o, struct view *v);
 enum status verb_audit(const struct options *o, struct view *v);
 enum status verb_doctor(const struct options *o, struct view *v);
+/* of doctor --self-test */
+enum status verb_self_test(const struct options *o, struct view *v);
 enum status verb_config(const struct options *o, struct view *v);

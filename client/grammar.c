@@ -31,6 +31,8 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_RANGE] = {"range", 0, "RANGE", GROUP_FILTER, "iana, kernel or LOW-HIGH"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
+	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
+		"make N (100) short claims of each kind, and see what is recorded"},
 	[OPTION_JSON] = {"json", 0, "MODE", GROUP_COMMON,
 		"pretty: one document; short: an object a line; off"},
 	[OPTION_JSON_AUTO] = {NULL, 'j', NULL, GROUP_COMMON,
@@ -85,9 +87,11 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"which programs claimed ports, per program",
 		"  portledger audit                                   what happened overnight\n"
 		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
-	[VERB_DOCTOR] = {"doctor", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON, 0, 0,
+	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
+		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",
-		"  portledger doctor                                  what is missing, and the command that mends it\n"},
+		"  portledger doctor                                  what is missing, and the command that mends it\n"
+		"  portledger doctor --self-test 1000                 how many of short claims are recorded, and with the process\n"},
 	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_CONFIG, 0, 0,
 		"the settings, and where each comes from",
 		"  portledger config --columns=key,value,from         where does each value come from\n"},

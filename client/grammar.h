@@ -19,6 +19,7 @@ enum group {
 	GROUP_PROTOCOL = 1 << 9,
 	GROUP_COLUMNS = 1 << 10,
 	GROUP_NETNS = 1 << 11,
+	GROUP_SELF_TEST = 1 << 12,
 };
 
 enum option_id {
@@ -40,6 +41,7 @@ enum option_id {
 	OPTION_ROLE,
 	OPTION_RANGE,
 	OPTION_CONFIG,
+	OPTION_SELF_TEST,
 	OPTION_JSON,
 	OPTION_JSON_AUTO,
 	OPTION_CSV,

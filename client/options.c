@@ -127,6 +127,11 @@ static int parse_words(struct options *o, int argc, char **argv)
 	if (o->verb == VERB_HELP && next < argc)
 		return grammar_find_verb(argv[next], &o->help_on) < 0 ? complain_verb(o, argv[next])
 								      : 0;
+	if (o->verb == VERB_DOCTOR && o->self_test > 0 && next < argc) {
+		r = options_take_self_test(o, argv[next++]);
+		if (r < 0)
+			return r;
+	}
 	for (; next < argc; next++) {
 		if (o->port_count == verb->ports_max)
 			return options_usage(
@@ -160,6 +165,9 @@ static int check_host(struct options *o, const struct given *given)
 		return 0;
 	if (given->is[OPTION_SOCKET])
 		return options_usage(o, "--socket is a path of this host: not with --host");
+	if (given->is[OPTION_SELF_TEST])
+		return options_usage(
+			o, "--self-test makes its claims on this host: not with --host");
 	if (given->is[OPTION_USER] &&
 		number_parse(given->value[OPTION_USER], 0, UINT32_MAX - 1, &uid) < 0)
 		return options_usage(o,

@@ -42,6 +42,7 @@ enum color {
 };
 
 #define OPTION_COLUMNS_MAX 32
+#define SELF_TEST_DEFAULT  100
 
 /* Strings are of argv or the environment unless said otherwise, and live as long as these. */
 struct options {
@@ -65,6 +66,7 @@ struct options {
 	char *address, *peer; /* as inet_ntop(3) writes them; owned */
 	uint16_t peer_port;   /* 0: any */
 	int64_t uid, pid;     /* -1: any */
+	uint32_t self_test;   /* claims of each kind; 0: no self-test */
 
 	enum output output;
 	const char *field;  /* of OUTPUT_FIELD */

@@ -23,5 +23,8 @@ int options_take(
 /* Takes a PORT[/PROTO] word. */
 int options_take_port(struct options *o, const char *text) _must_check_;
 
+/* Takes the word after --self-test: how many claims. */
+int options_take_self_test(struct options *o, const char *text) _must_check_;
+
 /* Takes the times that were given, now that it is known in which zone they are and for which verb. */
 int options_take_times(struct options *o, const struct given *given, usec_t now) _must_check_;

@@ -47,6 +47,17 @@ int options_take_port(struct options *o, const char *text)
 	return 0;
 }
 
+int options_take_self_test(struct options *o, const char *text)
+{
+	uint64_t number;
+
+	if (number_parse(text, 1, LIMIT_SELF_TEST, &number) < 0)
+		return options_usage(
+			o, "--self-test: not a number from 1 to %u: %s", LIMIT_SELF_TEST, text);
+	o->self_test = (uint32_t)number;
+	return 0;
+}
+
 static int parse_address(struct options *o, const char *what, const char *text, char **ret)
 {
 	char normal[ADDRESS_TEXT_MAX];
@@ -281,6 +292,12 @@ static int take_config(struct options *o, const char *value, _unused_ bool termi
 	return 0;
 }
 
+static int take_self_test(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->self_test = SELF_TEST_DEFAULT;
+	return 0;
+}
+
 /*
  * A destination of ssh. What is refused is what ssh could take for an option, or ssh_config's commands (%h) could hand to
  * a shell; a comma, since several hosts may come to mean something.
@@ -317,6 +334,7 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_LIMIT] = take_limit,
 	/* of single verbs */
 	[OPTION_CONFIG] = take_config,
+	[OPTION_SELF_TEST] = take_self_test,
 	/* in which form */
 	[OPTION_JSON] = take_json,
 	[OPTION_JSON_AUTO] = take_json_auto,

@@ -62,6 +62,10 @@ SHAPE(shape_check_row, {"name", SHAPE_TEXT}, {"level", SHAPE_TEXT}, {"text", SHA
 SHAPE(shape_setting, {"section", SHAPE_TEXT}, {"key", SHAPE_TEXT}, {"value", SHAPE_TEXT},
 	{"from", SHAPE_TEXT});
 
+SHAPE(shape_self_test, {"kind", SHAPE_TEXT}, {"protocol", SHAPE_TEXT}, {"made", SHAPE_INT},
+	{"caught", SHAPE_INT}, {"attributed", SHAPE_INT}, {"wrong", SHAPE_INT},
+	{"promised", SHAPE_TEXT, true});
+
 INNER_SHAPE(shape_process, {"name", SHAPE_TEXT}, {"pid", SHAPE_INT}, {"cpu_usec", SHAPE_INT},
 	{"pss_bytes", SHAPE_INT, true});
 INNER_SHAPE(shape_range, {"low", SHAPE_PORT}, {"high", SHAPE_PORT});

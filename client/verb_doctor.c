@@ -76,6 +76,8 @@ enum status verb_doctor(const struct options *o, struct view *v)
 	_cleanup_(json_decrefp) json_t *reply = NULL;
 	enum status open, status;
 
+	if (o->self_test > 0)
+		return verb_self_test(o, v);
 	open = ask_open(o, true, &c);
 	if (open != STATUS_FOUND && open != STATUS_NO_DAEMON)
 		return open;

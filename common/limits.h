@@ -35,6 +35,7 @@
 #define LIMIT_SYNC_USEC        (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
 
 /* Client: what a daemon may send us. */
+#define LIMIT_SELF_TEST 1000u /* claims of each kind: they leave that many ports in TIME_WAIT */
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
 /* a daemon silent this long is given up: sync and query fit in it */
 #define LIMIT_ANSWER_USEC (60u * 1000u * 1000u)

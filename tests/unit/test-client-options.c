@@ -52,6 +52,8 @@ static void test_verbs(_unused_ void **state)
 		{"follow", VERB_FOLLOW, 0},
 		{"audit|--overnight", VERB_AUDIT, 0},
 		{"doctor", VERB_DOCTOR, 0},
+		{"doctor|--self-test", VERB_DOCTOR, 0},
+		{"doctor|--self-test|7", VERB_DOCTOR, 0},
 		{"config|--config=x", VERB_CONFIG, 0},
 		{"help", VERB_HELP, 0},
 		{"who|--help", VERB_HELP, 0},
