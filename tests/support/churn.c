@@ -8,6 +8,7 @@
  *   --kinds A,B,...   default: all but udp-disconnect
  *   --parallel N      processes at a time (2)
  *   --uids A,B,...    of the processes, in turn (our own)
+ *   --pid N           that each process has, one after the other (needs CAP_CHECKPOINT_RESTORE)
  *   --kill N          of 100 processes, so many die by SIGKILL with a claim open (0)
  *   --cookie WHEN     none, before, after the claim or mixed: when SO_COOKIE is asked for (none)
  *   --hold            every process opens its claims, "held" is printed, and all is closed at the end of standard input
@@ -25,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +36,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,10 +53,14 @@ static _Noreturn void die(const char *what)
 	exit(1);
 }
 
-/* A process that may not be there when its parent is not. */
-static pid_t fork_bound(void)
+/* A process that may not be there when its parent is not; with a pid that is free, or 0: any. */
+static pid_t fork_bound(pid_t wanted)
 {
-	pid_t parent = getpid(), pid = fork();
+	struct clone_args args = {
+		.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&wanted, .set_tid_size = 1};
+	pid_t parent = getpid(), pid;
+
+	pid = wanted ? (pid_t)syscall(SYS_clone3, &args, sizeof(args)) : fork();
 
 	if (pid < 0)
 		die("fork");
@@ -123,7 +130,7 @@ static pid_t start_listeners(struct churn *c, uint16_t from)
 		}
 	for (nfds_t i = 0; i < count; i++)
 		at[i].events = POLLIN;
-	pid = fork_bound();
+	pid = fork_bound(0);
 	if (pid == 0)
 		accept_all(at, count);
 	for (nfds_t i = 0; i < count; i++)
@@ -206,7 +213,7 @@ static _Noreturn void work(struct churn *c, uint32_t worker, uint64_t begin)
 		pid_t pid;
 
 		sleep_until(begin + process * step);
-		pid = fork_bound();
+		pid = fork_bound(c->pid);
 		if (pid == 0)
 			claim_all(c, process);
 		if (c->hold)
@@ -372,7 +379,8 @@ static void parse(int argc, char **argv, struct churn *c, struct places *p)
 	static const struct option options[] = {{"count", 1, NULL, 'n'}, {"rate", 1, NULL, 'r'},
 		{"kinds", 1, NULL, 'k'}, {"parallel", 1, NULL, 'p'}, {"uids", 1, NULL, 'u'},
 		{"kill", 1, NULL, 'K'}, {"cookie", 1, NULL, 'c'}, {"hold", 0, NULL, 'h'},
-		{"exe", 1, NULL, 'e'}, {"ports", 1, NULL, 'P'}, {"seed", 1, NULL, 's'}, {0}};
+		{"pid", 1, NULL, 'i'}, {"exe", 1, NULL, 'e'}, {"ports", 1, NULL, 'P'},
+		{"seed", 1, NULL, 's'}, {0}};
 
 	for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
 		switch (o) {
@@ -397,6 +405,9 @@ static void parse(int argc, char **argv, struct churn *c, struct places *p)
 		case 'c':
 			c->cookie = (enum churn_cookie)word(optarg, cookie_name, 4);
 			break;
+		case 'i':
+			c->pid = (int32_t)number(optarg, 2, 1 << 22);
+			break;
 		case 'h':
 			c->hold = true;
 			break;
@@ -412,8 +423,9 @@ static void parse(int argc, char **argv, struct churn *c, struct places *p)
 		default:
 			exit(2);
 		}
-	if (c->hold && c->kill > 0) {
-		fprintf(stderr, "churn: --hold and --kill do not go together\n");
+	if ((c->hold && c->kill > 0) || (c->pid && (c->hold || c->parallel > 1))) {
+		fprintf(stderr,
+			"churn: not together: --hold and --kill, --pid and --hold, --pid and --parallel\n");
 		exit(2);
 	}
 }
@@ -513,7 +525,7 @@ int main(int argc, char **argv)
 	c->release_fd = release[0];
 	begin = churn_now();
 	for (uint32_t i = 0; i < c->parallel; i++)
-		if (fork_bound() == 0) {
+		if (fork_bound(0) == 0) {
 			close(release[1]);
 			work(c, i, begin);
 		}
