@@ -34,14 +34,6 @@ char *cell_member(const json_t *row, const char *member)
 	return strdup(json_is_string(value) ? json_string_value(value) : "-");
 }
 
-static char *time_of(const json_t *row, const char *name, usec_t day)
-{
-	usec_t at = row_time(row, name);
-	char text[FORMAT_TIME_MAX];
-
-	return strdup(at == USEC_UNSET ? "-" : format_time(at, day, text));
-}
-
 /* The distance to the earlier bound; 0: exact. */
 static usec_t slack(const json_t *claim, const char *name, const char *after)
 {
@@ -177,7 +169,7 @@ static enum tone tone_process(const json_t *claim)
 	return row_int(claim, "pid", 0) > 0 ? TONE_PLAIN : TONE_WARNING;
 }
 
-static char *cell_user(const json_t *row, _unused_ const struct view *v)
+char *cell_user(const json_t *row, _unused_ const struct view *v)
 {
 	int64_t uid = row_int(row, "uid", -1);
 
@@ -230,57 +222,6 @@ const struct kind kind_open_claims = {"claims", &shape_claim, open_cells, ELEMEN
 
 /* Followed claims are lines for people, not a table: its width would have to be known beforehand. */
 const struct kind kind_events = {"events", &shape_event, NULL, 0};
-
-/* A name that the file's does not begin with tells programs of one interpreter apart, and comes first: what is cut is
- * the end. */
-static char *cell_program(const json_t *row, _unused_ const struct view *v)
-{
-	const char *exe = row_text(row, "exe"), *comm = row_text(row, "comm"), *slash;
-
-	if (!exe || !comm)
-		return strdup(exe ? exe : comm ? comm : "(no process)");
-	slash = strrchr(exe, '/');
-	/* the kernel cuts comm to 15 bytes */
-	if (strncmp(slash ? slash + 1 : exe, comm, strlen(comm)) == 0)
-		return strdup(exe);
-	return print("%s (%s)", comm, exe);
-}
-
-static enum tone tone_program(const json_t *row)
-{
-	return row_text(row, "exe") || row_text(row, "comm") ? TONE_PLAIN : TONE_WARNING;
-}
-
-static char *cell_first(const json_t *row, const struct view *v)
-{
-	return time_of(row, "first_usec", v->now);
-}
-
-static char *cell_last(const json_t *row, _unused_ const struct view *v)
-{
-	return time_of(row, "last_usec", row_time(row, "first_usec"));
-}
-
-static char *cell_new(const json_t *row, _unused_ const struct view *v)
-{
-	return strdup(row_true(row, "new") ? "new" : "");
-}
-
-static enum tone tone_new(const json_t *row)
-{
-	return row_true(row, "new") ? TONE_WARNING : TONE_PLAIN;
-}
-
-static const struct cell program_cells[] = {
-	{"PROGRAM", .text = cell_program, .tone = tone_program, .cut = true},
-	{"UNIT", .member = "unit", .cut = true, .drop = 4}, {"USER", .text = cell_user, .drop = 3},
-	{"CLAIMS", .member = "claims", .right = true}, {"PORTS", .member = "ports", .right = true},
-	{"REMOTES", .member = "remotes", .right = true},
-	{"FIRST", .text = cell_first, .right = true, .drop = 6},
-	{"LAST", .text = cell_last, .right = true, .drop = 5},
-	{"NOTE", .text = cell_new, .tone = tone_new}};
-const struct kind kind_programs = {
-	"programs", &shape_program, program_cells, ELEMENTSOF(program_cells)};
 
 static const struct cell check_cells[] = {
 	{"LEVEL", .member = "level"}, {"NAME", .member = "name"}, {"CHECK", .member = "text"}};

@@ -25,8 +25,8 @@ struct kind {
 	size_t cell_count;
 };
 
-extern const struct kind kind_claims, kind_open_claims, kind_events, kind_programs, kind_checks,
-	kind_settings, kind_self_test;
+extern const struct kind kind_claims, kind_open_claims, kind_events, kind_programs, kind_changes,
+	kind_checks, kind_settings, kind_self_test;
 
 /* A text or an integer as it is, "-" for null. Fresh, not yet escaped; NULL: no memory. */
 char *cell_member(const json_t *row, const char *member);
@@ -35,6 +35,9 @@ char *cell_member(const json_t *row, const char *member);
 char *cell_process(const json_t *claim, const struct view *v);
 char *cell_remote(const json_t *claim, const struct view *v);
 char *cell_port(const json_t *claim, const struct view *v);
+
+/* Of a claim or a program: its user's name, or number. */
+char *cell_user(const json_t *row, const struct view *v);
 
 /* A further bound than this is told as "before": the claim was there when we began to watch. */
 #define CELL_BOUND_MAX USEC_PER_MINUTE

@@ -51,6 +51,17 @@ const char *format_moment(usec_t t, usec_t day, char text[static FORMAT_TIME_MAX
 	return format_clock(t, day, t % USEC_PER_SEC != 0, text);
 }
 
+const char *format_minute(usec_t t, usec_t day, char text[static FORMAT_TIME_MAX])
+{
+	char *colon;
+
+	format_clock(t, day, false, text);
+	colon = strrchr(text, ':');
+	if (colon) /* not of a time past any calendar */
+		*colon = '\0';
+	return text;
+}
+
 const char *format_span(usec_t span, char text[static FORMAT_MAX])
 {
 	unsigned long long hours = span / USEC_PER_HOUR, minutes = span / USEC_PER_MINUTE,

@@ -17,6 +17,9 @@ const char *format_time(usec_t t, usec_t day, char text[static FORMAT_TIME_MAX])
 /* As format_time, but only to the second where the fraction is 0. */
 const char *format_moment(usec_t t, usec_t day, char text[static FORMAT_TIME_MAX]);
 
+/* As format_time, to the minute: "02:00". */
+const char *format_minute(usec_t t, usec_t day, char text[static FORMAT_TIME_MAX]);
+
 /* "250 ms", "1.5 s", "14 min", "3 h 20 min", "20 days": two figures at most. */
 const char *format_span(usec_t span, char text[static FORMAT_MAX]);
 

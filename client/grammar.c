@@ -12,7 +12,10 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"from here on, or a stretch like \"last night\""},
 	[OPTION_UNTIL] = {"until", 'U', "TIME", GROUP_WINDOW, "before this"},
 	[OPTION_OVERNIGHT] = {"overnight", 0, NULL, GROUP_OVERNIGHT,
-		"the last 18:00 to 09:00 (the default)"},
+		"the last 18:00 to 09:00 (the default); see $PORTLEDGER_OVERNIGHT"},
+	[OPTION_BY] = {"by", 0, "WHAT", GROUP_AUDIT, "program, unit, user, port, hour or netns"},
+	[OPTION_DIFF] = {"diff", 0, "TIME", GROUP_AUDIT,
+		"only what is new or gone since then: yesterday, a time, a stretch"},
 	[OPTION_LIMIT] = {"limit", 'n', "N", GROUP_LIMIT, "only the newest N"},
 	[OPTION_APP] = {"app", 0, "NAME", GROUP_FILTER, "name or path of the program"},
 	[OPTION_UNIT] = {"unit", 0, "NAME", GROUP_FILTER, "systemd unit"},
@@ -83,9 +86,11 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER, 0, LIMIT_FILTER_PORTS,
 		"claims as they come and go",
 		"  portledger follow --role listening                 servers, as they come and go\n"},
-	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT, 0, 0,
-		"which programs claimed ports, per program",
+	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT | GROUP_AUDIT, 0,
+		0, "which programs claimed ports, per program",
 		"  portledger audit                                   what happened overnight\n"
+		"  portledger audit --diff yesterday                  what did not happen the night before\n"
+		"  portledger audit --by unit --overnight             the same per unit\n"
 		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,

@@ -20,6 +20,7 @@ enum group {
 	GROUP_COLUMNS = 1 << 10,
 	GROUP_NETNS = 1 << 11,
 	GROUP_SELF_TEST = 1 << 12,
+	GROUP_AUDIT = 1 << 13,
 };
 
 enum option_id {
@@ -29,6 +30,8 @@ enum option_id {
 	OPTION_SINCE,
 	OPTION_UNTIL,
 	OPTION_OVERNIGHT,
+	OPTION_BY,
+	OPTION_DIFF,
 	OPTION_LIMIT,
 	OPTION_APP,
 	OPTION_UNIT,

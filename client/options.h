@@ -61,6 +61,9 @@ struct options {
 	int at_count;
 	usec_t since, until; /* USEC_UNSET: not given */
 	uint32_t limit;      /* 0: none */
+	const char *by;      /* what an audit counts by; NULL: programs */
+	bool diff;           /* --diff: against `other` */
+	struct window other;
 
 	const char *protocol, *app, *unit, *netns, *role, *range; /* NULL: any */
 	char *address, *peer; /* as inet_ntop(3) writes them; owned */

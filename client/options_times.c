@@ -4,6 +4,8 @@
 
 #include "client/options_private.h"
 
+#include <time.h>
+
 static int parse_since(struct options *o, const char *text, usec_t now)
 {
 	struct window stretch;
@@ -19,18 +21,77 @@ static int parse_since(struct options *o, const char *text, usec_t now)
 		       : 0;
 }
 
-/* The last 18:00 to 09:00; under way before 09:00, and then it ends now. */
+/* "18:00-09:00" as two moments: of yesterday and of today. */
+static int parse_overnight(const char *text, usec_t now, usec_t *ret_from, usec_t *ret_until)
+{
+	char from[64], until[64];
+	const char *dash = strchr(text, '-');
+
+	if (!dash || dash - text > 8 || strlen(dash + 1) > 8)
+		return -EINVAL;
+	snprintf(from, sizeof(from), "yesterday %.*s", (int)(dash - text), text);
+	snprintf(until, sizeof(until), "today %s", dash + 1);
+	if (when_parse_moment(from, now, ret_from) < 0 ||
+		when_parse_moment(until, now, ret_until) < 0)
+		return -EINVAL;
+	return 0;
+}
+
+/* The last 18:00 to 09:00, or what $PORTLEDGER_OVERNIGHT says; under way before its end, and then it ends now. */
 static int overnight(struct options *o, usec_t now)
 {
+	const char *hours = getenv("PORTLEDGER_OVERNIGHT");
 	usec_t from, until;
 
-	if (when_parse_moment("yesterday 18:00", now, &from) < 0 ||
-		when_parse_moment("today 09:00", now, &until) < 0)
+	if (hours && *hours != '\0') {
+		if (parse_overnight(hours, now, &from, &until) < 0)
+			return options_usage(
+				o, "PORTLEDGER_OVERNIGHT: not like 18:00-09:00: %s", hours);
+	} else if (parse_overnight("18:00-09:00", now, &from, &until) < 0) {
 		return options_usage(o,
 			"--overnight: the clock is changed at 18:00 or 09:00; use --since and --until");
+	}
 	o->since = from;
 	o->until = MIN(until, now);
 	return 0;
+}
+
+/* The same hour of the local day `days` before. */
+static int shift_days(usec_t t, int days, usec_t *ret)
+{
+	time_t seconds = (time_t)(t / USEC_PER_SEC);
+	struct tm tm;
+
+	if (!localtime_r(&seconds, &tm))
+		return -EINVAL;
+	tm.tm_mday -= days;
+	tm.tm_isdst = -1;
+	seconds = mktime(&tm);
+	if (seconds < 0)
+		return -EINVAL;
+	*ret = (usec_t)seconds * USEC_PER_SEC + t % USEC_PER_SEC;
+	return 0;
+}
+
+/* What --diff compares with: a stretch, the same hours of a day before, or as long a stretch from a time on. */
+static int take_diff(struct options *o, const char *text, usec_t now)
+{
+	usec_t until = o->until != USEC_UNSET ? o->until : now, from;
+	int days = streq(text, "yesterday") ? 1 : streq(text, "last week") ? 7 : 0;
+
+	o->diff = true;
+	if (days > 0) {
+		if (shift_days(o->since, days, &o->other.from) == 0 &&
+			shift_days(until, days, &o->other.until) == 0)
+			return 0;
+	} else if (when_parse_stretch(text, now, &o->other) == 0) {
+		return 0;
+	} else if (when_parse_moment(text, now, &from) == 0) {
+		o->other = (struct window){from, from + usec_sub(until, o->since)};
+		return from <= now ? 0
+				   : options_usage(o, "--diff: that is still to come: %s", text);
+	}
+	return options_usage(o, "--diff: not yesterday, \"last week\" or a time: %s", text);
 }
 
 int options_take_times(struct options *o, const struct given *given, usec_t now)
@@ -73,5 +134,7 @@ int options_take_times(struct options *o, const struct given *given, usec_t now)
 		return options_usage(o, "the stretch ends before it begins");
 	if (o->verb == VERB_AUDIT && o->since == USEC_UNSET)
 		return options_usage(o, "audit: --until needs a --since");
-	return 0;
+	if (given->is[OPTION_DIFF] && o->by && streq(o->by, "hour"))
+		return options_usage(o, "--diff: hours are others on another day; not --by=hour");
+	return given->is[OPTION_DIFF] ? take_diff(o, given->value[OPTION_DIFF], now) : 0;
 }

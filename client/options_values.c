@@ -195,6 +195,15 @@ static int take_limit(struct options *o, const char *value, _unused_ bool termin
 	return 0;
 }
 
+static int take_by(struct options *o, const char *value, _unused_ bool terminal)
+{
+	static const char *const words[] = {"program", "unit", "user", "port", "hour", "netns"};
+	size_t word;
+
+	o->by = value;
+	return one_of(o, "--by", value, words, ELEMENTSOF(words), &word);
+}
+
 static int take_json(struct options *o, const char *value, _unused_ bool terminal)
 {
 	static const char *const words[] = {"off", "short", "pretty"};
@@ -332,6 +341,7 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_ROLE] = take_role,
 	[OPTION_RANGE] = take_range,
 	[OPTION_LIMIT] = take_limit,
+	[OPTION_BY] = take_by,
 	/* of single verbs */
 	[OPTION_CONFIG] = take_config,
 	[OPTION_SELF_TEST] = take_self_test,

@@ -29,7 +29,7 @@ struct writer {
 	struct shape shape; /* what a row is printed with: the kind's, or the columns asked for */
 	struct shape_member members[OPTION_COLUMNS_MAX];
 	size_t count;
-	struct grid *grid;    /* OUTPUT_TABLE; owned */
+	struct grid *grid;    /* OUTPUT_TABLE; owned. NULL: printed already */
 	struct value *values; /* OUTPUT_FIELD: those printed; owned */
 };
 
@@ -86,10 +86,18 @@ static int table_writer_row(struct writer *w, const json_t *row)
 	return grid_add(w->grid, row);
 }
 
+int writer_end_rows(struct writer *w)
+{
+	int r = w->grid ? grid_finish(w->grid) : 0;
+
+	w->grid = grid_free(w->grid);
+	return r;
+}
+
 static int table_writer_finish(
 	struct writer *w, _unused_ const json_t *total, const json_t *receipts)
 {
-	int r = grid_finish(w->grid);
+	int r = writer_end_rows(w);
 
 	return r < 0 ? r : writer_receipts(w->view, w->view->out, receipts);
 }

@@ -21,6 +21,9 @@ DEFINE_CLEANUP(struct writer, writer_free)
 int writer_row(struct writer *w, const json_t *row) _must_check_;
 size_t writer_count(const struct writer *w);
 
+/* Prints the rows that are kept, so that what the caller prints comes behind the table. -ENOMEM. */
+int writer_end_rows(struct writer *w) _must_check_;
+
 /*
  * Ends the answer. `total`, an object with the sums of an audit, goes beside the receipt and may be NULL; `receipts` is a list of the Coverage of
  * each window asked, NULL where the answer is not about the past. The receipt goes to where the answer went; only

@@ -50,11 +50,27 @@ SHAPE(shape_coverage, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"stretches", SHAPE_LIST, false, &shape_stretch}, {"lost", SHAPE_INT, true},
 	{"gaps", SHAPE_LIST, false, &shape_gap}, {"complete", SHAPE_BOOL});
 
-SHAPE(shape_program, {"exe", SHAPE_TEXT, true}, {"comm", SHAPE_TEXT, true},
-	{"unit", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true}, {"user", SHAPE_TEXT, true},
-	{"claims", SHAPE_INT}, {"ports", SHAPE_INT}, {"remotes", SHAPE_INT},
-	{"failures", SHAPE_INT, true}, {"first_usec", SHAPE_TIME}, {"last_usec", SHAPE_TIME},
-	{"new", SHAPE_BOOL});
+INNER_SHAPE(
+	shape_slot, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME}, {"claims", SHAPE_INT});
+
+/* A list of arguments for SHAPE: a change is a program with a word in front. */
+#define PROGRAM_MEMBERS                                                                            \
+	{"exe", SHAPE_TEXT, true}, {"comm", SHAPE_TEXT, true}, {"unit", SHAPE_TEXT, true},         \
+		{"uid", SHAPE_INT, true}, {"user", SHAPE_TEXT, true}, {"claims", SHAPE_INT},       \
+		{"ports", SHAPE_INT}, {"remotes", SHAPE_INT}, {"failures", SHAPE_INT, true},       \
+		{"first_usec", SHAPE_TIME}, {"last_usec", SHAPE_TIME}, {"new", SHAPE_BOOL},        \
+		{"connected", SHAPE_INT}, {"listening", SHAPE_INT}, {"bound", SHAPE_INT},          \
+		{"accepted", SHAPE_INT}, {"shortest_usec", SHAPE_INT, true},                       \
+		{"longest_usec", SHAPE_INT}, {"busiest_usec", SHAPE_TIME, true},                   \
+		{"slots", SHAPE_LIST, false, &shape_slot}, {"port", SHAPE_PORT, true},             \
+		{"protocol", SHAPE_TEXT, true}, {"netns", SHAPE_INT, true},                        \
+		{"netns_name", SHAPE_TEXT, true},                                                  \
+	{                                                                                          \
+		"hour_usec", SHAPE_TIME, true                                                      \
+	}
+
+SHAPE(shape_program, PROGRAM_MEMBERS);
+SHAPE(shape_change, {"change", SHAPE_TEXT}, PROGRAM_MEMBERS);
 
 SHAPE(shape_check_row, {"name", SHAPE_TEXT}, {"level", SHAPE_TEXT}, {"text", SHAPE_TEXT},
 	{"fix", SHAPE_TEXT, true});
@@ -93,7 +109,8 @@ SHAPE(shape_claims, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAP
 	{"coverage", SHAPE_OBJECT, true, &shape_coverage});
 SHAPE(shape_audit, {"programs", SHAPE_LIST, false, &shape_program}, {"claims", SHAPE_INT},
 	{"ports", SHAPE_INT}, {"unattributed", SHAPE_INT}, {"omitted", SHAPE_INT},
-	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+	{"reasons", SHAPE_COUNTS}, {"servers", SHAPE_LIST, false, &shape_claim},
+	{"servers_omitted", SHAPE_INT}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_follow, {"event", SHAPE_TEXT}, {"claims", SHAPE_LIST, false, &shape_claim},
 	{"lost", SHAPE_INT});
 SHAPE(shape_doctor, {"checks", SHAPE_LIST, false, &shape_check_row});

@@ -39,8 +39,8 @@ extern const struct shape shape_claim, shape_coverage, shape_program, shape_chec
 /* Replies of its methods; Who and Claims have the same. */
 extern const struct shape shape_status, shape_explain, shape_claims, shape_audit, shape_follow,
 	shape_doctor;
-/* Rows that the client makes: a claim with `event` in front; a setting; a kind of claim as it was tested. */
-extern const struct shape shape_event, shape_setting, shape_self_test;
+/* Rows that the client makes: a claim with `event` in front; a program with `change`; a setting; a kind of claim as it was tested. */
+extern const struct shape shape_event, shape_change, shape_setting, shape_self_test;
 
 /* Every member has its type; further members are passed over, as Varlink wants it. 0, or -EBADMSG with the name of the
  * first wrong member in *ret_wrong (static). */

@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#include <jansson.h>
+
 #include "client/options.h"
 
 struct users;
@@ -19,6 +21,8 @@ struct view {
 	size_t width; /* of the terminal in columns; 0: none, so nothing is left out or cut */
 	struct users *users; /* names of users */
 	uint64_t netns;      /* inode of our own network namespace; 0: not known */
+	const json_t
+		*coverage; /* of an audit, for cells that draw its window; the verb's. NULL: none */
 };
 
 /* What a word of the answer means; colour is never its only sign. */

@@ -293,25 +293,40 @@ const struct method method_claims = {
 	.done = claims_done,
 };
 
+static int take_by(struct request *r)
+{
+	static const char *const names[AUDIT_BY_COUNT] = {
+		"program", "unit", "user", "port", "hour", "netns"};
+	const char *by = take_string(r, "by");
+
+	for (int i = 0; i < AUDIT_BY_COUNT; i++)
+		if (!by || streq(by, names[i])) {
+			r->audit.by = (enum audit_by)i;
+			return ANSWERED;
+		}
+	return refuse_parameter(r, "by");
+}
+
 static int parse_audit(struct request *r)
 {
-	int e = take_filter(r, &r->filter);
+	int e = take_filter(r, &r->audit.filter);
 
+	if (e == ANSWERED)
+		e = take_by(r);
 	return e == ANSWERED ? take_window(r, "since_usec", "until_usec") : e;
 }
 
 static int audit(struct request *r)
 {
 	_cleanup_(buf_done) struct buf text = {0};
-	const struct question q = {.filter = r->filter, .window = r->window, .rows = ROWS_ALL};
+	const struct question q = {
+		.filter = r->audit.filter, .window = r->window, .rows = ROWS_ALL};
 	int e = buf_append_string(&text, "{");
 
 	if (e == 0)
-		e = query_audit(r->methods->query, &q, &text);
+		e = query_audit(r->methods->query, &q, r->audit.by, &text);
 	if (e == 0)
-		e = buf_append_string(&text, ",\"coverage\":");
-	if (e == 0)
-		e = coverage_receipt(r->methods->query, &r->filter, r->window, &text);
+		e = append_coverage(r, &r->audit.filter, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);
@@ -323,6 +338,7 @@ const struct method method_audit = {
 		{"since_usec", PARAMETER_INTEGER, true},
 		{"until_usec", PARAMETER_INTEGER, true},
 		{"filter", PARAMETER_OBJECT, false},
+		{"by", PARAMETER_STRING, false},
 		{0},
 	},
 	.looks = LOOKS_UNLESS_PAST,

@@ -59,11 +59,14 @@ struct request {
 			int protocol;
 			const char *netns; /* the call's; NULL: any */
 		} explain;
-		struct filter filter;
 		struct {
 			struct filter filter;
 			struct steps steps;
 		} picture;
+		struct {
+			struct filter filter;
+			enum audit_by by;
+		} audit;
 	};
 };
 

@@ -139,8 +139,20 @@ int query_port_story(
 int query_programs(struct query *q, const struct question *question, uint64_t *ret_claims,
 	uint64_t *ret_programs) _must_check_;
 
-/* Appends `"programs":[...],"claims":..,"ports":..,"unattributed":..,"omitted":..`. -E2BIG: LIMIT_AUDIT_PAIRS. */
-int query_audit(struct query *q, const struct question *question, struct buf *out) _must_check_;
+/* What an audit counts claims by. */
+enum audit_by {
+	AUDIT_BY_PROGRAM, /* exe, comm, unit and uid */
+	AUDIT_BY_UNIT,
+	AUDIT_BY_USER,
+	AUDIT_BY_PORT, /* and protocol */
+	AUDIT_BY_HOUR, /* of the opening */
+	AUDIT_BY_NETNS,
+	AUDIT_BY_COUNT,
+};
+
+/* Appends the members of a reply to Audit, but for its coverage. -E2BIG: LIMIT_AUDIT_PAIRS. */
+int query_audit(struct query *q, const struct question *question, enum audit_by by,
+	struct buf *out) _must_check_;
 
 /* A window in steps of `length` (not 0), the first of which begins at `origin`, at or before the window's begin. The window
  * cuts the first and the last short. */

@@ -1,267 +1,171 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The audit: claims of a window, per program. A program is (exe, comm, unit, uid): that may be several rows of `app`,
- * which also tells cgroups apart, so it goes by the lowest of their ids.
- *
- * The rows come unsorted and are folded here, since letting SQLite group them would sort all of them: memory that
- * grows with the window. What is kept is one entry per distinct (program, port) and (program, remote), and of these
- * there is a limit.
+ * The audit: claims of a window, per program or what else they are counted by (query_groups.c). Beside the groups, what
+ * has to do with each claim for itself: servers that came and went, and why there is no process where there is none.
  */
 
-#include "daemon/control/query_internal.h"
+#include "daemon/control/query_groups.h"
 
 #include <stdlib.h>
 
-#define NO_APP 0 /* for claims of which not even a uid is known; row ids begin at 1 */
+#include "daemon/schema.h"
 
-struct program {
-	int64_t id; /* lowest app.id of its identity, or NO_APP */
-	uint64_t claims, ports, remotes;
-	usec_t first, last; /* wall, within the window */
-	usec_t first_seen;  /* wall */
-	uint64_t rank;      /* in the order of names */
+/* A UDP socket that has no remote end for this long is a server. */
+#define SERVER_USEC USEC_PER_MINUTE
+
+/* Columns of SQL_CREDITED behind those of a row. */
+enum {
+	AUDIT_ADDRESS = ROW_COLUMNS,
+	AUDIT_APP,
+	AUDIT_NO_PROCESS,
 };
 
-enum entry_kind {
-	ENTRY_FREE = 0,
-	ENTRY_APP = 1,  /* `id` is an app.id, `program` its index */
-	ENTRY_PORT = 2, /* the program with index `id` was on `port` */
-	ENTRY_IPV4 = 4, /* ... had a remote with these bytes */
-	ENTRY_IPV6 = 16,
+/* Why a claim has no process. */
+enum reason {
+	REASON_END_ONLY,   /* no sweep saw it: the kernel told of its end */
+	REASON_BEFORE,     /* it was there before we watched */
+	REASON_NO_HOLDER,  /* nobody had it open when we looked; its owner or unit is known */
+	REASON_NOT_LOOKED, /* nobody has looked yet */
+	REASON_COUNT,
 };
-
-struct entry {
-	int64_t id;
-	uint32_t program;
-	uint16_t port;
-	uint8_t kind; /* enum entry_kind */
-	uint8_t raddr[16];
+static const char *const reason_names[REASON_COUNT] = {
+	[REASON_END_ONLY] = "end-only",
+	[REASON_BEFORE] = "before",
+	[REASON_NO_HOLDER] = "no-holder",
+	[REASON_NOT_LOOKED] = "not-looked",
 };
 
 struct audit {
+	struct groups groups;
 	struct window window;
-	struct program *program; /* owned; in the order of first use */
-	size_t count, capacity;
-	/* owned; open addressing, the size is 0 or a power of two */
-	struct entry *entry;
-	size_t entries, entry_slots;
 	uint8_t on_port[UINT16_MAX + 1];
-	uint64_t claims, ports, unattributed;
-	sqlite3_stmt *identity; /* owned: an app's program */
+	uint64_t claims, ports, unattributed, reason[REASON_COUNT];
+	struct rows servers; /* owned; the first LIMIT_PAGE_ROWS at the least */
+	uint64_t server_count;
 };
 
 static void audit_done(struct audit *a)
 {
-	(void)sqlite3_finalize(a->identity);
-	free(a->program);
-	free(a->entry);
+	groups_done(&a->groups);
+	rows_done(&a->servers);
 }
 
-static uint64_t mix(uint64_t h, uint64_t value)
+static int field(const struct row *row, int shift, int mask)
 {
-	h = (h ^ value) * UINT64_C(0xbf58476d1ce4e5b9);
-	return h ^ (h >> 31);
+	return (int)(row->column[ROW_META] >> shift & mask);
 }
 
-/* Who picks remotes that collide makes the audit slow, and it ends at the deadline. */
-static uint64_t entry_hash(const struct entry *e)
+static usec_t time_of(const struct row *row, enum row_column column)
 {
-	uint64_t half[2];
-
-	memcpy(half, e->raddr, sizeof(half));
-	return mix(mix(mix(mix(UINT64_C(0x9e3779b97f4a7c15), (uint64_t)e->id),
-			       (uint64_t)e->port << 8 | e->kind),
-			   half[0]),
-		half[1]);
+	return row->column[column] == ROW_NULL ? USEC_UNSET : (usec_t)row->column[column];
 }
 
-static bool entry_equal(const struct entry *a, const struct entry *b)
+static enum reason reason_of(const struct row *row)
 {
-	return a->id == b->id && a->port == b->port && a->kind == b->kind &&
-	       memcmp(a->raddr, b->raddr, sizeof(a->raddr)) == 0;
+	if (field(row, META_SOURCE_SHIFT, META_SOURCE_MASK) == SOURCE_DESTROY)
+		return REASON_END_ONLY;
+	if (field(row, META_PREEXISTING_SHIFT, 1))
+		return REASON_BEFORE;
+	return field(row, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) == ATTRIBUTION_NONE
+		       ? REASON_NOT_LOOKED
+		       : REASON_NO_HOLDER;
 }
 
-/* Where the entry is, or would be. */
-static struct entry *entry_find(struct entry *entries, size_t slots, const struct entry *e)
+static int role_of(const struct row *row)
 {
-	size_t i = entry_hash(e) & (slots - 1);
-
-	while (entries[i].kind != ENTRY_FREE && !entry_equal(&entries[i], e))
-		i = (i + 1) & (slots - 1);
-	return &entries[i];
+	return row->column[ROW_META] & META_ROLE_UNKNOWN
+		       ? ROLE_UNKNOWN
+		       : field(row, META_ROLE_SHIFT, META_ROLE_MASK);
 }
 
-static int entries_grow(struct audit *a)
+/* Is it a server that came or went in the window? */
+static bool is_server(const struct audit *a, const struct row *row)
 {
-	size_t slots = a->entry_slots ? a->entry_slots * 2 : 1024;
-	struct entry *entries = calloc(slots, sizeof(*entries));
+	usec_t opened = time_of(row, ROW_OPENED_USEC), closed = time_of(row, ROW_CLOSED_USEC);
+	int protocol = field(row, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK), role = role_of(row);
+	bool udp = protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE;
+	usec_t until = MIN(closed, a->window.until);
+	bool came, went = closed < a->window.until && closed >= a->window.from;
 
-	if (!entries)
-		return -ENOMEM;
-	for (size_t i = 0; i < a->entry_slots; i++)
-		if (a->entry[i].kind != ENTRY_FREE)
-			*entry_find(entries, slots, &a->entry[i]) = a->entry[i];
-	free(a->entry);
-	a->entry = entries;
-	a->entry_slots = slots;
-	return 0;
-}
-
-/* 1: it is new; 0: it was there; -E2BIG, -ENOMEM. */
-static int entry_add(struct audit *a, const struct entry *e)
-{
-	struct entry *found;
-	int r;
-
-	if (a->entries >= LIMIT_AUDIT_PAIRS)
-		return -E2BIG;
-	if (a->entries * 4 >= a->entry_slots * 3) {
-		r = entries_grow(a);
-		if (r < 0)
-			return r;
-	}
-	found = entry_find(a->entry, a->entry_slots, e);
-	if (found->kind != ENTRY_FREE)
-		return 0;
-	*found = *e;
-	a->entries++;
-	return 1;
-}
-
-/* The index of the program with this id; false: it has none yet. */
-static bool program_known(const struct audit *a, int64_t app, size_t *ret)
-{
-	const struct entry wanted = {.id = app, .kind = ENTRY_APP};
-	const struct entry *found;
-
-	if (a->entry_slots == 0)
+	if (role != ROLE_LISTENING &&
+		!(udp && role == ROLE_BOUND && usec_sub(until, opened) >= SERVER_USEC))
 		return false;
-	found = entry_find(a->entry, a->entry_slots, &wanted);
-	if (found->kind == ENTRY_FREE)
-		return false;
-	*ret = found->program;
-	return true;
+	came = !field(row, META_PREEXISTING_SHIFT, 1) && opened >= a->window.from &&
+	       opened < a->window.until;
+	return came || went;
 }
 
-static int program_add(struct audit *a, int64_t id, usec_t first_seen, size_t *ret)
+static int compare_servers(const void *left, const void *right)
 {
-	const struct entry entry = {.id = id, .kind = ENTRY_APP, .program = (uint32_t)a->count};
-	int r;
+	const struct row *a = left, *b = right;
+	static const enum row_column keys[] = {
+		ROW_OPENED_USEC, ROW_PORT, ROW_META, ROW_CLOSED_USEC, ROW_PROCESS};
 
-	if (a->count == a->capacity) {
-		size_t capacity = a->capacity ? a->capacity * 2 : 64;
-		struct program *more = reallocarray(a->program, capacity, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		a->program = more;
-		a->capacity = capacity;
-	}
-	r = entry_add(a, &entry);
-	if (r < 0)
-		return r;
-	a->program[a->count] =
-		(struct program){.id = id, .first = USEC_UNSET, .first_seen = first_seen};
-	*ret = a->count++;
+	for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+		if (a->column[keys[i]] != b->column[keys[i]])
+			return a->column[keys[i]] < b->column[keys[i]] ? -1 : 1;
 	return 0;
 }
 
-/* Which program an app is of, seen for the first time. */
-static int program_identify(struct audit *a, int64_t app, size_t *ret)
+/* Keeps the first ones, whatever order they come in. */
+static void keep_first_servers(struct audit *a, size_t room)
 {
-	struct entry entry = {.id = app, .kind = ENTRY_APP};
-	int64_t id = NO_APP;
-	usec_t first_seen = 0;
-	int r;
-
-	if (app != NO_APP) {
-		(void)sqlite3_reset(a->identity);
-		query_bind(a->identity, ":app", app);
-		r = query_step(a->identity);
-		if (r < 0)
-			return r;
-		id = r == 1 ? sqlite3_column_int64(a->identity, 0) : app;
-		first_seen = r == 1 ? (usec_t)sqlite3_column_int64(a->identity, 1) : 0;
-	}
-	if (!program_known(a, id, ret)) {
-		r = program_add(a, id, first_seen, ret);
-		if (r < 0)
-			return r;
-	}
-	entry.program = (uint32_t)*ret;
-	r = entry_add(a, &entry);
-	return r < 0 ? r : 0;
+	if (a->servers.count <= room)
+		return;
+	qsort(a->servers.row, a->servers.count, sizeof(*a->servers.row), compare_servers);
+	a->servers.count = MIN(a->servers.count, (size_t)LIMIT_PAGE_ROWS);
 }
 
-/* Counts the port and the remote address of a row, where they are new to the program. */
-static int count_distinct(struct audit *a, size_t index, sqlite3_stmt *row)
+static int count_row(struct audit *a, sqlite3_stmt *statement)
 {
-	struct entry port = {.id = (int64_t)index, .kind = ENTRY_PORT};
-	struct entry remote = {.id = (int64_t)index};
-	const void *address = sqlite3_column_blob(row, 2);
-	int size = sqlite3_column_bytes(row, 2), r;
+	struct rows *last = &a->servers;
+	const struct row *row;
+	struct group_claim claim;
+	int64_t app = query_column(statement, AUDIT_APP);
+	/* it stays only if it is a server's */
+	int r = rows_append(last, statement);
 
-	port.port = (uint16_t)sqlite3_column_int(row, 1);
-	a->ports += !a->on_port[port.port];
-	a->on_port[port.port] = 1;
-	r = entry_add(a, &port);
 	if (r < 0)
 		return r;
-	a->program[index].ports += (unsigned)r;
-	if (!address || (size != 4 && size != 16))
-		return 0;
-	remote.kind = size == 4 ? ENTRY_IPV4 : ENTRY_IPV6;
-	memcpy(remote.raddr, address, (size_t)size);
-	r = entry_add(a, &remote);
-	if (r < 0)
-		return r;
-	a->program[index].remotes += (unsigned)r;
-	return 0;
-}
-
-static int count_row(struct audit *a, sqlite3_stmt *row)
-{
-	int64_t app = query_column(row, 0), released = query_column(row, 4);
-	usec_t opened = (usec_t)sqlite3_column_int64(row, 3);
-	usec_t end = released == ROW_NULL ? a->window.until : (usec_t)released;
-	struct program *p;
-	size_t index;
-	int r = 0;
-
-	if (app == ROW_NULL)
-		app = NO_APP;
-	if (!program_known(a, app, &index))
-		r = program_identify(a, app, &index);
-	if (r < 0)
-		return r;
-	p = &a->program[index];
-	p->claims++;
-	/* into the window: a claim may be in it by the earlier bound of its opening alone */
-	opened = MAX(opened, a->window.from);
-	opened = MIN(opened, a->window.until);
-	end = MIN(end, a->window.until);
-	p->first = MIN(p->first, opened);
-	p->last = MAX(p->last, end);
+	row = &last->row[last->count - 1];
+	claim = (struct group_claim){
+		.app = app == ROW_NULL ? GROUP_NONE : app,
+		.local = row->column[ROW_META] >> META_LOCAL_SHIFT & META_LOCAL_MASK,
+		.port = (uint16_t)row->column[ROW_PORT],
+		.protocol = field(row, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK),
+		.role = role_of(row),
+		.opened = time_of(row, ROW_OPENED_USEC),
+		.closed = time_of(row, ROW_CLOSED_USEC),
+		.released = time_of(row, ROW_RELEASED_USEC),
+		.address = row->raddr_size ? row->raddr : NULL,
+		.address_size = row->raddr_size,
+	};
 	a->claims++;
-	a->unattributed += sqlite3_column_int(row, 5) != 0;
-	return count_distinct(a, index, row);
+	a->ports += !a->on_port[claim.port];
+	a->on_port[claim.port] = 1;
+	if (sqlite3_column_int(statement, AUDIT_NO_PROCESS) &&
+		field(row, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) != ATTRIBUTION_KERNEL) {
+		a->unattributed++;
+		a->reason[reason_of(row)]++;
+	}
+	r = groups_add(&a->groups, &claim);
+	if (!is_server(a, row)) {
+		last->count--;
+		return r;
+	}
+	a->server_count++;
+	keep_first_servers(a, 2 * LIMIT_PAGE_ROWS);
+	return r;
 }
 
 static int count_rows(struct audit *a, struct query *q, const struct question *question)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *rows = NULL;
-	char *sql = sql_question(question, SQL_AUDIT);
+	char *sql = sql_question(question, SQL_CREDITED);
 	int r = query_prepare(q, sql, &rows);
 
 	sqlite3_free(sql);
-	if (r == 0) /* by app_identity, but for the last two */
-		r = query_prepare(q,
-			"SELECT min(b.id),min(b.first_seen_usec) FROM app a JOIN app b"
-			" ON ifnull(b.exe,'')=ifnull(a.exe,'') AND ifnull(b.comm,'')=ifnull(a.comm,'')"
-			" AND b.exe IS a.exe AND b.comm IS a.comm AND b.unit IS a.unit AND b.uid IS a.uid"
-			" WHERE a.id=:app GROUP BY a.id",
-			&a->identity);
 	if (r < 0)
 		return r;
 	sql_bind_question(rows, question, 0, WALL_FOREVER, &PLACE_START);
@@ -273,48 +177,78 @@ static int count_rows(struct audit *a, struct query *q, const struct question *q
 	return r;
 }
 
-static int rank_programs(struct audit *a, struct query *q)
+static void bind_time(sqlite3_stmt *json, const char *name, usec_t t)
 {
-	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	uint64_t rank = 0;
-	int r = query_prepare(q, "SELECT id FROM app ORDER BY exe,comm,unit,uid,id", &statement);
+	if (t != USEC_UNSET)
+		query_bind(json, name, (int64_t)t);
+}
+
+/* What the group is of. */
+static void bind_identity(const struct groups *g, const struct group *p, sqlite3_stmt *json)
+{
+	query_bind(json, ":by", g->by);
+	switch (g->by) {
+	case AUDIT_BY_PROGRAM:
+	case AUDIT_BY_UNIT:
+	case AUDIT_BY_USER:
+		query_bind(json, ":app", p->id);
+		break;
+	case AUDIT_BY_PORT:
+		query_bind(json, ":port", p->id >> 2);
+		query_bind_text(json, ":protocol", protocol_name((enum protocol)(p->id & 3)));
+		break;
+	case AUDIT_BY_HOUR:
+		if (p->id != GROUP_NONE)
+			query_bind(json, ":hour", p->id);
+		break;
+	case AUDIT_BY_NETNS:
+		query_bind(json, ":netns", p->id);
+		break;
+	case AUDIT_BY_COUNT:
+		break;
+	}
+}
+
+static int append_slots(const struct groups *g, const struct group *p, struct buf *text)
+{
+	int r = buf_append_string(text, "[");
+
+	for (size_t i = p->slot; r == 0 && i < p->slot + p->slot_count; i++)
+		r = buf_append_format(text,
+			"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"claims\":%u}",
+			i > p->slot ? "," : "", (unsigned long long)g->slot[i].from,
+			(unsigned long long)(g->slot[i].from + g->slot_usec), g->slot[i].claims);
+	if (r == 0)
+		r = buf_append_string(text, "]");
+	return r == 0 ? buf_put_u8(text, 0) : r;
+}
+
+static int append_group(
+	const struct groups *g, const struct group *p, sqlite3_stmt *json, struct buf *out)
+{
+	_cleanup_(buf_done) struct buf slots = {0};
+	const char *text;
+	int r = append_slots(g, p, &slots);
 
 	if (r < 0)
 		return r;
-	while ((r = query_step(statement)) == 1) {
-		int64_t id = sqlite3_column_int64(statement, 0);
-		size_t index;
-
-		rank++;
-		if (program_known(a, id, &index) && a->program[index].id == id)
-			a->program[index].rank = rank;
-	}
-	return r;
-}
-
-static int compare_programs(const void *left, const void *right)
-{
-	const struct program *a = left, *b = right;
-
-	if (a->claims != b->claims)
-		return a->claims > b->claims ? -1 : 1;
-	return a->rank < b->rank ? -1 : a->rank > b->rank;
-}
-
-static int append_program(
-	const struct program *p, const struct audit *a, sqlite3_stmt *json, struct buf *out)
-{
-	const char *text;
-	int r;
-
 	(void)sqlite3_reset(json);
-	query_bind(json, ":app", p->id);
+	(void)sqlite3_clear_bindings(json);
+	bind_identity(g, p, json);
 	query_bind(json, ":claims", (int64_t)p->claims);
 	query_bind(json, ":ports", (int64_t)p->ports);
 	query_bind(json, ":remotes", (int64_t)p->remotes);
 	query_bind(json, ":first", (int64_t)p->first);
 	query_bind(json, ":last", (int64_t)p->last);
-	query_bind(json, ":new", p->id != NO_APP && p->first_seen >= a->window.from);
+	query_bind(json, ":new", p->first_seen > 0 && p->first_seen >= g->window.from);
+	query_bind(json, ":connected", (int64_t)p->roles[ROLE_CONNECTED]);
+	query_bind(json, ":listening", (int64_t)p->roles[ROLE_LISTENING]);
+	query_bind(json, ":bound", (int64_t)p->roles[ROLE_BOUND]);
+	query_bind(json, ":accepted", (int64_t)p->roles[ROLE_ACCEPTED]);
+	bind_time(json, ":shortest", p->shortest);
+	bind_time(json, ":longest", p->longest);
+	bind_time(json, ":busiest", p->busiest);
+	query_bind_text(json, ":slots", (const char *)buf_bytes(&slots));
 	r = query_step(json);
 	if (r < 0)
 		return r;
@@ -322,50 +256,97 @@ static int append_program(
 	return text ? buf_append_string(out, text) : -ENOMEM;
 }
 
-/* The list of programs; *ret_omitted is how many of the last it has no room for. */
-static int append_programs(
-	const struct audit *a, struct query *q, struct buf *out, size_t *ret_omitted)
+/* The list of groups; *ret_omitted is how many of the last it has no room for. */
+static int append_groups(
+	const struct groups *g, struct query *q, struct buf *out, size_t *ret_omitted)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *json = NULL;
 	size_t start = buf_size(out), i;
 	int r = query_prepare(q,
-		"SELECT json_object('exe',a.exe,'comm',a.comm,'unit',a.unit,'uid',a.uid,'user',NULL,"
+		"SELECT json_object('exe',iif(:by=0,a.exe,NULL),'comm',iif(:by=0,a.comm,NULL),"
+		"'unit',iif(:by<=1,a.unit,NULL),'uid',iif(:by=0 OR :by=2,a.uid,NULL),'user',NULL,"
 		"'claims',:claims,'ports',:ports,'remotes',:remotes,'failures',NULL,"
-		"'first_usec',:first,'last_usec',:last,'new',json(iif(:new,'true','false')))"
-		" FROM (SELECT 1) LEFT JOIN app a ON a.id=:app",
+		"'first_usec',:first,'last_usec',:last,'new',json(iif(:new,'true','false')),"
+		"'connected',:connected,'listening',:listening,'bound',:bound,'accepted',:accepted,"
+		"'shortest_usec',:shortest,'longest_usec',:longest,'busiest_usec',:busiest,"
+		"'slots',json(:slots),'port',:port,'protocol',:protocol,"
+		"'netns',nullif(n.inode,0),'netns_name',n.name,'hour_usec',:hour)"
+		" FROM (SELECT 1) LEFT JOIN app a ON a.id=:app LEFT JOIN netns n ON n.id=:netns",
 		&json);
 
-	for (i = 0; r == 0 && i < a->count && buf_size(out) - start < LIMIT_AUDIT_BYTES; i++) {
+	for (i = 0; r == 0 && i < g->count && buf_size(out) - start < LIMIT_AUDIT_BYTES; i++) {
 		if (i > 0)
 			r = buf_append_string(out, ",");
 		if (r == 0)
-			r = append_program(&a->program[i], a, json, out);
+			r = append_group(g, &g->group[i], json, out);
 	}
 	if (r == 0)
-		*ret_omitted = a->count - i;
+		*ret_omitted = g->count - i;
 	return r;
 }
 
-int query_audit(struct query *q, const struct question *question, struct buf *out)
+static int append_reasons(const struct audit *a, struct buf *out)
 {
-	_cleanup_(audit_done) struct audit a = {.window = question->window};
-	size_t before = buf_size(out), omitted = 0;
-	int r = count_rows(&a, q, question);
+	const char *between = "";
+	int r = buf_append_string(out, ",\"reasons\":{");
+
+	for (size_t i = 0; r == 0 && i < REASON_COUNT; i++) {
+		if (a->reason[i] == 0)
+			continue;
+		r = buf_append_format(out, "%s\"%s\":%llu", between, reason_names[i],
+			(unsigned long long)a->reason[i]);
+		between = ",";
+	}
+	return r == 0 ? buf_append_string(out, "}") : r;
+}
+
+static int append_servers(struct audit *a, struct query *q, struct buf *out)
+{
+	size_t start = buf_size(out), i;
+	int r = buf_append_string(out, ",\"servers\":[");
+
+	keep_first_servers(a, 1);
+	for (i = 0; r == 0 && i < a->servers.count && buf_size(out) - start < LIMIT_PAGE_BYTES;
+		i++) {
+		if (i > 0)
+			r = buf_append_string(out, ",");
+		if (r == 0)
+			r = query_row_json(q, &a->servers.row[i], out);
+	}
+	return r == 0 ? buf_append_format(out, "],\"servers_omitted\":%llu",
+				(unsigned long long)(a->server_count - i))
+		      : r;
+}
+
+static int append_audit(struct audit *a, struct query *q, struct buf *out)
+{
+	size_t omitted = 0;
+	int r = buf_append_string(out, "\"programs\":[");
 
 	if (r == 0)
-		r = rank_programs(&a, q);
-	if (r < 0)
-		return r;
-	if (a.count > 0)
-		qsort(a.program, a.count, sizeof(*a.program), compare_programs);
-	r = buf_append_string(out, "\"programs\":[");
-	if (r == 0)
-		r = append_programs(&a, q, out, &omitted);
+		r = append_groups(&a->groups, q, out, &omitted);
 	if (r == 0)
 		r = buf_append_format(out,
 			"],\"claims\":%llu,\"ports\":%llu,\"unattributed\":%llu,\"omitted\":%zu",
-			(unsigned long long)a.claims, (unsigned long long)a.ports,
-			(unsigned long long)a.unattributed, omitted);
+			(unsigned long long)a->claims, (unsigned long long)a->ports,
+			(unsigned long long)a->unattributed, omitted);
+	if (r == 0)
+		r = append_reasons(a, out);
+	return r == 0 ? append_servers(a, q, out) : r;
+}
+
+int query_audit(struct query *q, const struct question *question, enum audit_by by, struct buf *out)
+{
+	_cleanup_(audit_done) struct audit a = {.window = question->window};
+	size_t before = buf_size(out);
+	int r = groups_init(&a.groups, q, by, question->window);
+
+	if (r == 0)
+		r = count_rows(&a, q, question);
+	if (r == 0)
+		r = groups_finish(&a.groups);
+	if (r == 0)
+		r = append_audit(&a, q, out);
 	if (r < 0)
 		buf_truncate(out, before);
 	return r;

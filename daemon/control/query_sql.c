@@ -151,8 +151,8 @@ static void append_arms(sqlite3_str *sql, const struct question *question)
 /* Shapes that are about programs. */
 static bool credits(enum sql_shape shape)
 {
-	return shape == SQL_AUDIT || shape == SQL_PROGRAMS || shape == SQL_FOLD ||
-	       shape == SQL_FOLD_ORDERED;
+	return shape == SQL_AUDIT || shape == SQL_CREDITED || shape == SQL_PROGRAMS ||
+	       shape == SQL_FOLD || shape == SQL_FOLD_ORDERED;
 }
 
 #define FOLD                                                                                       \
@@ -173,6 +173,7 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 			       "p.pid IS NULL AND r.meta" META_ATTRIBUTION "<>" SQL_KERNEL
 			       " FROM r",
 			""},
+		[SQL_CREDITED] = {" SELECT " ROW_COLUMN_LIST ",p.app,p.pid IS NULL FROM r", ""},
 		[SQL_PROGRAMS] = {" SELECT count(*),count(DISTINCT CASE WHEN p.pid IS NOT NULL"
 				  " THEN ifnull(a.exe,a.comm) END) FROM r",
 			""},

@@ -108,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	v.width = data[1] & 0x20 ? 60 : 0;
 	v.out = open_memstream(&text, &length);
 	v.notes = v.out;
+	v.coverage = json_object_get(reply, "coverage");
 	assert(v.out && users);
 	print_reply(&v, data[0], reply);
 	fclose(v.out);

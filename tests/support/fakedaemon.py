@@ -7,6 +7,7 @@ import threading
 import time
 
 INTERFACE = "org.portledger.ledger."
+HOUR = 3_600_000_000
 NIGHT = 1_795_403_527_114_000  # 2026-11-23 03:12:07.114 UTC
 
 
@@ -42,8 +43,16 @@ def coverage(since=NIGHT - 7_114_000, until=NIGHT + 52_886_000, **members):
 def program(**members):
     whole = {"exe": "/usr/bin/curl", "comm": "curl", "unit": "cron.service", "uid": 0, "user": None, "claims": 12,
              "ports": 11, "remotes": 2, "failures": None, "first_usec": NIGHT, "last_usec": NIGHT + 60_000_000,
-             "new": False}
+             "new": False, "connected": 10, "listening": 1, "bound": 0, "accepted": 1, "shortest_usec": 800,
+             "longest_usec": 2_300_000, "busiest_usec": NIGHT - NIGHT % HOUR,
+             "slots": [{"from_usec": NIGHT - NIGHT % HOUR, "until_usec": NIGHT - NIGHT % HOUR + HOUR, "claims": 12}],
+             "port": None, "protocol": None, "netns": None, "netns_name": None, "hour_usec": None}
     return {**whole, **members}
+
+
+def audit(*programs, **members):
+    return {"programs": list(programs), "claims": sum(p["claims"] for p in programs), "ports": 42, "unattributed": 0,
+            "omitted": 0, "reasons": {}, "servers": [], "servers_omitted": 0, "coverage": coverage(), **members}
 
 
 def status(**members):

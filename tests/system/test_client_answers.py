@@ -15,12 +15,14 @@ import fcntl
 import pytest
 
 from conftest import CLIENT, PATIENCE, ROOT
-from fakedaemon import NIGHT, FakeDaemon, claim, coverage, explain, program, recent, status
+from fakedaemon import HOUR, NIGHT, FakeDaemon, audit, claim, coverage, explain, program, recent, status
 
 MINUTE = NIGHT - 7_114_000
 CLAIM_TYPE = re.search(r"type Claim \((.*?)\n\)", (ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(),
                        re.S).group(1)
 COLUMNS = re.findall(r"^  (\w+):", CLAIM_TYPE, re.M)
+PROGRAM_COLUMNS = re.findall(r"^  (\w+):", re.search(r"type Program \((.*?)\n\)", (
+    ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(), re.S).group(1), re.M)
 
 
 def run(fake, *arguments, **environment):
@@ -237,23 +239,110 @@ def test_times_are_local_and_dated_only_where_needed(fake):
 
 
 def test_audit(fake):
-    reply = {"programs": [program(), program(exe=None, comm=None, unit=None, uid=None, claims=31)], "claims": 43,
-             "ports": 42, "unattributed": 31, "omitted": 0, "coverage": coverage()}
+    reply = audit(program(), program(exe=None, comm=None, unit=None, uid=None, claims=31), unattributed=31,
+                  reasons={"end-only": 28, "before": 3})
     daemon = fake({"Audit": reply})
     text = run(daemon, "audit").stdout
-    assert "43 claims of 42 ports by 1 program; 31 without a process" in text and "(no process)" in text
+    assert "43 claims of 42 ports by 1 program; 31 without a process (28 shorter than a sweep sees, 3 there" in text
+    assert "(no process)" in text
     assert "7 more programs" in run(fake({"Audit": {**reply, "omitted": 7}}), "audit").stdout
     *rows, last = map(json.loads, run(daemon, "audit", "--json=short").stdout.splitlines())
-    assert list(rows[0]) == ["exe", "comm", "unit", "uid", "user", "claims", "ports", "remotes", "failures", "first_usec",
-                             "last_usec", "new"]
-    assert last == {"coverage": coverage(), "total": {"claims": 43, "ports": 42, "unattributed": 31, "omitted": 0}}
+    assert list(rows[0]) == PROGRAM_COLUMNS and rows[0]["user"] == "root"
+    assert last == {"coverage": coverage(), "total": {
+        "claims": 43, "ports": 42, "unattributed": 31, "omitted": 0, "reasons": {"end-only": 28, "before": 3},
+        "servers_omitted": 0, "servers": []}}
     assert json.loads(run(daemon, "audit", "--json=pretty").stdout) == {"programs": rows, **last}
     # --overnight is the default: 15 hours, or since yesterday 18:00 while it is under way
     windows = [(c["parameters"]["since_usec"], c["parameters"]["until_usec"]) for c in daemon.calls]
     for since, until in windows:
-        assert (since // 1_000_000) % 86400 == 18 * 3600 and 0 < until - since <= 15 * 3_600_000_000
-    run(daemon, "audit", "-S", "2026-11-22", "-U", "2026-11-23")
-    assert daemon.calls[-1]["parameters"]["until_usec"] - daemon.calls[-1]["parameters"]["since_usec"] == 86_400_000_000
+        assert (since // 1_000_000) % 86400 == 18 * 3600 and 0 < until - since <= 15 * HOUR
+    run(daemon, "audit", "-S", "2026-11-22", "-U", "2026-11-23", "--by", "unit")
+    asked = daemon.calls[-1]["parameters"]
+    assert (asked["until_usec"] - asked["since_usec"], asked["by"]) == (24 * HOUR, "unit")
+    run(daemon, "audit", PORTLEDGER_OVERNIGHT="20:30-06:00")
+    asked = daemon.calls[-1]["parameters"]
+    assert asked["since_usec"] // 1_000_000 % 86400 == 20.5 * 3600 and asked["until_usec"] - asked["since_usec"] <= 9.5 * HOUR
+    wrong = run(daemon, "audit", PORTLEDGER_OVERNIGHT="20 to 6")
+    assert wrong.returncode == 2 and "PORTLEDGER_OVERNIGHT" in wrong.stderr
+
+
+def test_audit_shows_the_hours_and_what_was_not_watched(fake):
+    evening = NIGHT - NIGHT % HOUR - 9 * HOUR  # 18:00; 15 hours, of which the first two and the last were not watched
+    window = {"from_usec": evening, "until_usec": evening + 15 * HOUR}
+    slots = [{"from_usec": evening + n * HOUR, "until_usec": evening + (n + 1) * HOUR, "claims": c} for n, c in ((2, 1), (5, 60), (9, 30))]
+    reply = audit(program(slots=slots, busiest_usec=evening + 5 * HOUR, first_usec=evening + 2 * HOUR), coverage=coverage(
+        **dict(zip(("since", "until"), window.values())), stretches=[
+            {"from_usec": evening + 2 * HOUR, "until_usec": evening + 14 * HOUR, "source": "sweep", "interval_usec": 1_000_000}]))
+    daemon = fake({"Audit": reply})
+    text = run(daemon, "audit").stdout
+    assert "  ▂▁▁█▁▁▁▅▁▁▁▁ " in text
+    assert "  .__#___=____ " in run(daemon, "audit", LC_ALL="C").stdout
+    assert re.search(r"BUSIEST +HOURS", text) and " 23:00 " in text
+
+
+def test_audit_tells_of_servers(fake):
+    there = claim(role="listening", comm="upd", pid=702, unit="upd.service", remote_address=None, remote_port=None)
+    still = claim(role="listening", comm="new", pid=703, unit=None, port=60531, opened_usec=NIGHT + 1, closed_usec=None,
+                  closed_after_usec=None, released_usec=None)
+    daemon = fake({"Audit": audit(program(), servers=[there, still], servers_omitted=11)})
+    text = run(daemon, "audit").stdout
+    assert "13 servers came or went:\n" in text and "and 11 more: see portledger history --role listening" in text
+    assert "    60530/tcp upd[702] upd.service: came 03:12:07.114, went 03:12:09.414\n" in text
+    assert "    60531/tcp new[703]: came 03:12:07.114\n" in text
+    assert "server" not in run(daemon, "audit", "--no-legend").stdout
+    total = json.loads(run(daemon, "audit", "--json=pretty").stdout)["total"]
+    assert [list(s) for s in total["servers"]] == [COLUMNS] * 2 and total["servers"][0]["user"] == "root"
+
+
+@pytest.mark.parametrize("by, members, heading, first", [
+    ("unit", {"unit": "cron.service"}, "UNIT", "cron.service"),
+    ("user", {"uid": 0}, "USER", "root"),
+    ("port", {"port": 60530, "protocol": "udp"}, "PORT/PROTO", "60530/udp"),
+    ("hour", {"hour_usec": NIGHT - NIGHT % HOUR}, "HOUR", "2026-11-23 03:00"),
+    ("hour", {}, "HOUR", "before"),
+    ("netns", {"netns": 7, "netns_name": "blue"}, "NETNS", "blue"),
+])
+def test_audit_by(fake, by, members, heading, first):
+    none = dict.fromkeys(("exe", "comm", "unit", "uid"))
+    result = run(fake({"Audit": audit(program(**{**none, **members}))}), "audit", "--by", by)
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0
+    assert lines[1].split()[0] == heading and re.split(r"  +", lines[2].strip())[0].replace("Nov 23", "2026-11-23").startswith(first)
+    assert "PROGRAM" not in lines[1] and "(no process)" not in result.stdout
+
+
+def test_audit_diff(fake):
+    """What one window has and the other has not; where one of them was not watched, nothing is said to be new."""
+    def answer(call):
+        if call["since_usec"] == MINUTE:
+            return audit(program(), program(comm="fresh", exe="/tmp/fresh"), coverage=coverage(complete=True, lost=0))
+        return audit(program(), program(comm="old", exe="/bin/old"), coverage=coverage(
+            call["since_usec"], call["until_usec"], **{"complete": True, "lost": 0, **blind}))
+
+    blind = {}
+    daemon = fake({"Audit": answer})
+    question = ("audit", "-S", "2026-11-23 03:12", "-U", "2026-11-23 03:13", "--diff")
+    text = run(daemon, *question, "yesterday")
+    assert text.returncode == 0
+    assert "03:12:00-03:13:00 against 2026-11-22 03:12:00-03:13:00: 2 changed, 1 program in both" in text.stdout
+    assert re.search(r"^new +/tmp/fresh ", text.stdout, re.M) and re.search(r"^gone +/bin/old ", text.stdout, re.M)
+    assert "/usr/bin/curl" not in text.stdout and text.stdout.count("Coverage: ") == 2
+    *rows, receipt = map(json.loads, run(daemon, *question, "yesterday", "--json=short").stdout.splitlines())
+    assert [(r["change"], r["exe"]) for r in rows] == [("new", "/tmp/fresh"), ("gone", "/bin/old")]
+    assert list(rows[0]) == ["change", *PROGRAM_COLUMNS] and len(receipt["coverage"]["windows"]) == 2
+    assert run(daemon, *question, "yesterday", "--strict").returncode == 0
+    others = {"yesterday": MINUTE - 24 * HOUR, "last week": MINUTE - 7 * 24 * HOUR, "2026-11-20 10:00": MINUTE - 65.2 * HOUR}
+    for word, since in others.items():
+        run(daemon, *question, word)
+        asked = daemon.calls[-1]["parameters"]
+        assert (asked["since_usec"], asked["until_usec"] - asked["since_usec"]) == (since, 60_000_000)
+    blind.update(stretches=[], complete=False)
+    text = run(daemon, *question, "yesterday")
+    assert text.returncode == 1 and "nothing can be compared, since nobody was watching the other time" in text.stdout
+    assert "/tmp/fresh" not in text.stdout
+    assert run(daemon, *question, "yesterday", "--strict").returncode == 6
+    assert run(daemon, "audit", "--by=hour", "--diff=yesterday").returncode == 2
+    assert run(daemon, "audit", "--by=nothing").returncode == 2
 
 
 def test_status(fake):
@@ -353,8 +442,7 @@ def test_explain_in_figures(fake):
 def test_audit_tells_programs_of_one_interpreter_apart(fake):
     rows = [program(exe="/usr/bin/python3.11", comm="python3"), program(exe="/usr/bin/python3.11", comm="backup"),
             program(exe="/usr/bin/curl", comm="curl"), program(exe=None, comm="gone")]
-    daemon = fake({"Audit": {"programs": rows, "claims": 4, "ports": 4, "unattributed": 0, "omitted": 0,
-                             "coverage": coverage()}})
+    daemon = fake({"Audit": audit(*rows)})
     lines = run(daemon, "audit").stdout.splitlines()[2:6]
     assert [re.split(r"  | cron", line)[0] for line in lines] == [
         "/usr/bin/python3.11", "backup (/usr/bin/python3.11)", "/usr/bin/curl", "gone"]

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from conftest import CLIENT, PATIENCE
-from fakedaemon import FakeDaemon, claim, coverage, error, explain, program, status
+from fakedaemon import FakeDaemon, audit, claim, coverage, error, explain, program, status
 from test_client_answers import make_fake, on_terminal, run, who  # noqa: F401 (make_fake is the fixture "fake")
 
 # what a terminal obeys or what reorders text, but for the newline
@@ -30,8 +30,8 @@ def hostile_answers():
         "Who": {"claims": [bad, unnamed], "coverage": receipt},
         "Claims": {"claims": open_claims, "cursor": None, "coverage": receipt},
         "Explain": explain(now=open_claims, last=[bad], coverage=receipt),
-        "Audit": {"programs": [program(exe=HOSTILE, comm=HOSTILE, unit=HOSTILE, user=HOSTILE)], "claims": 1, "ports": 1,
-                  "unattributed": 0, "omitted": 1, "coverage": coverage(stretches=[], gaps=receipt["gaps"])},
+        "Audit": audit(program(exe=HOSTILE, comm=HOSTILE, unit=HOSTILE, user=HOSTILE), omitted=1, servers=[bad],
+                       reasons={HOSTILE: 1}, coverage=coverage(stretches=[], gaps=receipt["gaps"])),
         "Status": status(rung=HOSTILE, version=HOSTILE, degraded=[HOSTILE], used={HOSTILE: 3},
                          processes=[{"name": HOSTILE, "pid": 1, "cpu_usec": 1, "pss_bytes": None}]),
         "Doctor": {"checks": [{"name": HOSTILE, "level": HOSTILE, "text": HOSTILE, "fix": HOSTILE}]},

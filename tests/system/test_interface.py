@@ -39,7 +39,8 @@ def test_replies_are_what_is_declared(daemon, actor, interface):
         "Explain": [{"port": at}, {"port": udp, "protocol": "udp"}, {"port": 80}],
         "Who": [{"port": at, "from_usec": now - 60_000_000, "until_usec": now + 1_000_000}, {"port": 1, "from_usec": 1, "until_usec": 2}],
         "Claims": [{"open": True}, window, {**window, "limit": 2}, {"open": True, "filter": {"role": "bound"}}],
-        "Audit": [window, {"since_usec": 1, "until_usec": 2}],
+        "Audit": [window, {"since_usec": 1, "until_usec": 2},
+                  *({**window, "by": by} for by in ("program", "unit", "user", "port", "hour", "netns"))],
         "Activity": [{**window, "step_usec": 30_000_000}],
         "Occupancy": [{**window, "step_usec": 30_000_000}],
     }

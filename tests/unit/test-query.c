@@ -138,7 +138,7 @@ static void test_sealing_between_pages(void **state)
 /* One seek per segment, not a scan. */
 static void test_plan(void **state)
 {
-	static const enum sql_shape shapes[] = {SQL_ROWS, SQL_NEWEST, SQL_COUNT, SQL_AUDIT};
+	static const enum sql_shape shapes[] = {SQL_ROWS, SQL_NEWEST, SQL_COUNT, SQL_AUDIT, SQL_CREDITED};
 	static const char seek[] =
 		"SEARCH c USING PRIMARY KEY (seg=? AND port=? AND rel>? AND rel<?)";
 	struct fixture *f = *state;

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The rows of an audit come unsorted and are folded here, since letting SQLite group them would sort all of them: memory
+ * that grows with the window. Who belongs together is asked once for all apps, and not per row: a program is (exe, comm,
+ * unit, uid), which may be several rows of `app`, since that tells cgroups apart too.
+ *
+ * A program was first seen when its file was: `known` remembers that for longer than there are claims of it.
+ */
+
+#include "daemon/control/query_groups.h"
+
+#include <stdlib.h>
+
+/* Of an app or a local: its group. */
+struct group_member {
+	int64_t raw;  /* app.id or local.id */
+	int64_t id;   /* the lowest of its group, or GROUP_NONE */
+	int64_t rank; /* of the group's name */
+	usec_t first_seen;
+};
+
+enum entry_kind {
+	ENTRY_FREE = 0,
+	ENTRY_RAW = 1,   /* `id` is a member's raw id, `value` the group's index */
+	ENTRY_PORT = 2,  /* the group with index `id` was on `port` */
+	ENTRY_SLOT = 3,  /* ... opened `value` claims in the slot whose begin is in `bytes` */
+	ENTRY_IPV4 = 4,  /* ... had a remote with these bytes */
+	ENTRY_GROUP = 5, /* `id` is a group's own, `value` its index */
+	ENTRY_IPV6 = 16,
+};
+
+struct group_entry {
+	int64_t id;
+	uint32_t value;
+	uint16_t port;
+	uint8_t kind; /* enum entry_kind */
+	uint8_t bytes[16];
+};
+
+/* Who belongs together: raw id, id, rank, first seen; in the order of raw ids. */
+#define APPS_BY(key, condition)                                                                    \
+	"SELECT id,iif(" condition ",min(id) OVER p,0),iif(" condition                             \
+	",dense_rank() OVER (ORDER BY " key "),0),min(first_seen_usec) OVER p FROM app"            \
+	" WINDOW p AS (PARTITION BY " key ") ORDER BY id"
+static const char *const members_sql[] = {
+	[AUDIT_BY_PROGRAM] =
+		"SELECT a.id,min(a.id) OVER p,dense_rank() OVER (ORDER BY a.exe,a.comm,a.unit,a.uid),"
+		"min(min(a.first_seen_usec,ifnull(k.first_usec,a.first_seen_usec))) OVER p FROM app a"
+		" LEFT JOIN (SELECT name,min(first_seen_usec) AS first_usec FROM known WHERE protocol=-1"
+		" GROUP BY name) k ON k.name=substr(ifnull(a.exe,a.comm),1,256)"
+		" WINDOW p AS (PARTITION BY a.exe,a.comm,a.unit,a.uid) ORDER BY a.id",
+	[AUDIT_BY_UNIT] = APPS_BY("unit", "unit IS NOT NULL"),
+	[AUDIT_BY_USER] = APPS_BY("uid", "uid IS NOT NULL"),
+	[AUDIT_BY_PORT] = NULL,
+	[AUDIT_BY_HOUR] = NULL,
+	[AUDIT_BY_NETNS] = "SELECT l.id,min(n.id) OVER (PARTITION BY n.inode,n.name,n.cookie),"
+			   "dense_rank() OVER (ORDER BY n.inode,n.name,n.cookie),0 FROM local l"
+			   " JOIN netns n ON n.id=l.netns ORDER BY l.id",
+};
+
+static int read_members(struct groups *g, struct query *q)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	size_t capacity = 0;
+	int r;
+
+	if (!members_sql[g->by])
+		return 0;
+	r = query_prepare(q, members_sql[g->by], &statement);
+	while (r == 0 && (r = query_step(statement)) == 1) {
+		if (g->members == capacity) {
+			struct group_member *more;
+
+			capacity = capacity ? capacity * 2 : 64;
+			more = reallocarray(g->member, capacity, sizeof(*more));
+			if (!more)
+				return -ENOMEM;
+			g->member = more;
+		}
+		g->member[g->members++] = (struct group_member){
+			.raw = sqlite3_column_int64(statement, 0),
+			.id = sqlite3_column_int64(statement, 1),
+			.rank = sqlite3_column_int64(statement, 2),
+			.first_seen = (usec_t)sqlite3_column_int64(statement, 3),
+		};
+		r = 0;
+	}
+	return r;
+}
+
+int groups_init(struct groups *g, struct query *q, enum audit_by by, struct window window)
+{
+	*g = (struct groups){
+		.by = by,
+		.window = window,
+		.slot_usec = usec_sub(window.until, window.from) <= SLOT_HOURS_MAX ? USEC_PER_HOUR
+										   : USEC_PER_DAY,
+	};
+	return read_members(g, q);
+}
+
+void groups_done(struct groups *g)
+{
+	free(g->group);
+	free(g->member);
+	free(g->entry);
+	free(g->slot);
+}
+
+static uint64_t mix(uint64_t h, uint64_t value)
+{
+	h = (h ^ value) * UINT64_C(0xbf58476d1ce4e5b9);
+	return h ^ (h >> 31);
+}
+
+/* Who picks remotes that collide makes the audit slow, and it ends at the deadline. */
+static uint64_t entry_hash(const struct group_entry *e)
+{
+	uint64_t half[2];
+
+	memcpy(half, e->bytes, sizeof(half));
+	return mix(mix(mix(mix(UINT64_C(0x9e3779b97f4a7c15), (uint64_t)e->id),
+			       (uint64_t)e->port << 8 | e->kind),
+			   half[0]),
+		half[1]);
+}
+
+static bool entry_equal(const struct group_entry *a, const struct group_entry *b)
+{
+	return a->id == b->id && a->port == b->port && a->kind == b->kind &&
+	       memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+
+/* Where the entry is, or would be. */
+static struct group_entry *entry_find(
+	struct group_entry *entries, size_t slots, const struct group_entry *e)
+{
+	size_t i = entry_hash(e) & (slots - 1);
+
+	while (entries[i].kind != ENTRY_FREE && !entry_equal(&entries[i], e))
+		i = (i + 1) & (slots - 1);
+	return &entries[i];
+}
+
+static int entries_grow(struct groups *g)
+{
+	size_t slots = g->entry_slots ? g->entry_slots * 2 : 1024;
+	struct group_entry *entries = calloc(slots, sizeof(*entries));
+
+	if (!entries)
+		return -ENOMEM;
+	for (size_t i = 0; i < g->entry_slots; i++)
+		if (g->entry[i].kind != ENTRY_FREE)
+			*entry_find(entries, slots, &g->entry[i]) = g->entry[i];
+	free(g->entry);
+	g->entry = entries;
+	g->entry_slots = slots;
+	return 0;
+}
+
+/* The entry that is there, or was added: *ret_added. -E2BIG, -ENOMEM. */
+static int entry_add(
+	struct groups *g, const struct group_entry *e, struct group_entry **ret, bool *ret_added)
+{
+	int r;
+
+	if (g->entries >= LIMIT_AUDIT_PAIRS)
+		return -E2BIG;
+	if (g->entries * 4 >= g->entry_slots * 3) {
+		r = entries_grow(g);
+		if (r < 0)
+			return r;
+	}
+	*ret = entry_find(g->entry, g->entry_slots, e);
+	*ret_added = (*ret)->kind == ENTRY_FREE;
+	if (*ret_added) {
+		**ret = *e;
+		g->entries++;
+	}
+	return 0;
+}
+
+/* Adds one to *count where the entry is new. */
+static int count_new(struct groups *g, const struct group_entry *e, uint64_t *count)
+{
+	struct group_entry *found;
+	bool added = false;
+	int r = entry_add(g, e, &found, &added);
+
+	if (r == 0)
+		*count += added;
+	return r;
+}
+
+/* The value of the entry with this id; false: there is none. */
+static bool entry_value(const struct groups *g, int64_t id, enum entry_kind kind, size_t *ret)
+{
+	const struct group_entry wanted = {.id = id, .kind = (uint8_t)kind};
+	const struct group_entry *found;
+
+	if (g->entry_slots == 0)
+		return false;
+	found = entry_find(g->entry, g->entry_slots, &wanted);
+	if (found->kind == ENTRY_FREE)
+		return false;
+	*ret = found->value;
+	return true;
+}
+
+static int group_add(struct groups *g, const struct group_member *of, size_t *ret)
+{
+	const struct group_entry entry = {
+		.id = of->id, .kind = ENTRY_GROUP, .value = (uint32_t)g->count};
+	struct group_entry *found;
+	bool added;
+	int r;
+
+	if (g->count == g->capacity) {
+		size_t capacity = g->capacity ? g->capacity * 2 : 64;
+		struct group *more = reallocarray(g->group, capacity, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		g->group = more;
+		g->capacity = capacity;
+	}
+	r = entry_add(g, &entry, &found, &added);
+	if (r < 0)
+		return r;
+	g->group[g->count] = (struct group){
+		.id = of->id,
+		.rank = (uint64_t)of->rank,
+		.first_seen = of->first_seen,
+		.first = USEC_UNSET,
+		.shortest = USEC_UNSET,
+		.busiest = USEC_UNSET,
+	};
+	*ret = g->count++;
+	return 0;
+}
+
+static int compare_members(const void *left, const void *right)
+{
+	const struct group_member *a = left, *b = right;
+
+	return a->raw < b->raw ? -1 : a->raw > b->raw;
+}
+
+static usec_t slot_of(const struct groups *g, usec_t t)
+{
+	return t - t % g->slot_usec;
+}
+
+/* What the claim is counted for; where that needs no look at the members, `id` and `rank` are of the claim itself. */
+static struct group_member member_of(const struct groups *g, const struct group_claim *c)
+{
+	struct group_member wanted = {0};
+	const struct group_member *found;
+
+	switch (g->by) {
+	case AUDIT_BY_PORT:
+		wanted.id = wanted.rank = (int64_t)c->port << 2 | c->protocol;
+		return wanted;
+	case AUDIT_BY_HOUR: /* what was there before has none */
+		if (c->opened >= g->window.from)
+			wanted.id = wanted.rank =
+				(int64_t)slot_of(g, MIN(c->opened, g->window.until - 1));
+		return wanted;
+	case AUDIT_BY_NETNS:
+		wanted.raw = c->local;
+		break;
+	case AUDIT_BY_PROGRAM:
+	case AUDIT_BY_UNIT:
+	case AUDIT_BY_USER:
+		wanted.raw = c->app;
+		break;
+	case AUDIT_BY_COUNT:
+		break;
+	}
+	if (g->members == 0)
+		return wanted;
+	found = bsearch(&wanted, g->member, g->members, sizeof(wanted), compare_members);
+	return found ? *found : wanted;
+}
+
+/* The index of the group that the claim is of. */
+static int group_of(struct groups *g, const struct group_claim *c, size_t *ret)
+{
+	bool of_app = g->by <= AUDIT_BY_USER, by_member = of_app || g->by == AUDIT_BY_NETNS, added;
+	struct group_entry raw = {.id = of_app ? c->app : c->local, .kind = ENTRY_RAW}, *found;
+	struct group_member of;
+	int r = 0;
+
+	if (by_member && entry_value(g, raw.id, ENTRY_RAW, ret))
+		return 0;
+	of = member_of(g, c);
+	if (!entry_value(g, of.id, ENTRY_GROUP, ret))
+		r = group_add(g, &of, ret);
+	if (r < 0 || !by_member)
+		return r;
+	raw.value = (uint32_t)*ret;
+	return entry_add(g, &raw, &found, &added);
+}
+
+static int count_slot(struct groups *g, size_t index, usec_t opened)
+{
+	struct group_entry entry = {.id = (int64_t)index, .kind = ENTRY_SLOT}, *found;
+	usec_t from = slot_of(g, opened);
+	bool added;
+	int r;
+
+	if (opened < g->window.from || opened >= g->window.until)
+		return 0;
+	memcpy(entry.bytes, &from, sizeof(from));
+	r = entry_add(g, &entry, &found, &added);
+	if (r < 0)
+		return r;
+	g->slots += added;
+	if (found->value < UINT32_MAX)
+		found->value++;
+	return 0;
+}
+
+/* Counts the port, the remote address and the slot, where they are new to the group. */
+static int count_distinct(struct groups *g, size_t index, const struct group_claim *c)
+{
+	const struct group_entry port = {.id = (int64_t)index, .kind = ENTRY_PORT, .port = c->port};
+	struct group_entry remote = {.id = (int64_t)index};
+	int r = count_new(g, &port, &g->group[index].ports);
+
+	if (r == 0 && c->address && (c->address_size == 4 || c->address_size == 16)) {
+		remote.kind = c->address_size == 4 ? ENTRY_IPV4 : ENTRY_IPV6;
+		memcpy(remote.bytes, c->address, (size_t)c->address_size);
+		r = count_new(g, &remote, &g->group[index].remotes);
+	}
+	return r == 0 ? count_slot(g, index, c->opened) : r;
+}
+
+int groups_add(struct groups *g, const struct group_claim *c)
+{
+	const struct window *w = &g->window;
+	/* into the window: a claim may be in it by the earlier bound of its opening alone */
+	usec_t opened = MAX(c->opened, w->from), released = MIN(c->released, w->until);
+	usec_t closed = MIN(c->closed, w->until); /* USEC_UNSET is later than any */
+	usec_t life = usec_sub(closed, c->opened);
+	struct group *p;
+	size_t index;
+	int r = group_of(g, c, &index);
+
+	if (r < 0)
+		return r;
+	p = &g->group[index];
+	p->claims++;
+	if (c->role >= 0 && c->role < ROLE_COUNT)
+		p->roles[c->role]++;
+	opened = MIN(opened, w->until);
+	p->first = MIN(p->first, opened);
+	p->last = MAX(p->last, released);
+	if (c->closed <= w->until)
+		p->shortest = MIN(p->shortest, life);
+	p->longest = MAX(p->longest, life);
+	return count_distinct(g, index, c);
+}
+
+static int compare_slots(const void *left, const void *right)
+{
+	const struct group_slot *a = left, *b = right;
+
+	if (a->group != b->group)
+		return a->group < b->group ? -1 : 1;
+	return a->from < b->from ? -1 : a->from > b->from;
+}
+
+static int collect_slots(struct groups *g)
+{
+	size_t count = 0;
+
+	if (g->slots == 0)
+		return 0;
+	g->slot = calloc(g->slots, sizeof(*g->slot));
+	if (!g->slot)
+		return -ENOMEM;
+	for (size_t i = 0; i < g->entry_slots; i++) {
+		const struct group_entry *e = &g->entry[i];
+		struct group_slot *slot = &g->slot[count];
+
+		if (e->kind != ENTRY_SLOT)
+			continue;
+		*slot = (struct group_slot){.group = (uint32_t)e->id, .claims = e->value};
+		memcpy(&slot->from, e->bytes, sizeof(slot->from));
+		count++;
+	}
+	qsort(g->slot, count, sizeof(*g->slot), compare_slots);
+	for (size_t i = 0, most = 0; i < count; i++) {
+		struct group *group = &g->group[g->slot[i].group];
+
+		if (group->slot_count++ == 0) {
+			group->slot = i;
+			most = 0;
+		}
+		if (g->slot[i].claims > most) {
+			most = g->slot[i].claims;
+			group->busiest = g->slot[i].from;
+		}
+	}
+	return 0;
+}
+
+static int compare_rank(const void *left, const void *right)
+{
+	const struct group *a = left, *b = right;
+
+	return a->rank < b->rank ? -1 : a->rank > b->rank;
+}
+
+static int compare_claims(const void *left, const void *right)
+{
+	const struct group *a = left, *b = right;
+
+	if (a->claims != b->claims)
+		return a->claims > b->claims ? -1 : 1;
+	return compare_rank(left, right);
+}
+
+int groups_finish(struct groups *g)
+{
+	int r = collect_slots(g);
+
+	if (r == 0 && g->count > 0)
+		qsort(g->group, g->count, sizeof(*g->group),
+			g->by == AUDIT_BY_HOUR ? compare_rank : compare_claims);
+	return r;
+}

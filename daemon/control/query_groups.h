@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The claims of an audit, folded into groups as they come: what is kept is one entry per distinct (group, port), (group,
+ * remote) and (group, slot of time), and of these there is a limit. */
+
+#include "daemon/control/query_internal.h"
+
+/* A slot is an hour of UTC, and a day where the window is longer than this. */
+#define SLOT_HOURS_MAX (31 * USEC_PER_DAY)
+
+#define GROUP_NONE 0 /* of what is not known; row ids begin at 1 */
+
+struct group {
+	int64_t id; /* an app.id, a netns.id, port << 2 | protocol, or the begin of a slot; GROUP_NONE */
+	uint64_t rank; /* in the order of names */
+	uint64_t claims, ports, remotes;
+	uint64_t roles[ROLE_COUNT];
+	usec_t first, last; /* wall, within the window */
+	usec_t first_seen;  /* wall; of a program, a unit or a user. Else 0 */
+	usec_t shortest,
+		longest; /* of those that were closed in the window (USEC_UNSET: none), and of all */
+	size_t slot, slot_count; /* its part of groups.slot, once that is made */
+	usec_t busiest; /* the slot with most openings, the first of these; USEC_UNSET: none */
+};
+
+struct group_slot {
+	uint32_t group;  /* its index, before groups_finish() */
+	uint32_t claims; /* opened in it */
+	usec_t from;
+};
+
+/* A claim as it is counted. */
+struct group_claim {
+	int64_t app, local; /* row ids; GROUP_NONE */
+	uint16_t port;
+	int protocol;                    /* enum protocol */
+	int role;                        /* enum role, or past it where it is not known */
+	usec_t opened, closed, released; /* USEC_UNSET: not yet */
+	const void *address;             /* the remote one, network byte order; NULL: none */
+	int address_size;                /* 4 or 16 */
+};
+
+struct groups {
+	enum audit_by by;
+	struct window window;
+	usec_t slot_usec;
+	struct group *group; /* owned; in the order of first use, then of claims */
+	size_t count, capacity;
+	struct group_member *member; /* owned; which group an app or a local is of, by its id */
+	size_t members;
+	struct group_entry *entry; /* owned; open addressing, the size is 0 or a power of two */
+	size_t entries, entry_slots;
+	struct group_slot *slot; /* owned; in the order of the groups, then of time */
+	size_t slots;
+};
+
+/* Reads who belongs together. Errors as in query.h. */
+int groups_init(
+	struct groups *g, struct query *q, enum audit_by by, struct window window) _must_check_;
+void groups_done(struct groups *g);
+
+/* -E2BIG: LIMIT_AUDIT_PAIRS; -ENOMEM. */
+int groups_add(struct groups *g, const struct group_claim *claim) _must_check_;
+
+/* Sorts: most claims first, then by name; hours in the order of time. -ENOMEM. */
+int groups_finish(struct groups *g) _must_check_;
