@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What the kernel side (claims.bpf.c) and its reader share: the records of the ring, the slots of processes, and the
+ * section that both see. A change of anything here is a change of CLAIMS_LAYOUT.
+ *
+ * Addresses are in network byte order, ports in host byte order, times in nanoseconds of boottime.
+ */
+
+#include <linux/types.h>
+
+#define CLAIMS_LAYOUT 1
+
+/* ---- records of the ring ---- */
+
+/* The low byte of `head` is a kind and flags, the rest the time, to 256 ns: a record of its own field would be 8 bytes more. */
+#define HEAD_KIND    0x07u
+#define HEAD_IPV6    0x08u /* the record has addresses of 16 bytes */
+#define HEAD_LINGERS 0x10u /* of an end: a TIME_WAIT remainder may be left */
+#define HEAD_UNDATED 0x20u /* of a whole: the time of its opening is not known */
+#define HEAD_TIME    (~0xffull)
+
+enum record_kind {
+	RECORD_CLAIM = 1,
+	RECORD_RELEASE = 2,
+	RECORD_WHOLE = 3,
+	RECORD_FAILURE = 4,
+	RECORD_HOLDER = 5,
+};
+
+/* `who`: 48 bits of a process id, or of a cgroup id where there is no process; and what else is small. */
+#define WHO_ID             ((1ull << 48) - 1)
+#define WHO_PROTOCOL_SHIFT 48 /* 2 bits: enum protocol of common/claim.h */
+#define WHO_ROLE_SHIFT     50 /* 3 bits: enum role of common/claim.h */
+#define WHO_ROLE           (7ull << WHO_ROLE_SHIFT)
+#define WHO_CGROUP         (1ull << 53)
+#define WHO_NOT_AVAILABLE  (1ull << 54) /* of a failure: EADDRNOTAVAIL, else EADDRINUSE */
+
+/* The same numbers as in common/claim.h, which asserts it: the kernel side includes nothing of ours but this. */
+enum record_protocol {
+	RECORD_TCP = 0,
+	RECORD_UDP = 1,
+	RECORD_UDPLITE = 2,
+	RECORD_MPTCP = 3,
+};
+enum record_role {
+	RECORD_CONNECTED = 0,
+	RECORD_LISTENING = 1,
+	RECORD_BOUND = 2,
+	RECORD_ACCEPTED = 3,
+	RECORD_ROLE_UNKNOWN = 4,
+};
+
+/* RELEASE, and the beginning of every record. */
+struct record_release {
+	__u64 head;
+	__u64 cookie;
+};
+
+struct record_holder {
+	__u64 head;
+	__u64 cookie;
+	__u64 who;
+};
+
+/* CLAIM and FAILURE, whose addresses have 4 bytes. */
+struct record_claim4 {
+	__u64 head;
+	__u64 cookie;
+	__u64 who;
+	__u64 netns;       /* net cookie */
+	__u32 netns_inode; /* of /proc/PID/ns/net */
+	__u16 local_port, remote_port;
+	__u32 local, remote;
+};
+
+/* The same with addresses of 16 bytes. */
+struct record_claim6 {
+	__u64 head;
+	__u64 cookie;
+	__u64 who;
+	__u64 netns;
+	__u32 netns_inode;
+	__u16 local_port, remote_port;
+	__u32 local[4], remote[4];
+};
+
+/* A claim and its end. */
+struct record_whole4 {
+	struct record_claim4 claim;
+	__u64 closed;
+};
+struct record_whole6 {
+	struct record_claim6 claim;
+	__u64 closed;
+};
+
+_Static_assert(sizeof(struct record_release) == 16, "in the ring");
+_Static_assert(sizeof(struct record_holder) == 24, "in the ring");
+_Static_assert(sizeof(struct record_claim4) == 48, "in the ring");
+_Static_assert(sizeof(struct record_claim6) == 72, "in the ring");
+_Static_assert(sizeof(struct record_whole4) == 56, "in the ring");
+_Static_assert(sizeof(struct record_whole6) == 80, "in the ring");
+
+/* ---- processes ---- */
+
+#define SLOT_EXE_BYTES 428
+
+/*
+ * A process, in slot `id` modulo their number. `id` is 0 while it is written, and written last. `exe` has the names from
+ * the executable's own up to below the root, each with its NUL: "bash\0bin\0usr\0".
+ */
+struct process_slot {
+	__u64 id;
+	__u64 writer; /* who writes; 0: nobody */
+	__u64 start;
+	__u64 cgroup_id;
+	__u32 tgid, parent_tgid; /* in the initial pid namespace */
+	__u32 euid;
+	__u32 mount_namespace; /* inode; 0: none */
+	char comm[16], parent_comm[16];
+	__u16 exe_bytes;   /* 0: not known */
+	__u8 exe_nameless; /* the file has no link any more, or never had */
+	__u8 padding;
+	char exe[SLOT_EXE_BYTES];
+};
+_Static_assert(sizeof(struct process_slot) == 512, "a power of two");
+
+/* ---- what both see ---- */
+
+struct claims_config {
+	__u32 ports[65536 / 32]; /* a bit for each port that is watched in every namespace */
+	__u64 netns_only;        /* net cookie; 0: every one */
+	__u32 kernel_range;      /* each namespace's own ip_local_port_range, too */
+	__u32 accepted;
+	__u32 ring_quarter; /* bytes */
+	__u32 slots;        /* a power of two */
+};
+
+struct claims_counters {
+	__u64 lost, lost_ends, deferred, failures_dropped;
+	__u64 processes; /* the last id that was given */
+	__u64 failure_second, failure_count;
+};
+
+#define TOLD_ENTRIES 65536u
+
+struct claims_shared {
+	struct claims_config config;
+	_Alignas(64) struct claims_counters counters;
+	/* which claims were told of late, by cookie: (cookie << 16 | port) */
+	_Alignas(64) __u64 told[TOLD_ENTRIES];
+};
+
+/* ---- the snapshot ---- */
+
+struct snapshot_row {
+	__u64 cookie;
+	__u64 inode;
+	__u64 start;
+	__u64 netns;
+	__u32 netns_inode;
+	__u32 tgid;
+	__u16 local_port, remote_port;
+	__u8 ipv6, protocol, role, padding;
+	__u32 local[4], remote[4];
+};
+_Static_assert(sizeof(struct snapshot_row) == 80, "on the wire of the iterator");

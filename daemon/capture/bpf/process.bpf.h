@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Who: a process in a claim is a number. Its details stand once, in a slot, where the reader finds them without a system
+ * call; so the record of a claim is small, and the path of the executable is walked once per process and not per claim.
+ *
+ * An identity that was not seen before (or whose slot another process has taken since) gets a new number. It changes with
+ * everything that a slot says and that a process can change: by exec, by setuid, by a move to another cgroup, by a
+ * new name of the process. The parent is that of the time when the slot was written.
+ */
+
+#include "daemon/capture/bpf/maps.bpf.h"
+
+/* Parts of a path, with the mounts that are crossed on the way up. */
+#define EXE_STEPS 64
+
+struct identity {
+	__u64 start;
+	__u64 exec;
+	__u64 cgroup_id;
+	__u32 tgid;
+	__u32 euid;
+	char comm[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384); /* as many as slots; set when loaded */
+	__type(key, struct identity);
+	__type(value, __u64);
+} identities SEC(".maps");
+
+static __always_inline __u64 cgroup_of_task(struct task_struct *task)
+{
+	return task->cgroups->dfl_cgrp->kn->id;
+}
+
+/* Where a walk up to the root stands. */
+struct walk {
+	struct dentry *dentry;
+	struct mount *mount;
+	__u32 used; /* bytes of the slot's `exe` */
+};
+
+static __always_inline struct mount *mount_of(struct vfsmount *mnt)
+{
+	return (struct mount *)((char *)mnt - bpf_core_field_offset(struct mount, mnt));
+}
+
+/* Appends a name. False: no room. */
+static __always_inline bool append_name(struct process_slot *slot, struct walk *w)
+{
+	struct dentry *dentry = w->dentry; /* the macro would look for ours in the kernel */
+	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+	__u32 used = w->used;
+	long size;
+
+	/* The verifier wants a size that fits wherever it begins. */
+	if (used <= SLOT_EXE_BYTES - 256)
+		size = bpf_probe_read_kernel_str(slot->exe + used, 256, name);
+	else if (used <= SLOT_EXE_BYTES - 32)
+		size = bpf_probe_read_kernel_str(slot->exe + used, 32, name);
+	else
+		return false;
+	if (size <= 1 || size != (long)BPF_CORE_READ(dentry, d_name.len) + 1)
+		return false;
+	w->used = used + (__u32)size;
+	return true;
+}
+
+/* One step up. 0: go on, 1: that was the root, -1: it cannot be told. */
+static __always_inline int step_up(struct process_slot *slot, struct walk *w)
+{
+	struct dentry *dentry = w->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
+	struct mount *mount = w->mount, *above;
+
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+		above = BPF_CORE_READ(mount, mnt_parent);
+		if (above == mount)
+			return 1;
+		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		w->mount = above;
+		return 0;
+	}
+	if (!append_name(slot, w))
+		return -1;
+	if (parent == dentry)
+		return 1; /* memfd: a name below nothing */
+	w->dentry = parent;
+	return 0;
+}
+
+static __always_inline void write_exe(struct process_slot *slot, struct task_struct *task)
+{
+	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+	struct walk w = {};
+
+	slot->exe_bytes = 0;
+	slot->exe_nameless = 0;
+	if (!file)
+		return;
+	w.dentry = BPF_CORE_READ(file, f_path.dentry);
+	w.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	slot->exe_nameless = BPF_CORE_READ(file, f_inode, i_nlink) == 0;
+	for (int i = 0; i < EXE_STEPS; i++) {
+		int r = step_up(slot, &w);
+
+		if (r > 0)
+			slot->exe_bytes = (__u16)w.used;
+		if (r != 0)
+			break;
+	}
+}
+
+static __always_inline void write_slot(
+	struct process_slot *slot, struct task_struct *leader, const struct identity *key)
+{
+	struct task_struct *parent = leader->real_parent->group_leader;
+
+	slot->start = key->start;
+	slot->cgroup_id = key->cgroup_id;
+	slot->tgid = key->tgid;
+	slot->euid = key->euid;
+	slot->parent_tgid = (__u32)parent->tgid;
+	__builtin_memcpy(slot->comm, key->comm, sizeof(slot->comm));
+	__builtin_memcpy(slot->parent_comm, parent->comm, sizeof(slot->parent_comm));
+	slot->mount_namespace = leader->nsproxy->mnt_ns->ns.inum;
+	write_exe(slot, leader);
+}
+
+/* A new number for who is not known yet. 0: nobody can be told. */
+static __noinline __u64 new_process(const struct identity *key)
+{
+	struct task_struct *leader = bpf_get_current_task_btf()->group_leader;
+	__u64 id = __sync_fetch_and_add(&shared.counters.processes, 1) + 1;
+	__u32 index = (__u32)id & (shared.config.slots - 1);
+	struct process_slot *slot = bpf_map_lookup_elem(&processes, &index);
+
+	/* Its writer was interrupted for as long as all the others took to be written. */
+	if (!slot || __sync_val_compare_and_swap(&slot->writer, 0, id) != 0)
+		return 0;
+	__sync_lock_test_and_set(&slot->id, 0);
+	write_slot(slot, leader, key);
+	__sync_lock_test_and_set(&slot->id, id);
+	__sync_lock_test_and_set(&slot->writer, 0);
+	bpf_map_update_elem(&identities, key, &id, BPF_ANY);
+	return id;
+}
+
+/* The number of the process that runs. 0: a thread of the kernel. */
+static __noinline __u64 current_process(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *leader = task->group_leader;
+	struct identity key = {
+		.start = leader->start_boottime,
+		.exec = leader->self_exec_id,
+		.cgroup_id = cgroup_of_task(task),
+		.tgid = (__u32)task->tgid,
+		.euid = task->cred->euid.val,
+	};
+	struct process_slot *slot;
+	__u64 *id;
+	__u32 index;
+
+	if (task->flags & PF_KTHREAD)
+		return 0;
+	__builtin_memcpy(key.comm, leader->comm, sizeof(key.comm));
+	id = bpf_map_lookup_elem(&identities, &key);
+	if (id) {
+		index = (__u32)*id & (shared.config.slots - 1);
+		slot = bpf_map_lookup_elem(&processes, &index);
+		if (slot && slot->id == *id)
+			return *id;
+	}
+	return new_process(&key);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The parts of the events rung, for each other; what others use is in source_events.h. */
+
+#include "daemon/capture/bpf/claims.h"
+#include "daemon/capture/source_events.h"
+
+/* ---- events_ring.c: the ring as bytes ---- */
+
+/* A BPF ring buffer, as mapped: positions count bytes since it was made. */
+struct events_ring {
+	uint64_t *consumer;       /* up to where the kernel may write over it: ours to move */
+	const uint64_t *producer; /* up to where the kernel has reserved */
+	const uint8_t *data;      /* `bytes`, and the same again behind it: no record is torn */
+	uint32_t bytes;           /* a power of two */
+	uint64_t position;        /* up to where we have read */
+};
+
+/* Maps the ring of this descriptor. 0 or negative errno. */
+int events_ring_map(int fd, uint32_t bytes, struct events_ring *ret) _must_check_;
+void events_ring_unmap(struct events_ring *r);
+
+/* How far the kernel is. Never before the consumer, nor more than the ring has beyond it. */
+uint64_t events_ring_end(const struct events_ring *r);
+
+/*
+ * Reads what is between *position and `end`, and moves *position past what was read; stops before a record that is still
+ * being written. Reads nothing but data[0 .. 2 * bytes). 0, what `event` returned, or -EBADMSG.
+ */
+int events_ring_walk(const uint8_t *data, uint32_t bytes, uint64_t *position, uint64_t end,
+	int (*event)(void *context, const struct event_seen *e), void *context);
+
+/* Is there the beginning of a record at `position`, for one who walks from `from`? */
+bool events_ring_begins(
+	const uint8_t *data, uint32_t bytes, uint64_t from, uint64_t end, uint64_t position);
+
+/* One record. 0 or -EBADMSG. */
+int events_decode(const void *record, size_t size, struct event_seen *ret) _must_check_;
+
+/* ---- events_process.c: slots of processes ---- */
+
+/* `slot` is a copy, whole. `mount_namespace`: inode of the one whose paths need no note; 0: not known. 0 or -ENOMEM. */
+int events_process_of(const struct process_slot *slot, uint32_t mount_namespace,
+	struct process **ret) _must_check_;
+
+/* ---- events_attach.c: the kernel side ---- */
+
+#define EVENTS_FDS_MAX 32
+
+enum events_part {
+	PART_RING,
+	PART_SHARED,
+	PART_PROCESSES,
+	PART_SNAPSHOT,
+	PART_HOOKS, /* the first of them */
+};
+
+struct bpf_object;
+
+/* What the kernel side is made of, as descriptors: it lives as long as they are open somewhere. */
+struct events_kernel {
+	int fds[EVENTS_FDS_MAX]; /* by part; -1: none */
+	size_t count;
+	uint32_t slots;
+	bool udp_connect, failures;
+	struct bpf_object *object; /* loaded, not attached yet */
+};
+
+/* Makes the maps and loads the programs. 0, or negative errno with *ret_obstacle set. */
+int events_load(uint32_t ring_bytes, struct events_kernel *ret,
+	struct events_obstacle *ret_obstacle) _must_check_;
+/* Attaches what was loaded: the maps must be as the programs shall find them. The same. */
+int events_attach(struct events_kernel *k, const struct source_events_options *options,
+	struct events_obstacle *ret_obstacle) _must_check_;
+void events_kernel_done(struct events_kernel *k);
+/* The name of a part, for its descriptor's. */
+const char *events_part_name(size_t part);
+/* Of the object that is loaded. */
+uint64_t events_object_hash(void);
+
+/* ---- events_obstacle.c ---- */
+
+/* Why loading or attaching ended in `error` (negative errno); `said` is what the verifier said, or "". */
+struct events_obstacle events_obstacle_of(int error, const char *said);

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The events rung, put together: the kernel side, which goes on while somebody has its descriptors, and our reading of
+ * it. After attaching, or after adopting what an earlier process attached, nothing here needs a capability: the ring, the
+ * slots of processes and the section that both sides see are memory.
+ */
+
+#include "daemon/capture/events.h"
+
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#define RING_BYTES_DEFAULT (4u * 1024 * 1024)
+#define NAME_BYTES         96
+
+struct source_events {
+	struct events_kernel kernel;
+	struct events_ring ring;
+	struct claims_shared *shared;
+	const struct process_slot *slots;
+	int epoll_fd;
+	uint32_t mount_namespace;
+	uint64_t generation;
+	bool adopted;
+	usec_t attached;
+	uint64_t skipped; /* claims in records that made no sense, at most */
+	char names[EVENTS_FDS_MAX][NAME_BYTES];
+};
+
+bool source_events_built(void)
+{
+	return true;
+}
+
+/* ---- maps as memory ---- */
+
+static void *map(int fd, size_t bytes, int protection)
+{
+	void *at = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static size_t slots_bytes(const struct source_events *s)
+{
+	return (size_t)s->kernel.slots * sizeof(struct process_slot);
+}
+
+static int map_all(struct source_events *s, uint32_t ring_bytes)
+{
+	int r = events_ring_map(s->kernel.fds[PART_RING], ring_bytes, &s->ring);
+
+	if (r < 0)
+		return r;
+	s->shared = map(s->kernel.fds[PART_SHARED], sizeof(*s->shared), PROT_READ | PROT_WRITE);
+	s->slots = map(s->kernel.fds[PART_PROCESSES], slots_bytes(s), PROT_READ);
+	return s->shared && s->slots ? 0 : -errno;
+}
+
+/* The ring is readable while anything is in it, which is nearly always; what is worth a wake-up is an edge. */
+static int watch_edges(struct source_events *s)
+{
+	struct epoll_event e = {.events = EPOLLIN | EPOLLET};
+
+	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (s->epoll_fd < 0 ||
+		epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->kernel.fds[PART_RING], &e) < 0)
+		return -errno;
+	return 0;
+}
+
+static uint32_t mount_namespace(void)
+{
+	struct stat status;
+
+	if (stat("/proc/1/ns/mnt", &status) < 0 && stat("/proc/self/ns/mnt", &status) < 0)
+		return 0;
+	return (uint32_t)status.st_ino;
+}
+
+/* ---- open ---- */
+
+static void configure(struct claims_shared *shared, const struct source_events_options *options)
+{
+	struct claims_config *c = &shared->config;
+	uint32_t ports[ELEMENTSOF(c->ports)] = {0};
+
+	for (uint32_t i = 0; i < options->ranges.count; i++)
+		for (uint32_t p = options->ranges.range[i].low; p <= options->ranges.range[i].high;
+			p++)
+			ports[p / 32] |= UINT32_C(1) << p % 32;
+	for (size_t i = 0; i < ELEMENTSOF(ports); i++)
+		__atomic_store_n(&c->ports[i], ports[i], __ATOMIC_RELAXED);
+	__atomic_store_n(&c->kernel_range, options->kernel_range, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->netns_only, options->netns_only, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->accepted, options->accepted, __ATOMIC_RELAXED);
+}
+
+static int make_generation(uint64_t *ret)
+{
+	uint64_t generation = 0;
+
+	/* positive where a database has signed numbers only */
+	while (generation == 0) {
+		if (getrandom(&generation, sizeof(generation), 0) != sizeof(generation))
+			return -errno;
+		generation &= INT64_MAX;
+	}
+	*ret = generation;
+	return 0;
+}
+
+static void name_all(struct source_events *s)
+{
+	for (size_t i = 0; i < s->kernel.count; i++)
+		if (s->kernel.fds[i] >= 0)
+			(void)snprintf(s->names[i], NAME_BYTES, "portledger-%d-%016llx-%016llx-%s",
+				CLAIMS_LAYOUT, (unsigned long long)events_object_hash(),
+				(unsigned long long)s->generation, events_part_name(i));
+}
+
+static int begin(
+	struct source_events *s, const struct source_events_options *options, uint32_t ring_bytes)
+{
+	int r = map_all(s, ring_bytes);
+
+	if (r == 0)
+		r = watch_edges(s);
+	if (r < 0)
+		return r;
+	s->mount_namespace = mount_namespace();
+	s->shared->config.ring_quarter = ring_bytes / 4;
+	s->shared->config.slots = s->kernel.slots;
+	configure(s->shared, options);
+	return 0;
+}
+
+static int open_new(struct source_events *s, const struct source_events_options *options,
+	struct events_obstacle *ret_obstacle)
+{
+	uint32_t bytes = options->ring_bytes ? options->ring_bytes : RING_BYTES_DEFAULT;
+	int r = make_generation(&s->generation);
+
+	if (r == 0)
+		r = events_load(bytes, &s->kernel, ret_obstacle);
+	if (r < 0)
+		return r;
+	r = begin(s, options, bytes);
+	if (r < 0) {
+		*ret_obstacle = events_obstacle_of(r, "");
+		return r;
+	}
+	r = events_attach(&s->kernel, options, ret_obstacle);
+	if (r < 0)
+		return r;
+	name_all(s);
+	s->attached = clock_boot();
+	return 0;
+}
+
+int source_events_open(const struct source_events_options *options, struct source_events **ret,
+	struct events_obstacle *ret_obstacle)
+{
+	struct source_events *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->epoll_fd = -1;
+	memset(s->kernel.fds, 0xff, sizeof(s->kernel.fds));
+	r = open_new(s, options, ret_obstacle);
+	if (r < 0) {
+		source_events_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+struct source_events *source_events_free(struct source_events *s)
+{
+	if (!s)
+		return NULL;
+	events_ring_unmap(&s->ring);
+	if (s->shared)
+		(void)munmap(s->shared, sizeof(*s->shared));
+	if (s->slots)
+		(void)munmap((void *)(uintptr_t)s->slots, slots_bytes(s));
+	close_p(&s->epoll_fd);
+	events_kernel_done(&s->kernel);
+	free(s);
+	return NULL;
+}
+
+int source_events_watch(struct source_events *s, const struct source_events_options *options)
+{
+	configure(s->shared, options);
+	return 0;
+}
+
+/* ---- what it is ---- */
+
+struct events_facts source_events_facts(const struct source_events *s)
+{
+	return (struct events_facts){
+		.generation = s->generation,
+		.adopted = s->adopted,
+		.attached = s->attached,
+		.udp_connect = s->kernel.udp_connect,
+		.failures = s->kernel.failures,
+		.ring_bytes = s->ring.bytes,
+	};
+}
+
+size_t source_events_fds(const struct source_events *s, struct events_fd *ret, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->kernel.count && n < max; i++)
+		if (s->kernel.fds[i] >= 0)
+			ret[n++] = (struct events_fd){.fd = s->kernel.fds[i], .name = s->names[i]};
+	return n;
+}
+
+int source_events_fd(const struct source_events *s)
+{
+	return s->epoll_fd;
+}
+
+struct events_counts source_events_counts(const struct source_events *s)
+{
+	const struct claims_counters *c = &s->shared->counters;
+
+	return (struct events_counts){
+		.lost = __atomic_load_n(&c->lost, __ATOMIC_RELAXED) + s->skipped,
+		.lost_ends = __atomic_load_n(&c->lost_ends, __ATOMIC_RELAXED),
+		.failures_dropped = __atomic_load_n(&c->failures_dropped, __ATOMIC_RELAXED),
+	};
+}
+
+/* ---- reading ---- */
+
+int source_events_read(struct source_events *s,
+	int (*event)(void *context, const struct event_seen *e), void *context)
+{
+	uint64_t end = events_ring_end(&s->ring);
+	struct epoll_event edge;
+	int r;
+
+	(void)epoll_wait(s->epoll_fd, &edge, 1, 0); /* it is answered */
+	r = events_ring_walk(s->ring.data, s->ring.bytes, &s->ring.position, end, event, context);
+	if (r == -EBADMSG) {
+		s->skipped += (end - s->ring.position) /
+			      (sizeof(struct record_claim4) + BPF_RINGBUF_HDR_SZ);
+		s->ring.position = end;
+	}
+	return r;
+}
+
+uint64_t source_events_position(const struct source_events *s)
+{
+	return s->ring.position;
+}
+
+static uint64_t released(const struct source_events *s)
+{
+	return __atomic_load_n(s->ring.consumer, __ATOMIC_RELAXED);
+}
+
+uint32_t source_events_waiting(const struct source_events *s)
+{
+	return (uint32_t)(events_ring_end(&s->ring) - released(s));
+}
+
+void source_events_release(struct source_events *s, uint64_t position)
+{
+	position = MIN(position, s->ring.position);
+	if (position > released(s))
+		__atomic_store_n(s->ring.consumer, position, __ATOMIC_RELEASE);
+}
+
+void source_events_rewind(struct source_events *s, uint64_t position)
+{
+	uint64_t oldest = released(s), end = events_ring_end(&s->ring);
+
+	/* a number from a database is believed where it can be true */
+	s->ring.position = position > oldest && events_ring_begins(s->ring.data, s->ring.bytes,
+							oldest, end, position)
+				   ? position
+				   : oldest;
+}
+
+/* ---- who ---- */
+
+int source_events_process(
+	struct source_events *s, uint64_t id, struct process **ret, uint64_t *ret_cgroup_id)
+{
+	const struct process_slot *slot = &s->slots[id & (s->kernel.slots - 1)];
+	struct process_slot copy;
+	int r;
+
+	if (id == 0 || __atomic_load_n(&slot->id, __ATOMIC_ACQUIRE) != id)
+		return -ENOENT;
+	memcpy(&copy, slot, sizeof(copy));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	/* somebody else's by now: what was copied may be of both */
+	if (__atomic_load_n(&slot->id, __ATOMIC_RELAXED) != id)
+		return -ENOENT;
+	r = events_process_of(&copy, s->mount_namespace, ret);
+	if (r == 0)
+		*ret_cgroup_id = copy.cgroup_id;
+	return r;
+}
+
+/* ---- the snapshot ---- */
+
+int source_events_snapshot(struct source_events *s _unused_,
+	int (*holder)(void *context, const struct holder_seen *h) _unused_, void *context _unused_)
+{
+	return -ENOSYS;
+}
