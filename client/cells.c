@@ -13,7 +13,7 @@
 #include "client/format.h"
 #include "common/buf.h"
 
-static char *_printf_(1, 2) print(const char *format, ...)
+char *cell_print(const char *format, ...)
 {
 	va_list arguments;
 	char *text = NULL;
@@ -30,7 +30,7 @@ char *cell_member(const json_t *row, const char *member)
 	const json_t *value = json_object_get(row, member);
 
 	if (json_is_integer(value))
-		return print("%lld", (long long)json_integer_value(value));
+		return cell_print("%lld", (long long)json_integer_value(value));
 	return strdup(json_is_string(value) ? json_string_value(value) : "-");
 }
 
@@ -67,10 +67,10 @@ static char *bounded(
 		sign = "before ";
 	else if (bound > 0)
 		sign = v->utf8 ? "≤" : "<=";
-	return print("%s%s", sign, format_time(row_time(claim, name), day, text));
+	return cell_print("%s%s", sign, format_time(row_time(claim, name), day, text));
 }
 
-static char *cell_opened(const json_t *claim, const struct view *v)
+char *cell_opened(const json_t *claim, const struct view *v)
 {
 	if (row_time(claim, "opened_usec") == USEC_UNSET)
 		return strdup(""); /* seen by a look of our own, which cannot know */
@@ -95,7 +95,8 @@ static char *cell_waiting(const json_t *claim, _unused_ const struct view *v)
 
 char *cell_port(const json_t *claim, _unused_ const struct view *v)
 {
-	return print("%lld/%s", (long long)row_int(claim, "port", 0), row_text(claim, "protocol"));
+	return cell_print(
+		"%lld/%s", (long long)row_int(claim, "port", 0), row_text(claim, "protocol"));
 }
 
 /* "curl[48211]", or as much of a process as is known. */
@@ -164,7 +165,7 @@ char *cell_process(const json_t *claim, _unused_ const struct view *v)
 	return strndup((const char *)buf_bytes(&b), buf_size(&b));
 }
 
-static enum tone tone_process(const json_t *claim)
+enum tone tone_process(const json_t *claim)
 {
 	return row_int(claim, "pid", 0) > 0 ? TONE_PLAIN : TONE_WARNING;
 }
@@ -175,7 +176,7 @@ char *cell_user(const json_t *row, _unused_ const struct view *v)
 
 	if (row_text(row, "user"))
 		return strdup(row_text(row, "user"));
-	return uid >= 0 ? print("%lld", (long long)uid) : strdup("-");
+	return uid >= 0 ? cell_print("%lld", (long long)uid) : strdup("-");
 }
 
 char *cell_remote(const json_t *claim, _unused_ const struct view *v)
@@ -187,19 +188,19 @@ char *cell_remote(const json_t *claim, _unused_ const struct view *v)
 	if (!address)
 		return strdup("-");
 	if (family && streq(family, "ipv6"))
-		return print("[%s]:%lld", address, (long long)port);
-	return print("%s:%lld", address, (long long)port);
+		return cell_print("[%s]:%lld", address, (long long)port);
+	return cell_print("%s:%lld", address, (long long)port);
 }
 
 /* Only of another namespace than ours: on most machines there is one. */
-static char *cell_netns(const json_t *claim, const struct view *v)
+char *cell_netns(const json_t *claim, const struct view *v)
 {
 	int64_t inode = row_int(claim, "netns", 0);
 	const char *name = row_text(claim, "netns_name");
 
 	if (inode == 0 || (uint64_t)inode == v->netns)
 		return strdup("");
-	return name ? strdup(name) : print("%lld", (long long)inode);
+	return name ? strdup(name) : cell_print("%lld", (long long)inode);
 }
 
 #define CLAIM_CELLS_OF_OPENER                                                                      \
@@ -237,7 +238,7 @@ static char *cell_rate(const json_t *row, const char *member)
 {
 	int64_t made = row_int(row, "made", 0), got = row_int(row, member, 0);
 
-	return made > 0 ? print("%lld %%", (long long)(got * 100 / made)) : strdup("-");
+	return made > 0 ? cell_print("%lld %%", (long long)(got * 100 / made)) : strdup("-");
 }
 
 static char *cell_catch_rate(const json_t *row, _unused_ const struct view *v)

@@ -35,6 +35,12 @@ char *cell_member(const json_t *row, const char *member);
 char *cell_process(const json_t *claim, const struct view *v);
 char *cell_remote(const json_t *claim, const struct view *v);
 char *cell_port(const json_t *claim, const struct view *v);
+char *cell_netns(const json_t *claim, const struct view *v);
+char *cell_opened(const json_t *claim, const struct view *v);
+enum tone tone_process(const json_t *claim);
+
+/* As asprintf(3). NULL: no memory. */
+char *cell_print(const char *format, ...) _printf_(1, 2);
 
 /* Of a claim or a program: its user's name, or number. */
 char *cell_user(const json_t *row, const struct view *v);

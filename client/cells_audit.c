@@ -205,9 +205,8 @@ static char *cell_hours(const json_t *row, const struct view *v)
 	for (i = 0; i < m.count && i < ELEMENTSOF(claims); i++) {
 		usec_t from = m.from + i * m.step;
 		/* any claim at all is one above the floor */
-		size_t level = claims[i] == 0
-				       ? 0
-				       : 1 + (size_t)(6.0 * (double)claims[i] / (double)most);
+		size_t level =
+			claims[i] == 0 ? 0 : 1 + (size_t)(6.0 * (double)claims[i] / (double)most);
 		const char *mark = v->utf8 ? bars[level] : plain[level];
 
 		if (claims[i] == 0 && !watched(v->coverage, from, from + m.step))

@@ -8,7 +8,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"ask the daemon of that host, through ssh"},
 	[OPTION_AT] = {"at", 0, "TIME", GROUP_AT,
 		"the moment; to the minute means the whole minute"},
-	[OPTION_SINCE] = {"since", 'S', "TIME", GROUP_WINDOW,
+	[OPTION_SINCE] = {"since", 'S', "TIME", GROUP_WINDOW | GROUP_SINCE,
 		"from here on, or a stretch like \"last night\""},
 	[OPTION_UNTIL] = {"until", 'U', "TIME", GROUP_WINDOW, "before this"},
 	[OPTION_OVERNIGHT] = {"overnight", 0, NULL, GROUP_OVERNIGHT,
@@ -32,6 +32,10 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_ROLE] = {"role", 0, "NAME", GROUP_FILTER,
 		"connected, listening, bound or accepted"},
 	[OPTION_RANGE] = {"range", 0, "RANGE", GROUP_FILTER, "iana, kernel or LOW-HIGH"},
+	[OPTION_BOUND_FOR] = {"bound-for", 0, "SPAN", GROUP_LISTENERS,
+		"UDP sockets that were bound so long (10min)"},
+	[OPTION_SYSCTL] = {"sysctl", 0, NULL, GROUP_LISTENERS,
+		"a drop-in for /etc/sysctl.d that reserves their ports"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
@@ -92,6 +96,11 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger audit --diff yesterday                  what did not happen the night before\n"
 		"  portledger audit --by unit --overnight             the same per unit\n"
 		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
+	[VERB_LISTENERS] = {"listeners", "", GROUPS_PAST | GROUP_SINCE | GROUP_LISTENERS, 0, 0,
+		"servers on ports that the kernel hands out, and the fix",
+		"  portledger listeners                           who may lose his port to a client\n"
+		"  portledger listeners --bound-for 1d            UDP sockets only if a day old\n"
+		"  portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",

@@ -24,6 +24,7 @@ static const struct {
 	[VERB_HISTORY] = {verb_history, true},
 	[VERB_FOLLOW] = {verb_follow, false},
 	[VERB_AUDIT] = {verb_audit, true},
+	[VERB_LISTENERS] = {verb_listeners, true},
 	[VERB_DOCTOR] = {verb_doctor, false},
 	[VERB_CONFIG] = {verb_config, false},
 };

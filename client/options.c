@@ -209,6 +209,7 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 		.socket_path = SOCKET_DEFAULT,
 		.since = USEC_UNSET,
 		.until = USEC_UNSET,
+		.bound_for = USEC_UNSET,
 		.uid = -1,
 		.pid = -1,
 	};

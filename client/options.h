@@ -20,6 +20,7 @@ enum verb {
 	VERB_HISTORY,
 	VERB_FOLLOW,
 	VERB_AUDIT,
+	VERB_LISTENERS,
 	VERB_DOCTOR,
 	VERB_CONFIG,
 	VERB_HELP,
@@ -60,6 +61,8 @@ struct options {
 	struct window at[WHEN_WINDOWS_MAX]; /* --at; an ambiguous local time has two */
 	int at_count;
 	usec_t since, until; /* USEC_UNSET: not given */
+	usec_t bound_for;    /* of listeners; USEC_UNSET: not given */
+	bool sysctl;         /* of listeners: a drop-in for sysctl.d(5) */
 	uint32_t limit;      /* 0: none */
 	const char *by;      /* what an audit counts by; NULL: programs */
 	bool diff;           /* --diff: against `other` */

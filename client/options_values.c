@@ -295,6 +295,19 @@ static int take_socket(struct options *o, const char *value, _unused_ bool termi
 	return 0;
 }
 
+static int take_bound_for(struct options *o, const char *value, _unused_ bool terminal)
+{
+	if (when_parse_span(value, &o->bound_for) < 0)
+		return options_usage(o, "--bound-for: not a span of time: %s", value);
+	return 0;
+}
+
+static int take_sysctl(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->sysctl = true;
+	return 0;
+}
+
 static int take_config(struct options *o, const char *value, _unused_ bool terminal)
 {
 	o->config_path = value;
@@ -343,6 +356,8 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_LIMIT] = take_limit,
 	[OPTION_BY] = take_by,
 	/* of single verbs */
+	[OPTION_BOUND_FOR] = take_bound_for,
+	[OPTION_SYSCTL] = take_sysctl,
 	[OPTION_CONFIG] = take_config,
 	[OPTION_SELF_TEST] = take_self_test,
 	/* in which form */

@@ -5,39 +5,13 @@
  * and what it sends is believed only as far as it is written here.
  */
 
-#include "client/shape.h"
+#include "client/shape_private.h"
 
 /* 9999-12-31 23:59:59: what localtime_r() can still show in four digits of a year. */
 #define TIME_MAX 253402300799999999
 
-#define SHAPE(name, ...)                                                                           \
-	static const struct shape_member name##_members[] = {__VA_ARGS__};                         \
-	const struct shape name = {name##_members, ELEMENTSOF(name##_members)}
-#define INNER_SHAPE(name, ...)                                                                     \
-	static const struct shape_member name##_members[] = {__VA_ARGS__};                         \
-	static const struct shape name = {name##_members, ELEMENTSOF(name##_members)}
-
-INNER_SHAPE(shape_holder, {"pid", SHAPE_INT, true}, {"comm", SHAPE_TEXT, true},
-	{"exe", SHAPE_TEXT, true}, {"unit", SHAPE_TEXT, true}, {"from_usec", SHAPE_TIME},
-	{"until_usec", SHAPE_TIME, true});
-
-/* A list of arguments for SHAPE: an event is a claim with a word in front. */
-#define CLAIM_MEMBERS                                                                              \
-	{"port", SHAPE_PORT}, {"protocol", SHAPE_TEXT}, {"family", SHAPE_TEXT},                    \
-		{"netns", SHAPE_INT, true}, {"netns_name", SHAPE_TEXT, true},                      \
-		{"local_address", SHAPE_TEXT, true}, {"remote_address", SHAPE_TEXT, true},         \
-		{"remote_port", SHAPE_PORT, true}, {"role", SHAPE_TEXT, true},                     \
-		{"opened_usec", SHAPE_TIME}, {"opened_after_usec", SHAPE_TIME, true},              \
-		{"closed_usec", SHAPE_TIME, true}, {"closed_after_usec", SHAPE_TIME, true},        \
-		{"released_usec", SHAPE_TIME, true}, {"pid", SHAPE_INT, true},                     \
-		{"comm", SHAPE_TEXT, true}, {"exe", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true},   \
-		{"user", SHAPE_TEXT, true}, {"unit", SHAPE_TEXT, true},                            \
-		{"cgroup", SHAPE_TEXT, true}, {"parent_pid", SHAPE_INT, true},                     \
-		{"parent_comm", SHAPE_TEXT, true}, {"attribution", SHAPE_TEXT},                    \
-		{"source", SHAPE_TEXT}, {"holders", SHAPE_LIST, false, &shape_holder},             \
-	{                                                                                          \
-		"exe_note", SHAPE_TEXT, true                                                       \
-	}
+SHAPE(shape_holder, {"pid", SHAPE_INT, true}, {"comm", SHAPE_TEXT, true}, {"exe", SHAPE_TEXT, true},
+	{"unit", SHAPE_TEXT, true}, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME, true});
 
 SHAPE(shape_claim, CLAIM_MEMBERS);
 SHAPE(shape_event, {"event", SHAPE_TEXT}, CLAIM_MEMBERS);
@@ -84,7 +58,7 @@ SHAPE(shape_self_test, {"kind", SHAPE_TEXT}, {"protocol", SHAPE_TEXT}, {"made", 
 
 INNER_SHAPE(shape_process, {"name", SHAPE_TEXT}, {"pid", SHAPE_INT}, {"cpu_usec", SHAPE_INT},
 	{"pss_bytes", SHAPE_INT, true});
-INNER_SHAPE(shape_range, {"low", SHAPE_PORT}, {"high", SHAPE_PORT});
+SHAPE(shape_range, {"low", SHAPE_PORT}, {"high", SHAPE_PORT});
 
 SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps", SHAPE_INT, true},
 	{"sweep_cpu_usec", SHAPE_INT, true}, {"open_claims", SHAPE_INT, true},

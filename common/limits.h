@@ -28,6 +28,8 @@
 #define LIMIT_SERIES           32u
 #define LIMIT_OCCUPANCY_ENDS   2097152u
 #define LIMIT_OCCUPANCY_LOCALS 16384u
+#define LIMIT_LISTENERS        1024u                 /* servers in one answer */
+#define LIMIT_PLACES           65536u                /* rows of `local` remembered by one query */
 #define LIMIT_CLAIMS           100000000u            /* rows a client may ask for with `limit` */
 #define LIMIT_FILTER_PORTS     64u                   /* ports in one filter */
 #define LIMIT_QUERY_USEC       (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */

@@ -103,6 +103,7 @@ static const struct method *const ledger_methods[] = {
 	&method_who,
 	&method_claims,
 	&method_audit,
+	&method_listeners,
 	&method_activity,
 	&method_occupancy,
 	&method_follow,

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 
+#include "daemon/control/query_ports.h"
 #include "daemon/control/reserved.h"
 
 #define EXPLAIN_LAST     10u /* of those who had the port before */

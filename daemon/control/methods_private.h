@@ -61,6 +61,10 @@ struct request {
 		} explain;
 		struct {
 			struct filter filter;
+			usec_t bound_before; /* wall */
+		} listeners;
+		struct {
+			struct filter filter;
 			struct steps steps;
 		} picture;
 		struct {
@@ -140,6 +144,9 @@ int append_rows(
 
 /* methods_explain.c */
 extern const struct method method_explain;
+
+/* methods_ports.c */
+extern const struct method method_listeners;
 
 /* methods_pictures.c */
 extern const struct method method_activity, method_occupancy;

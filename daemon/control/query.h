@@ -126,19 +126,6 @@ int query_row_json(struct query *q, const struct row *row, struct buf *out) _mus
 int query_count(struct query *q, const struct question *question, uint64_t *ret_count,
 	usec_t *ret_first) _must_check_;
 
-/* What the claims of a question say of a port. */
-struct port_story {
-	uint64_t claims;
-	usec_t first;  /* opening, wall; USEC_UNSET: none */
-	usec_t median; /* life of those that were closed, to 3 %; USEC_UNSET: none was */
-};
-int query_port_story(
-	struct query *q, const struct question *question, struct port_story *ret) _must_check_;
-
-/* How many claims answer the question, and of how many programs (by exe, else comm) they are. */
-int query_programs(struct query *q, const struct question *question, uint64_t *ret_claims,
-	uint64_t *ret_programs) _must_check_;
-
 /* What an audit counts claims by. */
 enum audit_by {
 	AUDIT_BY_PROGRAM, /* exe, comm, unit and uid */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "daemon/control/query_fold.h"
+#include "daemon/control/query_ports.h"
 
 #include "daemon/schema.h"
 
@@ -95,31 +96,6 @@ int query_fold(struct query *q, const struct question *question, bool ordered, f
 		step = MIN(2 * step, STEP_MAX);
 	}
 	return r;
-}
-
-int query_prepare_place(struct query *q, sqlite3_stmt **ret)
-{
-	return query_prepare(q,
-		"SELECT min(m.id),min(k.id) FROM local l JOIN netns n ON n.id=l.netns"
-		" JOIN netns k ON k.inode=n.inode AND k.cookie=n.cookie"
-		" JOIN local m ON m.netns=k.id AND m.address=l.address WHERE l.id=:local",
-		ret);
-}
-
-int query_place(sqlite3_stmt *statement, int64_t local, struct fold_place *ret)
-{
-	int r;
-
-	(void)sqlite3_reset(statement);
-	query_bind(statement, ":local", local);
-	r = query_step(statement);
-	if (r < 0)
-		return r;
-	*ret = (struct fold_place){.id = local};
-	if (r == 1 && query_column(statement, 0) != ROW_NULL)
-		*ret = (struct fold_place){.id = sqlite3_column_int64(statement, 0),
-			.netns = sqlite3_column_int64(statement, 1)};
-	return 0;
 }
 
 int query_ephemeral(struct query *q, usec_t at, struct port_range *ret)

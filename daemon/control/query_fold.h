@@ -36,9 +36,10 @@ struct fold_place {
 	int64_t netns; /* the same for the same namespace; 0: not known */
 };
 
-/* A statement for query_place(). */
-int query_prepare_place(struct query *q, sqlite3_stmt **ret) _must_check_;
-int query_place(sqlite3_stmt *statement, int64_t local, struct fold_place *ret) _must_check_;
+struct places;
+int places_new(struct query *q, struct places **ret) _must_check_;
+struct places *places_free(struct places *p);
+DEFINE_CLEANUP(struct places, places_free)
 
-/* The range that the kernel handed out at `at`, in the daemon's own namespace; high 0: not known. */
-int query_ephemeral(struct query *q, usec_t at, struct port_range *ret) _must_check_;
+/* Where a row of `local` is; remembered, but for more than LIMIT_PLACES. */
+int places_find(struct places *p, int64_t local, struct fold_place *ret) _must_check_;

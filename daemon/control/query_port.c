@@ -6,6 +6,7 @@
  */
 
 #include "daemon/control/query_fold.h"
+#include "daemon/control/query_ports.h"
 
 #define OCTAVE_BITS 5u
 #define CLASSES     ((64u - OCTAVE_BITS + 1u) << OCTAVE_BITS)

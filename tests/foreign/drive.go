@@ -235,6 +235,19 @@ func (d *driver) audit() {
 	d.drove(orgportledgerledger.Audit())
 }
 
+// listeners has our listener, whose own clients came from other ports.
+func (d *driver) listeners(listening int) {
+	pid := int64(os.Getpid())
+	found, omitted, kernel, netns, reserved, coverage, err :=
+		orgportledgerledger.Listeners().Call(d.ctx, d.c, nil, nil, nil, &orgportledgerledger.Filter{Pid: &pid})
+	must(err, "Listeners")
+	check(len(found) == 1 && omitted == 0 && found[0].Port == int64(listening) && text(found[0].Role) == "listening", "Listeners: %v", found)
+	check(found[0].Sockets == 1 && found[0].Tenures == 1 && found[0].Collisions == 0 && found[0].Collision_usec == nil, "Listeners: %v", found[0])
+	check(kernel.Low <= found[0].Port && found[0].Port <= kernel.High && number(netns) > 0 && reserved != nil && found[0].Reserved != nil, "Listeners: %v %v %v", kernel, netns, reserved)
+	d.coverage(coverage)
+	d.drove(orgportledgerledger.Listeners())
+}
+
 // pictures are of all that we claimed, in steps that add up to it.
 func (d *driver) pictures() {
 	pid := int64(os.Getpid())
@@ -395,6 +408,7 @@ func (d *driver) everything() {
 	d.who(connected, listening)
 	d.claims(ports)
 	d.audit()
+	d.listeners(listening)
 	d.pictures()
 	d.doctor()
 	d.refusals()

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Listeners: servers whose port the kernel may give to a client, and what is reserved. */
+
+#include "daemon/control/methods_private.h"
+
+#include <inttypes.h>
+
+#include "daemon/control/query_ports.h"
+#include "daemon/control/reserved.h"
+
+#define LISTENERS_WINDOW (30 * USEC_PER_DAY)    /* in which collisions are counted */
+#define LISTENERS_BOUND  (10 * USEC_PER_MINUTE) /* a UDP socket this old may be a server */
+
+static int parse_listeners(struct request *r)
+{
+	int64_t bound = LISTENERS_BOUND;
+	int e = take_filter(r, &r->listeners.filter);
+
+	if (e == ANSWERED)
+		e = take_integer(r, "bound_usec", 0, INT64_C(1) << 53, &bound);
+	if (e == ANSWERED)
+		e = take_window(r, "since_usec", "until_usec");
+	if (e != ANSWERED)
+		return e;
+	if (!json_is_integer(json_object_get(r->call.parameters, "since_usec")))
+		r->window.from = usec_sub(r->window.until, LISTENERS_WINDOW);
+	r->listeners.bound_before = usec_sub(r->asked.wall, (usec_t)bound);
+	return ANSWERED;
+}
+
+/* What the kernel keeps from clients, as its own list; null where that is not to be seen. */
+static int append_reserved(const struct reservations *reserved, struct buf *text)
+{
+	int e;
+
+	if (!reserved)
+		return buf_append_string(text, ",\"reserved\":null");
+	e = buf_append_string(text, ",\"reserved\":\"");
+	if (e == 0)
+		e = port_set_format(reserved->set, text);
+	return e == 0 ? buf_append_string(text, "\"") : e;
+}
+
+static int append_own_netns(uint64_t netns, struct buf *text)
+{
+	return netns ? buf_append_format(text, ",\"netns\":%" PRIu64, netns)
+		     : buf_append_string(text, ",\"netns\":null");
+}
+
+static int listeners(struct request *r)
+{
+	_cleanup_(buf_done) struct buf text = {0};
+	struct filter *f = &r->listeners.filter;
+	struct port_set set;
+	const struct reservations own = {reserved_netns(), &set};
+	const struct reservations *reserved = reserved_read(&set) == 0 ? &own : NULL;
+	struct port_range range;
+	int e = query_ephemeral(r->methods->query, r->window.until, &range);
+
+	if (e < 0)
+		return e;
+	f->range = range;
+	e = buf_append_string(&text, "{");
+	if (e == 0)
+		e = query_listeners(r->methods->query, f, r->listeners.bound_before, r->window,
+			reserved, &text);
+	if (e == 0)
+		e = buf_append_format(&text, ",\"ephemeral_range\":{\"low\":%u,\"high\":%u}",
+			range.low, range.high);
+	if (e == 0)
+		e = append_own_netns(own.netns, &text);
+	if (e == 0)
+		e = append_reserved(reserved, &text);
+	if (e == 0)
+		e = append_coverage(r, f, &text);
+	if (e == 0)
+		e = buf_append_string(&text, "}");
+	return e < 0 ? e : request_reply(r, &text, false);
+}
+
+const struct method method_listeners = {
+	"Listeners",
+	(const struct parameter[]){
+		{"since_usec", PARAMETER_INTEGER, false},
+		{"until_usec", PARAMETER_INTEGER, false},
+		{"bound_usec", PARAMETER_INTEGER, false},
+		{"filter", PARAMETER_OBJECT, false},
+		{0},
+	},
+	.looks = LOOKS_ALWAYS,
+	.parse = parse_listeners,
+	.run = listeners,
+};

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Questions about ports: what one is used for, which servers are where clients are, who uses them up. As query.h's. */
+
+#include "common/port_set.h"
+#include "daemon/control/query.h"
+
+/* What the claims of a question say of a port. */
+struct port_story {
+	uint64_t claims;
+	usec_t first;  /* opening, wall; USEC_UNSET: none */
+	usec_t median; /* life of those that were closed, to 3 %; USEC_UNSET: none was */
+};
+int query_port_story(
+	struct query *q, const struct question *question, struct port_story *ret) _must_check_;
+
+/* How many claims answer the question, and of how many programs (by exe, else comm) they are. */
+int query_programs(struct query *q, const struct question *question, uint64_t *ret_claims,
+	uint64_t *ret_programs) _must_check_;
+
+/* The range that the kernel handed out at `at`, in the daemon's own namespace; high 0: not known. */
+int query_ephemeral(struct query *q, usec_t at, struct port_range *ret) _must_check_;
+
+/* What is not handed out in one namespace. */
+struct reservations {
+	uint64_t netns; /* inode number */
+	const struct port_set *set;
+};
+
+/*
+ * Appends `"listeners":[...],"omitted":..`: the open claims that match and listen, or are bound by UDP since
+ * `bound_before` at the latest (wall), with what claims of their ports in the window were for them. Costs a seek in each
+ * segment of the window for each of their ports. `reserved` may be NULL: not known.
+ */
+int query_listeners(struct query *q, const struct filter *filter, usec_t bound_before,
+	struct window window, const struct reservations *reserved, struct buf *out) _must_check_;
