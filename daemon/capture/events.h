@@ -52,8 +52,8 @@ enum events_part {
 	PART_RING,
 	PART_SHARED,
 	PART_PROCESSES,
-	PART_SNAPSHOT,
-	PART_HOOKS, /* the first of them */
+	PART_HOOKS, /* the first of them, one by one */
+	PART_SNAPSHOT = PART_HOOKS,
 };
 
 struct bpf_object;
@@ -62,8 +62,10 @@ struct bpf_object;
 struct events_kernel {
 	int fds[EVENTS_FDS_MAX]; /* by part; -1: none */
 	size_t count;
-	uint32_t slots;
+	uint32_t ring_bytes, slots;
+	uint64_t hash; /* of the programs and what was asked of them */
 	bool udp_connect, failures;
+	uint32_t exits;            /* EXITS_*, for the programs to know */
 	struct bpf_object *object; /* loaded, not attached yet */
 };
 
@@ -74,10 +76,30 @@ int events_load(uint32_t ring_bytes, struct events_kernel *ret,
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle) _must_check_;
 void events_kernel_done(struct events_kernel *k);
-/* The name of a part, for its descriptor's. */
+/* How many parts there may be; the name of one, for its descriptor's; may it be missing? */
+size_t events_parts(void);
 const char *events_part_name(size_t part);
+bool events_part_is_optional(size_t part);
 /* Of the object that is loaded. */
 uint64_t events_object_hash(void);
+
+/* ---- events_adopt.c: what an earlier process left ---- */
+
+#define EVENTS_NAME_BYTES 96
+
+/* Of the programs and of what they were loaded with. */
+uint64_t events_settings_hash(const struct source_events_options *options, uint32_t ring_bytes);
+void events_name(
+	char text[static EVENTS_NAME_BYTES], uint64_t hash, uint64_t generation, size_t part);
+/* Takes the descriptors of one ring out of those that were passed, if they fit. */
+bool events_adopt(const struct source_events_options *options, uint32_t ring_bytes,
+	struct events_kernel *ret, uint64_t *ret_generation);
+
+/* ---- events_snapshot.c ---- */
+
+/* One pass of the iterator behind this link. As source_events_snapshot(). */
+int events_snapshot(
+	int link_fd, int (*holder)(void *context, const struct holder_seen *h), void *context);
 
 /* ---- events_obstacle.c ---- */
 

@@ -13,8 +13,10 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/perf_event.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "claims_object.h"
 
@@ -23,39 +25,71 @@
 #define SLOT_COUNT_DEFAULT 16384u
 #define SLOT_COUNT_MIN     1024u
 
+/* What a program is loaded for. */
+enum set {
+	SET_ALWAYS = 0,
+	SET_UDP_FEXIT = 1 << 0,
+	SET_FAILURES_FEXIT = 1 << 1,
+	SET_UDP_EXITS = 1 << 2,
+	SET_FAILURES_EXITS = 1 << 3,
+};
+
 enum attachment {
 	ATTACH_CGROUP,
 	ATTACH_TRACE,
 	ATTACH_ITERATOR,
+	ATTACH_SYSCALL,
 };
 
-/* The programs of the object; each is a part, in this order from PART_HOOKS on, but for the iterator. */
+/* The programs of the object; each is a part, in this order from PART_HOOKS on. */
 static const struct hook {
 	const char *program, *name;
 	enum attachment attachment;
+	unsigned sets;
 } hooks[] = {
-	/* ends first: whatever begins under these eyes also ends under them */
-	{"on_sock_release", "release", ATTACH_CGROUP},
-	{"on_tcp_destroy", "destroy", ATTACH_TRACE},
-	{"on_sockops", "sockops", ATTACH_CGROUP},
-	{"on_post_bind4", "bind4", ATTACH_CGROUP},
-	{"on_post_bind6", "bind6", ATTACH_CGROUP},
-	{"on_connect4", "connect4", ATTACH_CGROUP},
-	{"on_connect6", "connect6", ATTACH_CGROUP},
-	{"on_sendmsg4", "sendmsg4", ATTACH_CGROUP},
-	{"on_sendmsg6", "sendmsg6", ATTACH_CGROUP},
+	{"on_snapshot", "snapshot", ATTACH_ITERATOR, SET_ALWAYS},
+	/* ends first: what begins before their eyes ends before them, too */
+	{"on_sock_release", "release", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_tcp_destroy", "destroy", ATTACH_TRACE, SET_ALWAYS},
+	{"on_sockops", "sockops", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_post_bind4", "postbind4", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_post_bind6", "postbind6", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_connect4", "connect4", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_connect6", "connect6", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_sendmsg4", "sendmsg4", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_sendmsg6", "sendmsg6", ATTACH_CGROUP, SET_ALWAYS},
+	{"on_datagram_connect4", "udpconnect4", ATTACH_TRACE, SET_UDP_FEXIT},
+	{"on_datagram_connect6", "udpconnect6", ATTACH_TRACE, SET_UDP_FEXIT},
+	{"on_udp_get_port", "udpport", ATTACH_TRACE, SET_FAILURES_FEXIT},
+	{"on_tcp_get_port", "tcpport", ATTACH_TRACE, SET_FAILURES_FEXIT},
+	{"on_hash_connect", "hash4", ATTACH_TRACE, SET_FAILURES_FEXIT},
+	{"on_hash_connect6", "hash6", ATTACH_TRACE, SET_FAILURES_FEXIT},
+	{"on_bind4", "bind4", ATTACH_CGROUP, SET_FAILURES_EXITS},
+	{"on_bind6", "bind6", ATTACH_CGROUP, SET_FAILURES_EXITS},
+	{"on_exit_bind", "sys_exit_bind", ATTACH_SYSCALL, SET_FAILURES_EXITS},
+	{"on_exit_connect", "sys_exit_connect", ATTACH_SYSCALL, SET_FAILURES_EXITS | SET_UDP_EXITS},
 };
+_Static_assert(PART_HOOKS + ELEMENTSOF(hooks) <= EVENTS_FDS_MAX, "each has a descriptor");
 
 static const char *const part_names[] = {
 	[PART_RING] = "ring",
 	[PART_SHARED] = "shared",
 	[PART_PROCESSES] = "processes",
-	[PART_SNAPSHOT] = "snapshot",
 };
+
+size_t events_parts(void)
+{
+	return PART_HOOKS + ELEMENTSOF(hooks);
+}
+
+bool events_part_is_optional(size_t part)
+{
+	return part >= PART_HOOKS && hooks[part - PART_HOOKS].sets != SET_ALWAYS;
+}
 
 const char *events_part_name(size_t part)
 {
-	assert(part < PART_HOOKS + ELEMENTSOF(hooks));
+	assert(part < events_parts());
 	return part < PART_HOOKS ? part_names[part] : hooks[part - PART_HOOKS].name;
 }
 
@@ -160,15 +194,20 @@ static int set_size(struct bpf_object *object, const char *map, uint32_t entries
 	return m ? bpf_map__set_max_entries(m, entries) : -ENOENT;
 }
 
-static int load(uint32_t ring_bytes, char *said, struct bpf_object **ret)
+static struct bpf_object *open_object(char *said)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, o, .object_name = "portledger", .kernel_log_buf = said,
 		.kernel_log_size = LOG_BYTES);
-	_cleanup_(close_object_p) struct bpf_object *object = NULL;
-	int r;
 
 	(void)libbpf_set_print(say_nothing);
-	object = bpf_object__open_mem(claims_object, sizeof(claims_object), &o);
+	return bpf_object__open_mem(claims_object, sizeof(claims_object), &o);
+}
+
+static int load(uint32_t ring_bytes, char *said, struct bpf_object **ret)
+{
+	_cleanup_(close_object_p) struct bpf_object *object = open_object(said);
+	int r;
+
 	if (!object)
 		return -errno;
 	r = set_size(object, "ring", ring_bytes);
@@ -205,30 +244,75 @@ static int keep_map(struct bpf_object *object, const char *name, int *ret)
 	return -ENOENT;
 }
 
-static int attach(struct bpf_object *object, const struct hook *h, int root, int *ret)
+/* The number of an event of tracefs. 0 or negative errno. */
+static int tracepoint_id(const char *name, uint64_t *ret)
 {
-	struct bpf_program *program = bpf_object__find_program_by_name(object, h->program);
-	struct bpf_link *link = NULL;
+	static const char *const mounts[] = {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"};
+	char path[128], text[32];
+	int r = -ENOENT;
+
+	for (size_t i = 0; i < ELEMENTSOF(mounts); i++) {
+		_cleanup_(close_p) int fd = -1;
+		ssize_t n;
+
+		(void)snprintf(path, sizeof(path), "%s/events/syscalls/%s/id", mounts[i], name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+		if (n > 0) {
+			text[n] = '\0';
+			*ret = strtoull(text, NULL, 10);
+			return 0;
+		}
+		r = fd < 0 ? -errno : -EIO;
+	}
+	return r;
+}
+
+/* libbpf would keep a second descriptor, and switch the event off when its link goes. */
+static int attach_syscall(int program_fd, const char *name, int *ret)
+{
+	struct perf_event_attr attributes = {
+		.type = PERF_TYPE_TRACEPOINT,
+		.size = sizeof(attributes),
+	};
+	_cleanup_(close_p) int event = -1;
+	uint64_t id;
+	int r = tracepoint_id(name, &id);
+
+	if (r < 0)
+		return r;
+	attributes.config = id;
+	event = (int)syscall(SYS_perf_event_open, &attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+	if (event < 0)
+		return -errno;
+	*ret = bpf_link_create(program_fd, event, BPF_PERF_EVENT, NULL);
+	return *ret < 0 ? -errno : 0;
+}
+
+static int attach_link(struct bpf_program *program, enum attachment attachment, int root, int *ret)
+{
+	struct bpf_link *link =
+		attachment == ATTACH_CGROUP  ? bpf_program__attach_cgroup(program, root)
+		: attachment == ATTACH_TRACE ? bpf_program__attach_trace(program)
+					     : bpf_program__attach_iter(program, NULL);
 	int r;
 
-	if (!program)
-		return -ENOENT;
-	switch (h->attachment) {
-	case ATTACH_CGROUP:
-		link = bpf_program__attach_cgroup(program, root);
-		break;
-	case ATTACH_TRACE:
-		link = bpf_program__attach_trace(program);
-		break;
-	case ATTACH_ITERATOR:
-		link = bpf_program__attach_iter(program, NULL);
-		break;
-	}
 	if (!link)
 		return -errno;
 	r = keep(bpf_link__fd(link), ret);
 	(void)bpf_link__destroy(link);
 	return r;
+}
+
+static int attach(struct bpf_object *object, const struct hook *h, int root, int *ret)
+{
+	struct bpf_program *program = bpf_object__find_program_by_name(object, h->program);
+
+	if (!program)
+		return -ENOENT;
+	return h->attachment == ATTACH_SYSCALL
+		       ? attach_syscall(bpf_program__fd(program), h->name, ret)
+		       : attach_link(program, h->attachment, root, ret);
 }
 
 static int keep_maps(struct bpf_object *object, struct events_kernel *k)
@@ -246,13 +330,16 @@ int events_load(
 	uint32_t ring_bytes, struct events_kernel *ret, struct events_obstacle *ret_obstacle)
 {
 	_cleanup_(free_p) char *said = calloc(1, LOG_BYTES);
-	struct events_kernel k = {.slots = slot_count(ring_bytes)};
+	struct events_kernel k = {
+		.ring_bytes = ring_bytes,
+		.slots = slot_count(ring_bytes),
+		.count = events_parts(),
+	};
 	int r;
 
 	if (!said)
 		return -ENOMEM;
 	memset(k.fds, 0xff, sizeof(k.fds));
-	k.count = PART_HOOKS + ELEMENTSOF(hooks);
 	r = load(ring_bytes, said, &k.object);
 	if (r == 0)
 		r = keep_maps(k.object, &k);
@@ -265,19 +352,95 @@ int events_load(
 	return 0;
 }
 
+/* ---- what is not always attached ---- */
+
+/* The same object once more, with the maps of the first, and of its programs only these. */
+static int load_more(struct bpf_object *first, unsigned sets, char *said, struct bpf_object **ret)
+{
+	_cleanup_(close_object_p) struct bpf_object *object = open_object(said);
+	struct bpf_program *program;
+	struct bpf_map *from = NULL, *to = NULL;
+	int r = object ? 0 : -errno;
+
+	if (r < 0)
+		return r;
+	bpf_object__for_each_program(program, object)(void)
+		bpf_program__set_autoload(program, false);
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(hooks); i++) {
+		program = bpf_object__find_program_by_name(object, hooks[i].program);
+		if (hooks[i].sets & sets)
+			r = program ? bpf_program__set_autoload(program, true) : -ENOENT;
+	}
+	while (r == 0 && (to = bpf_object__next_map(object, to)) != NULL) {
+		from = bpf_object__next_map(first, from);
+		r = from ? bpf_map__reuse_fd(to, bpf_map__fd(from)) : -ENOENT;
+	}
+	if (r == 0)
+		r = bpf_object__load(object);
+	if (r == 0)
+		*ret = TAKE_PTR(object);
+	return r;
+}
+
+/* All of these sets or nothing. */
+static bool attach_more(struct events_kernel *k, unsigned sets, int root)
+{
+	_cleanup_(close_object_p) struct bpf_object *object = NULL;
+	_cleanup_(free_p) char *said = calloc(1, LOG_BYTES);
+	int r = said ? load_more(k->object, sets, said, &object) : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(hooks); i++)
+		if (hooks[i].sets & sets)
+			r = attach(object, &hooks[i], root, &k->fds[PART_HOOKS + i]);
+	for (size_t i = 0; r < 0 && i < ELEMENTSOF(hooks); i++) {
+		if (!(hooks[i].sets & sets))
+			continue;
+		close_p(&k->fds[PART_HOOKS + i]);
+		k->fds[PART_HOOKS + i] = -1;
+	}
+	return r == 0;
+}
+
+static void attach_extras(
+	struct events_kernel *k, const struct source_events_options *options, int root)
+{
+	unsigned exits = 0;
+
+	if (options->udp_connect != EVENTS_EXTRA_NO)
+		k->udp_connect = attach_more(k, SET_UDP_FEXIT, root);
+	if (options->failures != EVENTS_EXTRA_NO)
+		k->failures = attach_more(k, SET_FAILURES_FEXIT, root);
+	if (options->udp_connect == EVENTS_EXTRA_YES && !k->udp_connect)
+		exits |= SET_UDP_EXITS;
+	if (options->failures == EVENTS_EXTRA_YES && !k->failures)
+		exits |= SET_FAILURES_EXITS;
+	if (exits == 0 || !attach_more(k, exits, root))
+		return;
+	if (exits & SET_UDP_EXITS) {
+		k->udp_connect = true;
+		k->exits |= EXITS_UDP_CONNECT;
+	}
+	if (exits & SET_FAILURES_EXITS) {
+		k->failures = true;
+		k->exits |= EXITS_FAILURES;
+	}
+}
+
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle)
 {
 	_cleanup_(close_p) int root = open_root(ret_obstacle);
 	int r = 0;
 
-	(void)options;
 	if (root < 0)
 		return root;
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(hooks); i++)
-		r = attach(k->object, &hooks[i], root, &k->fds[PART_HOOKS + i]);
+		if (hooks[i].sets == SET_ALWAYS)
+			r = attach(k->object, &hooks[i], root, &k->fds[PART_HOOKS + i]);
 	if (r < 0)
 		*ret_obstacle = events_obstacle_of(r, "");
+	else
+		attach_extras(k, options, root);
 	bpf_object__close(k->object);
 	k->object = NULL;
 	return r;

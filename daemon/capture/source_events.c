@@ -8,16 +8,13 @@
 
 #include "daemon/capture/events.h"
 
-#include <fcntl.h>
 #include <linux/bpf.h>
-#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
 #define RING_BYTES_DEFAULT (4u * 1024 * 1024)
-#define NAME_BYTES         96
 
 struct source_events {
 	struct events_kernel kernel;
@@ -28,9 +25,8 @@ struct source_events {
 	uint32_t mount_namespace;
 	uint64_t generation;
 	bool adopted;
-	usec_t attached;
 	uint64_t skipped; /* claims in records that made no sense, at most */
-	char names[EVENTS_FDS_MAX][NAME_BYTES];
+	char names[EVENTS_FDS_MAX][EVENTS_NAME_BYTES];
 };
 
 bool source_events_built(void)
@@ -52,9 +48,9 @@ static size_t slots_bytes(const struct source_events *s)
 	return (size_t)s->kernel.slots * sizeof(struct process_slot);
 }
 
-static int map_all(struct source_events *s, uint32_t ring_bytes)
+static int map_all(struct source_events *s)
 {
-	int r = events_ring_map(s->kernel.fds[PART_RING], ring_bytes, &s->ring);
+	int r = events_ring_map(s->kernel.fds[PART_RING], s->kernel.ring_bytes, &s->ring);
 
 	if (r < 0)
 		return r;
@@ -120,48 +116,75 @@ static void name_all(struct source_events *s)
 {
 	for (size_t i = 0; i < s->kernel.count; i++)
 		if (s->kernel.fds[i] >= 0)
-			(void)snprintf(s->names[i], NAME_BYTES, "portledger-%d-%016llx-%016llx-%s",
-				CLAIMS_LAYOUT, (unsigned long long)events_object_hash(),
-				(unsigned long long)s->generation, events_part_name(i));
+			events_name(s->names[i], s->kernel.hash, s->generation, i);
 }
 
-static int begin(
-	struct source_events *s, const struct source_events_options *options, uint32_t ring_bytes)
+static int begin(struct source_events *s)
 {
-	int r = map_all(s, ring_bytes);
+	int r = map_all(s);
 
 	if (r == 0)
 		r = watch_edges(s);
-	if (r < 0)
-		return r;
 	s->mount_namespace = mount_namespace();
-	s->shared->config.ring_quarter = ring_bytes / 4;
-	s->shared->config.slots = s->kernel.slots;
-	configure(s->shared, options);
-	return 0;
+	return r;
 }
 
 static int open_new(struct source_events *s, const struct source_events_options *options,
-	struct events_obstacle *ret_obstacle)
+	uint32_t ring_bytes, struct events_obstacle *ret_obstacle)
 {
-	uint32_t bytes = options->ring_bytes ? options->ring_bytes : RING_BYTES_DEFAULT;
 	int r = make_generation(&s->generation);
 
 	if (r == 0)
-		r = events_load(bytes, &s->kernel, ret_obstacle);
+		r = events_load(ring_bytes, &s->kernel, ret_obstacle);
 	if (r < 0)
 		return r;
-	r = begin(s, options, bytes);
+	r = begin(s);
 	if (r < 0) {
 		*ret_obstacle = events_obstacle_of(r, "");
 		return r;
 	}
+	s->shared->config.ring_quarter = ring_bytes / 4;
+	s->shared->config.slots = s->kernel.slots;
+	configure(s->shared, options);
 	r = events_attach(&s->kernel, options, ret_obstacle);
 	if (r < 0)
 		return r;
-	name_all(s);
-	s->attached = clock_boot();
+	s->kernel.hash = events_settings_hash(options, ring_bytes);
+	__atomic_store_n(&s->shared->config.exits, s->kernel.exits, __ATOMIC_RELEASE);
+	s->shared->state = (struct claims_state){
+		.attached = clock_boot(),
+		.udp_connect = s->kernel.udp_connect,
+		.failures = s->kernel.failures,
+	};
 	return 0;
+}
+
+static int open_passed(struct source_events *s, const struct source_events_options *options,
+	struct events_obstacle *ret_obstacle)
+{
+	int r = begin(s);
+
+	if (r < 0) {
+		*ret_obstacle = events_obstacle_of(r, "");
+		return r;
+	}
+	s->adopted = true;
+	if (!options->drain)
+		configure(s->shared, options);
+	return 0;
+}
+
+static int open_any(struct source_events *s, const struct source_events_options *options,
+	struct events_obstacle *ret_obstacle)
+{
+	uint32_t bytes = options->ring_bytes ? options->ring_bytes : RING_BYTES_DEFAULT;
+
+	if (events_adopt(options, bytes, &s->kernel, &s->generation))
+		return open_passed(s, options, ret_obstacle);
+	if (!options->drain)
+		return open_new(s, options, bytes, ret_obstacle);
+	*ret_obstacle = (struct events_obstacle){.reason = "nothing was left to be read"};
+	return -ENOENT;
 }
 
 int source_events_open(const struct source_events_options *options, struct source_events **ret,
@@ -174,11 +197,12 @@ int source_events_open(const struct source_events_options *options, struct sourc
 		return -ENOMEM;
 	s->epoll_fd = -1;
 	memset(s->kernel.fds, 0xff, sizeof(s->kernel.fds));
-	r = open_new(s, options, ret_obstacle);
+	r = open_any(s, options, ret_obstacle);
 	if (r < 0) {
 		source_events_free(s);
 		return r;
 	}
+	name_all(s);
 	*ret = s;
 	return 0;
 }
@@ -211,9 +235,9 @@ struct events_facts source_events_facts(const struct source_events *s)
 	return (struct events_facts){
 		.generation = s->generation,
 		.adopted = s->adopted,
-		.attached = s->attached,
-		.udp_connect = s->kernel.udp_connect,
-		.failures = s->kernel.failures,
+		.attached = s->shared->state.attached,
+		.udp_connect = s->shared->state.udp_connect != 0,
+		.failures = s->shared->state.failures != 0,
 		.ring_bytes = s->ring.bytes,
 	};
 }
@@ -239,6 +263,7 @@ struct events_counts source_events_counts(const struct source_events *s)
 
 	return (struct events_counts){
 		.lost = __atomic_load_n(&c->lost, __ATOMIC_RELAXED) + s->skipped,
+		.deferred = __atomic_load_n(&c->deferred, __ATOMIC_RELAXED),
 		.lost_ends = __atomic_load_n(&c->lost_ends, __ATOMIC_RELAXED),
 		.failures_dropped = __atomic_load_n(&c->failures_dropped, __ATOMIC_RELAXED),
 	};
@@ -318,10 +343,8 @@ int source_events_process(
 	return r;
 }
 
-/* ---- the snapshot ---- */
-
-int source_events_snapshot(struct source_events *s _unused_,
-	int (*holder)(void *context, const struct holder_seen *h) _unused_, void *context _unused_)
+int source_events_snapshot(struct source_events *s,
+	int (*holder)(void *context, const struct holder_seen *h), void *context)
 {
-	return -ENOSYS;
+	return events_snapshot(s->kernel.fds[PART_SNAPSHOT], holder, context);
 }

@@ -25,9 +25,13 @@ struct source_events_options {
 	/* a power of two and a multiple of the page size; 0: the default, 4 MiB */
 	uint32_t ring_bytes;
 	enum events_extra udp_connect, failures;
-	/* Descriptors of an earlier process (from the service manager) by name; adopted where names and layout fit. NULL: none. */
+	/* Descriptors of an earlier process (from the service manager) by name. Adopted where all of one ring are there, of this
+	 * very program with the same ring_bytes, udp_connect and failures. NULL: none. */
 	const struct events_fd *passed;
 	size_t passed_count;
+	/* For what another version of this program left: attaches nothing, adopts any ring whose records can be read
+	 * (-ENOENT: none), as it is. When it is read to its end, source_events_free() lets it go. Open the new one before. */
+	bool drain;
 };
 
 /* A descriptor that is worth keeping for the next process; the name has layout version and generation in it. */
@@ -112,7 +116,8 @@ void source_events_rewind(struct source_events *s, uint64_t position);
 
 /* Counted by the kernel side since the ring was made. */
 struct events_counts {
-	uint64_t lost;             /* claims of which nothing got through */
+	uint64_t lost;     /* claims of which nothing got through */
+	uint64_t deferred; /* openings without room, which their ends will tell: worth a snapshot */
 	uint64_t lost_ends;        /* ends that were not told */
 	uint64_t failures_dropped; /* failures past the rate, or without room */
 };

@@ -13,217 +13,11 @@
  * A record goes into the ring, or into a mark on the socket, or is counted: see tell().
  */
 
-#include "daemon/capture/bpf/process.bpf.h"
-#include "daemon/capture/bpf/ring.bpf.h"
+#include "daemon/capture/bpf/tell.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* ---- which ones ---- */
-
-static __always_inline bool port_listed(__u16 port)
-{
-	return shared.config.ports[port / 32] >> (port % 32) & 1;
-}
-
-/* `net` is one that the verifier knows. */
-static __always_inline bool in_kernel_range(const struct net *net, __u16 port)
-{
-	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
-		__u32 range = net->ipv4.ip_local_ports.range;
-
-		return port >= (range & 0xffff) && port <= range >> 16;
-	} else {
-		const struct net___pair *pair = (const void *)net;
-
-		return port >= pair->ipv4.ip_local_ports.range[0] &&
-		       port <= pair->ipv4.ip_local_ports.range[1];
-	}
-}
-
-/* The same of any pointer. */
-static __noinline bool in_kernel_range_probed(const struct net *net, __u16 port)
-{
-	__u32 pair[2];
-
-	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
-		__u32 range = BPF_CORE_READ(net, ipv4.ip_local_ports.range);
-
-		return port >= (range & 0xffff) && port <= range >> 16;
-	}
-	if (bpf_core_read(pair, sizeof(pair),
-		    &((const struct net___pair *)net)->ipv4.ip_local_ports.range) < 0)
-		return false;
-	return port >= pair[0] && port <= pair[1];
-}
-
-/* Its namespace, into `c`, and whether the port is watched there; for hooks whose socket the verifier does not know. */
-static __always_inline bool watched(
-	struct record_claim6 *c, __u64 netns, struct sock *sk, __u16 port)
-{
-	struct net *net = bpf_get_current_task_btf()->nsproxy->net_ns;
-	bool listed = port_listed(port);
-
-	if (!listed && !shared.config.kernel_range)
-		return false;
-	if (shared.config.netns_only != 0 && shared.config.netns_only != netns)
-		return false;
-	c->netns = netns;
-	c->local_port = port;
-	/* Most sockets are used in the namespace that they are of: then no read need be guarded. */
-	if (net->net_cookie == netns) {
-		c->netns_inode = net->ns.inum;
-		return listed || in_kernel_range(net, port);
-	}
-	net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
-	c->netns_inode = BPF_CORE_READ(net, ns.inum);
-	return listed || in_kernel_range_probed(net, port);
-}
-
-/* Everything but cookie, who and time, from a socket that the verifier knows. */
-static __always_inline bool watched_tcp(struct record_claim6 *c, struct tcp_sock *tp, __u16 port)
-{
-	struct net *net = tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net;
-
-	if (!port_listed(port) && (!shared.config.kernel_range || !in_kernel_range(net, port)))
-		return false;
-	c->netns = net->net_cookie;
-	if (shared.config.netns_only != 0 && shared.config.netns_only != c->netns)
-		return false;
-	c->netns_inode = net->ns.inum;
-	c->local_port = port;
-	return true;
-}
-
-/* ---- telling ---- */
-
-static __always_inline __u64 who_of(__u64 process, __u32 protocol, __u32 role)
-{
-	return (process & WHO_ID) | (__u64)protocol << WHO_PROTOCOL_SHIFT |
-	       (__u64)role << WHO_ROLE_SHIFT;
-}
-
-/* A first look, where the namespace would have to be asked for. */
-static __always_inline bool port_may_be_watched(__u16 port)
-{
-	return port_listed(port) || shared.config.kernel_range;
-}
-
-static __always_inline bool told_lately(__u64 cookie, __u16 port)
-{
-	return shared.told[cookie % TOLD_ENTRIES] == (cookie << 16 | port);
-}
-
-static __always_inline void remember_told(const struct record_claim6 *c)
-{
-	shared.told[c->cookie % TOLD_ENTRIES] = c->cookie << 16 | c->local_port;
-}
-
-/* Is what was remembered of this socket's opening of the tenure that is told now? 0 as port: one that was not known yet. */
-static __always_inline bool is_same_tenure(const struct mark *m, const struct record_claim6 *c)
-{
-	return m->claim.head != 0 &&
-	       (m->claim.local_port == c->local_port || m->claim.local_port == 0);
-}
-
-/* When it was opened and by whom is what was remembered; what became of it is what is told now. */
-static __always_inline void take_over(struct record_claim6 *c, const struct mark *m)
-{
-	__u64 opener = WHO_ID | WHO_CGROUP;
-
-	if (m->claim.local_port == 0) { /* a UDP connect */
-		opener |= WHO_ROLE;
-		c->remote_port = m->claim.remote_port;
-		__builtin_memcpy(c->remote, m->claim.remote, sizeof(c->remote));
-	}
-	c->head = (c->head & ~HEAD_TIME) | (m->claim.head & HEAD_TIME);
-	c->who = (c->who & ~opener) | (m->claim.who & opener);
-}
-
-/*
- * Tells of a claim; where there is no room, its end will. `earlier`: an earlier hook told of this tenure, if none is
- * marked to have failed. A claim counts as lost where neither can be: here if there is no mark, else in the end.
- */
-static __always_inline bool tell(void *sk, struct record_claim6 *c, bool earlier)
-{
-	struct mark *m = bpf_sk_storage_get(&marks, sk, NULL, 0);
-	bool told;
-
-	if (m && is_same_tenure(m, c)) {
-		if (!m->told)
-			take_over(c, m);
-		earlier = m->told || m->earlier;
-	} else {
-		earlier = earlier || told_lately(c->cookie, c->local_port);
-	}
-	told = put_claim(c);
-	if (!told)
-		count(&shared.counters.deferred);
-	if (!told && !m)
-		m = bpf_sk_storage_get(&marks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (m) {
-		m->claim = *c;
-		m->told = told;
-		m->earlier = earlier;
-	} else if (!told && !earlier) {
-		count(&shared.counters.lost);
-	}
-	return told;
-}
-
-/* Tells of an end: with `m`, of one whose opening was not told. */
-static __always_inline void tell_end(struct mark *m, __u64 cookie, __u64 flags)
-{
-	__u64 now = bpf_ktime_get_boot_ns();
-
-	if (!m || m->told) {
-		if (!put_release((now & HEAD_TIME) | RECORD_RELEASE | flags, cookie))
-			count(&shared.counters.lost_ends);
-		return;
-	}
-	m->claim.cookie = cookie;
-	m->claim.head |= flags;
-	if (!put_whole(&m->claim, now))
-		count(m->earlier ? &shared.counters.lost_ends : &shared.counters.lost);
-	m->told = 1;
-}
-
-static __always_inline void stamp(struct record_claim6 *c, bool ipv6)
-{
-	c->head = (bpf_ktime_get_boot_ns() & HEAD_TIME) | RECORD_CLAIM | (ipv6 ? HEAD_IPV6 : 0);
-}
-
 /* ---- TCP ---- */
-
-static __always_inline bool fill_endpoints(struct record_claim6 *c, struct sock *sk, bool remote)
-{
-	bool ipv6 = sk->__sk_common.skc_family == AF_INET6;
-
-	if (ipv6) {
-		c->local[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		c->local[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		c->local[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		c->local[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-	} else {
-		c->local[0] = sk->__sk_common.skc_rcv_saddr;
-	}
-	if (!remote)
-		return ipv6;
-	c->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	if (ipv6) {
-		c->remote[0] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0];
-		c->remote[1] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1];
-		c->remote[2] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2];
-		c->remote[3] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3];
-	} else {
-		c->remote[0] = sk->__sk_common.skc_daddr;
-	}
-	return ipv6;
-}
-
-static __always_inline __u32 tcp_protocol(struct tcp_sock *tp)
-{
-	return bpf_core_field_exists(tp->is_mptcp) && tp->is_mptcp ? RECORD_MPTCP : RECORD_TCP;
-}
 
 /* A connect or a listen, in the process that asks for it; an accepted connection, wherever its packet came in. */
 static __always_inline void tell_tcp(
@@ -233,7 +27,7 @@ static __always_inline void tell_tcp(
 	struct record_claim6 c = {};
 	bool bound;
 
-	if (!watched_tcp(&c, tp, sk->__sk_common.skc_num))
+	if (!watched_sock(&c, sk, sk->__sk_common.skc_num))
 		return;
 	/* The program chose the port by bind(2), which was told; a cookie alone may be of another's asking. */
 	bound = sk->__sk_common.skc_cookie.counter != 0 && (sk->sk_userlocks & SOCK_BINDPORT_LOCK);
@@ -300,7 +94,7 @@ int on_tcp_destroy(unsigned long long *ctx)
 	if (cookie == 0)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp || !watched_tcp(&c, tp, bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport)))
+	if (!tp || !watched_sock(&c, sk, bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport)))
 		return 0;
 	tell_end(bpf_sk_storage_get(&marks, sk, NULL, 0), cookie,
 		may_linger(tp, sk) ? HEAD_LINGERS : 0);
@@ -308,16 +102,6 @@ int on_tcp_destroy(unsigned long long *ctx)
 }
 
 /* ---- bind ---- */
-
-static __always_inline bool is_udp(__u32 protocol)
-{
-	return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
-}
-
-static __always_inline __u32 udp_protocol(__u32 protocol)
-{
-	return protocol == IPPROTO_UDP ? RECORD_UDP : RECORD_UDPLITE;
-}
 
 /* The context of these programs is the socket itself. */
 static __always_inline bool is_kernels(struct bpf_sock *ctx)
@@ -380,11 +164,6 @@ int on_post_bind6(struct bpf_sock *ctx)
 }
 
 /* ---- UDP that is not bound ---- */
-
-static __always_inline struct sock *kernel_sock(struct bpf_sock_addr *ctx)
-{
-	return BPF_CORE_READ((struct bpf_sock_addr_kern *)ctx, sk);
-}
 
 static __always_inline bool fill_found(struct record_claim6 *c, const struct bpf_sock *found)
 {
@@ -466,6 +245,8 @@ static __always_inline struct mark *remember_connect(struct bpf_sock_addr *ctx)
 		return NULL; /* its end is told without its beginning */
 	if (m->claim.head != 0 && m->claim.local_port != 0)
 		tell_end(m, m->claim.cookie, 0);
+	else if (m->claim.head != 0 && was_told_at_exit(m->claim.cookie))
+		tell_end(NULL, m->claim.cookie, 0);
 	__builtin_memset(m, 0, sizeof(*m));
 	m->claim.netns = netns;
 	m->claim.who = who_of(current_process(), udp_protocol(ctx->protocol), RECORD_CONNECTED);
@@ -474,16 +255,40 @@ static __always_inline struct mark *remember_connect(struct bpf_sock_addr *ctx)
 	return m;
 }
 
+/* For the exit of the system call; with `m` it is a claim. */
+static __always_inline struct attempt *leave_attempt(struct bpf_sock_addr *ctx, struct mark *m)
+{
+	struct attempt *a = attempt_of(ctx, RECORD_CONNECTED);
+
+	if (!a)
+		return NULL;
+	a->claim.remote_port = bpf_ntohs((__u16)ctx->user_port);
+	if (m) {
+		m->claim.cookie = a->claim.cookie;
+		a->claim.head = m->claim.head;
+		a->claims = 1;
+	}
+	return a;
+}
+
 SEC("cgroup/connect4")
 int on_connect4(struct bpf_sock_addr *ctx)
 {
+	__u32 address = ctx->user_ip4;
+	__u32 mapped[4] = {0, 0, bpf_htonl(0xffff), address};
 	struct mark *m = remember_connect(ctx);
 
-	if (m && m->claim.head & HEAD_IPV6) {
-		m->claim.remote[2] = bpf_htonl(0xffff);
-		m->claim.remote[3] = ctx->user_ip4;
-	} else if (m) {
-		m->claim.remote[0] = ctx->user_ip4;
+	if (m && m->claim.head & HEAD_IPV6)
+		__builtin_memcpy(m->claim.remote, mapped, sizeof(mapped));
+	else if (m)
+		m->claim.remote[0] = address;
+	if (shared.config.exits != 0) {
+		struct attempt *a = leave_attempt(ctx, m);
+
+		if (a && a->claim.head & HEAD_IPV6)
+			__builtin_memcpy(a->claim.remote, mapped, sizeof(mapped));
+		else if (a)
+			a->claim.remote[0] = address;
 	}
 	return 1;
 }
@@ -499,30 +304,21 @@ int on_connect6(struct bpf_sock_addr *ctx)
 		m->claim.remote[2] = ctx->user_ip6[2];
 		m->claim.remote[3] = ctx->user_ip6[3];
 	}
+	if (shared.config.exits != 0) {
+		struct attempt *a = leave_attempt(ctx, m);
+
+		if (a) {
+			a->claim.head |= HEAD_IPV6;
+			a->claim.remote[0] = ctx->user_ip6[0];
+			a->claim.remote[1] = ctx->user_ip6[1];
+			a->claim.remote[2] = ctx->user_ip6[2];
+			a->claim.remote[3] = ctx->user_ip6[3];
+		}
+	}
 	return 1;
 }
 
 /* ---- the last descriptor is closed ---- */
-
-/* The addresses of a socket that the verifier does not know. */
-static __always_inline void fill_probed(struct record_claim6 *c, struct sock *sk)
-{
-	__u16 remote = BPF_CORE_READ(sk, __sk_common.skc_dport);
-
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
-		c->head |= HEAD_IPV6;
-		BPF_CORE_READ_INTO(&c->local, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
-		if (remote != 0)
-			BPF_CORE_READ_INTO(
-				&c->remote, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32);
-	} else {
-		c->local[0] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		if (remote != 0)
-			c->remote[0] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-	}
-	if (remote != 0)
-		c->remote_port = bpf_ntohs(remote);
-}
 
 /* A connected socket, or one that no hook told of: it is told by its end, if its port is watched. */
 static __always_inline void tell_udp_whole(
@@ -557,6 +353,8 @@ static __always_inline void tell_udp_end(struct bpf_sock *ctx, struct sock *sk)
 		barrier_var(m); /* nothing of it is computed before this */
 		if (m->claim.local_port != 0)
 			tell_end(m, m->claim.cookie, 0);
+		else if (was_told_at_exit(cookie))
+			tell_end(NULL, cookie, 0);
 		else if (m->claim.head != 0)
 			tell_udp_whole(ctx, sk, m, port);
 	} else if (cookie == 0) {
@@ -590,3 +388,6 @@ int on_sock_release(struct bpf_sock *ctx)
 		tell_holder((struct sock *)ctx);
 	return 1;
 }
+
+#include "daemon/capture/bpf/extra.bpf.h"
+#include "daemon/capture/bpf/snapshot.bpf.h"

@@ -129,6 +129,10 @@ _Static_assert(sizeof(struct process_slot) == 512, "a power of two");
 
 /* ---- what both see ---- */
 
+#define EXITS_UDP_CONNECT   1u
+#define EXITS_FAILURES      2u
+#define FAILURES_PER_SECOND 256u
+
 struct claims_config {
 	__u32 ports[65536 / 32]; /* a bit for each port that is watched in every namespace */
 	__u64 netns_only;        /* net cookie; 0: every one */
@@ -136,6 +140,8 @@ struct claims_config {
 	__u32 accepted;
 	__u32 ring_quarter; /* bytes */
 	__u32 slots;        /* a power of two */
+	__u32 exits;        /* EXITS_*: the exits of system calls are looked at */
+	__u32 padding;
 };
 
 struct claims_counters {
@@ -144,10 +150,17 @@ struct claims_counters {
 	__u64 failure_second, failure_count;
 };
 
+/* What a reader that adopts all this must know; the programs do not look at it. */
+struct claims_state {
+	__u64 attached; /* microseconds of boottime, when the last program was; 0: not yet */
+	__u32 udp_connect, failures; /* watched at once, and at all */
+};
+
 #define TOLD_ENTRIES 65536u
 
 struct claims_shared {
 	struct claims_config config;
+	struct claims_state state;
 	_Alignas(64) struct claims_counters counters;
 	/* which claims were told of late, by cookie: (cookie << 16 | port) */
 	_Alignas(64) __u64 told[TOLD_ENTRIES];

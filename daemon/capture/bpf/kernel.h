@@ -20,6 +20,11 @@
 #define EADDRINUSE    98
 #define EADDRNOTAVAIL 99
 
+/* skc_state; of UDP, too, that is 1 when connected */
+#define TCP_ESTABLISHED 1
+#define TCP_CLOSE       7
+#define TCP_LISTEN      10
+
 #define PF_KTHREAD         0x00200000
 #define SOCK_BINDPORT_LOCK 8 /* sk_userlocks: the program chose the port */
 

@@ -43,6 +43,30 @@ struct {
 	__type(value, struct mark);
 } marks SEC(".maps");
 
+/* A bind or connect that is under way, by thread; for the exit of the system call. */
+struct attempt {
+	struct record_claim6 claim;
+	struct sock *sk; /* may be gone by then */
+	__u32 role;      /* which of the two */
+	__u32 claims;    /* if it succeeds it is a claim that was not told: UDP gets a port by it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* the exit is not seen where io_uring made the call */
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct attempt);
+} attempts SEC(".maps");
+
+/* UDP connects that were told at the exit of the system call, where no mark can be found: cookie to port. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u16);
+} connects SEC(".maps");
+
 static __always_inline void count(__u64 *counter)
 {
 	__sync_fetch_and_add(counter, 1);
