@@ -80,6 +80,20 @@ static uint32_t mount_namespace(void)
 	return (uint32_t)status.st_ino;
 }
 
+/* All but the kernel side. */
+static void done(struct source_events *s)
+{
+	events_ring_unmap(&s->ring);
+	if (s->shared)
+		(void)munmap(s->shared, sizeof(*s->shared));
+	if (s->slots)
+		(void)munmap((void *)(uintptr_t)s->slots, slots_bytes(s));
+	s->shared = NULL;
+	s->slots = NULL;
+	close_p(&s->epoll_fd);
+	s->epoll_fd = -1;
+}
+
 /* ---- open ---- */
 
 static void configure(struct claims_shared *shared, const struct source_events_options *options)
@@ -159,13 +173,14 @@ static int open_new(struct source_events *s, const struct source_events_options 
 	return 0;
 }
 
-static int open_passed(struct source_events *s, const struct source_events_options *options,
-	struct events_obstacle *ret_obstacle)
+/* 0 or negative errno; then what was passed stays the caller's. */
+static int open_passed(struct source_events *s, const struct source_events_options *options)
 {
 	int r = begin(s);
 
 	if (r < 0) {
-		*ret_obstacle = events_obstacle_of(r, "");
+		done(s);
+		memset(s->kernel.fds, 0xff, sizeof(s->kernel.fds));
 		return r;
 	}
 	s->adopted = true;
@@ -174,17 +189,27 @@ static int open_passed(struct source_events *s, const struct source_events_optio
 	return 0;
 }
 
+static bool is_ring_size(uint32_t bytes)
+{
+	return (bytes & (bytes - 1)) == 0 && bytes % (uint32_t)sysconf(_SC_PAGESIZE) == 0;
+}
+
 static int open_any(struct source_events *s, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle)
 {
 	uint32_t bytes = options->ring_bytes ? options->ring_bytes : RING_BYTES_DEFAULT;
 
-	if (events_adopt(options, bytes, &s->kernel, &s->generation))
-		return open_passed(s, options, ret_obstacle);
-	if (!options->drain)
+	if (events_adopt(options, bytes, &s->kernel, &s->generation) &&
+		open_passed(s, options) == 0)
+		return 0;
+	if (!options->drain && is_ring_size(bytes))
 		return open_new(s, options, bytes, ret_obstacle);
 	*ret_obstacle = (struct events_obstacle){.reason = "nothing was left to be read"};
-	return -ENOENT;
+	if (options->drain)
+		return -ENOENT;
+	*ret_obstacle = (struct events_obstacle){
+		.reason = "the ring's size is no power of two, or less than a page"};
+	return -EINVAL;
 }
 
 int source_events_open(const struct source_events_options *options, struct source_events **ret,
@@ -211,12 +236,7 @@ struct source_events *source_events_free(struct source_events *s)
 {
 	if (!s)
 		return NULL;
-	events_ring_unmap(&s->ring);
-	if (s->shared)
-		(void)munmap(s->shared, sizeof(*s->shared));
-	if (s->slots)
-		(void)munmap((void *)(uintptr_t)s->slots, slots_bytes(s));
-	close_p(&s->epoll_fd);
+	done(s);
 	events_kernel_done(&s->kernel);
 	free(s);
 	return NULL;

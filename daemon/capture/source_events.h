@@ -70,14 +70,30 @@ size_t source_events_fds(const struct source_events *s, struct events_fd *ret, s
 /* Readable when a quarter of the ring is full; below that only a timer drains. */
 int source_events_fd(const struct source_events *s);
 
+/*
+ * What may be relied on:
+ * - A tenure is told once or more, by one cookie: bind and then listen are two CLAIMs, and the later one has what is new of
+ *   role and remote end. Its time and process are those of that call: the first ones are the opener's. Where the first had no
+ *   room in the ring, a later one has its time and process. A WHOLE may be of a cookie whose claim is open: what came later had no room.
+ * - A CLAIM of a cookie whose open claim has another local port is a new tenure of the same socket (a refused connect, and
+ *   another): the former ended before it, nothing tells when.
+ * - A RELEASE may be of a cookie that no CLAIM told of: then it says nothing.
+ * - MPTCP: the cookie is that of the TCP subflow, with protocol mptcp where the kernel says so. TCP's dump has the same cookie, with the
+ *   inode of the MPTCP socket; that socket's own cookie is in the dump of MPTCP and in source_events_snapshot(), with the
+ *   same inode. Further subflows are made by a thread of the kernel: process 0.
+ * - Not told: UDP sockets of the kernel itself (tunnels), whose end no hook sees. A UDP connect of a socket without a port is
+ *   told by its end (WHOLE), or at once where facts say udp_connect; one that is undone by AF_UNSPEC only then.
+ */
 enum event_kind {
 	/* a claim was made: all but `closed` */
 	EVENT_CLAIM = 1,
 	/* the full socket went, or its port was given back: cookie, closed, lingers */
 	EVENT_RELEASE = 2,
-	/* both in one: its opening was not (or could not be) told before: all */
+	/* both in one, where the opening was not told when it was made: all. `at` is USEC_UNSET, and process 0, where no hook saw the opening:
+	 * a socket older than the hooks */
 	EVENT_WHOLE = 3,
-	/* a bind or connect failed: at, netns, protocol, local (port; of a connect 0), remote, process, error */
+	/* a bind or connect failed: at, netns, protocol, local (port 0: any), remote of a connect, process, error; role bound: it
+	 * was a bind, connected: a connect. The cookie may be 0 */
 	EVENT_FAILURE = 4,
 	/* `process` had the socket open at `at`: accepted connections at their close */
 	EVENT_HOLDER = 5,
@@ -94,14 +110,16 @@ struct event_seen {
 	bool lingers; /* of an end: a TIME_WAIT remainder may hold the port still; false: the port is free */
 	int error; /* of a failure: EADDRINUSE, EADDRNOTAVAIL */
 	struct endpoint local, remote;
-	uint64_t process;   /* for source_events_process(); 0: none (accepted in softirq) */
-	uint64_t cgroup_id; /* of the process, or of the socket where there is none; 0: not known */
+	/* for source_events_process(); 0: none (accepted, or a thread of the kernel) */
+	uint64_t process;
+	/* of an accepted connection: the socket's; else 0: the process has it */
+	uint64_t cgroup_id;
 };
 
 /*
  * Reads what the ring has from the source's own position on, which moves past it; the kernel's room is given back only by
- * source_events_release(). Never blocks. `event` returns 0, or what stops. 0, what `event` returned, or -EBADMSG (a record that makes
- * no sense; the rest of the ring is skipped and counted lost).
+ * source_events_release(). Never blocks. `event` returns 0, or what stops. 0, what `event` returned (that event comes
+ * again), or -EBADMSG (a record that makes no sense; the rest of the ring is skipped and counted lost).
  */
 int source_events_read(struct source_events *s,
 	int (*event)(void *context, const struct event_seen *e), void *context);
@@ -123,8 +141,9 @@ struct events_counts {
 };
 struct events_counts source_events_counts(const struct source_events *s);
 
-/* Who that is: fresh, one reference; pid, parent, start, uid, comm, parent comm, exe and exe_note, cgroup id; cgroup path and unit are for
- * the caller to find by *ret_cgroup_id. -ENOENT: not known any more (the kernel side's table has wrapped). */
+/* Who that is: fresh, one reference; pid and parent (in the initial pid namespace), start, uid, comm (of the first thread), parent comm, exe
+ * and exe_note; cgroup path and unit are for the caller to find by *ret_cgroup_id. The same number is the same process as it was then,
+ * and after an exec, a setuid, a new name or cgroup it has another. -ENOENT: not known any more (the kernel side's table has wrapped). */
 int source_events_process(struct source_events *s, uint64_t id, struct process **ret,
 	uint64_t *ret_cgroup_id) _must_check_;
 

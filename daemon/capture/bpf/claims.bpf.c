@@ -344,11 +344,14 @@ static __always_inline void tell_udp_whole(
 
 static __always_inline void tell_udp_end(struct bpf_sock *ctx, struct sock *sk)
 {
-	__u64 cookie = (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	struct mark *m = bpf_sk_storage_get(&marks, ctx, NULL, 0);
 	struct record_claim6 c;
+	__u64 cookie;
 
+	if (!m && port != 0 && !port_may_be_watched(port))
+		return;
+	cookie = (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	if (m) {
 		barrier_var(m); /* nothing of it is computed before this */
 		if (m->claim.local_port != 0)

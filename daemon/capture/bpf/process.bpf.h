@@ -114,9 +114,9 @@ static __always_inline void write_exe(struct process_slot *slot, struct task_str
 }
 
 static __always_inline void write_slot(
-	struct process_slot *slot, struct task_struct *leader, const struct identity *key)
+	struct process_slot *slot, struct task_struct *task, const struct identity *key)
 {
-	struct task_struct *parent = leader->real_parent->group_leader;
+	struct task_struct *parent = task->group_leader->real_parent->group_leader;
 
 	slot->start = key->start;
 	slot->cgroup_id = key->cgroup_id;
@@ -125,14 +125,15 @@ static __always_inline void write_slot(
 	slot->parent_tgid = (__u32)parent->tgid;
 	__builtin_memcpy(slot->comm, key->comm, sizeof(slot->comm));
 	__builtin_memcpy(slot->parent_comm, parent->comm, sizeof(slot->parent_comm));
-	slot->mount_namespace = leader->nsproxy->mnt_ns->ns.inum;
-	write_exe(slot, leader);
+	/* the first thread may have ended before the others: it has neither */
+	slot->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
+	write_exe(slot, task);
 }
 
 /* A new number for who is not known yet. 0: nobody can be told. */
 static __noinline __u64 new_process(const struct identity *key)
 {
-	struct task_struct *leader = bpf_get_current_task_btf()->group_leader;
+	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 id = __sync_fetch_and_add(&shared.counters.processes, 1) + 1;
 	__u32 index = (__u32)id & (shared.config.slots - 1);
 	struct process_slot *slot = bpf_map_lookup_elem(&processes, &index);
@@ -141,7 +142,7 @@ static __noinline __u64 new_process(const struct identity *key)
 	if (!slot || __sync_val_compare_and_swap(&slot->writer, 0, id) != 0)
 		return 0;
 	__sync_lock_test_and_set(&slot->id, 0);
-	write_slot(slot, leader, key);
+	write_slot(slot, task, key);
 	__sync_lock_test_and_set(&slot->id, id);
 	__sync_lock_test_and_set(&slot->writer, 0);
 	bpf_map_update_elem(&identities, key, &id, BPF_ANY);
