@@ -70,6 +70,13 @@
 /* each of the maps of apps, processes, addresses and namespaces */
 #define LIMIT_INTERN_BYTES (1024u * 1024u)
 
+/* Binds and connects that failed. */
+#define LIMIT_FAILURES_MINUTE  600u  /* recorded in one minute; further ones are counted */
+#define LIMIT_FAILURES_WAITING 4096u /* that wait for a commit; further ones are counted */
+/* the table of them has at most this part of the database's bytes, at so many a row, its indexes included */
+#define LIMIT_FAILURES_SHARE 8u
+#define LIMIT_FAILURE_BYTES  160u
+
 /* What is announced once, ever (daemon/ledger/notable). */
 #define LIMIT_KNOWN_PROGRAMS  16384u /* rows of `known`; further programs are counted, not named */
 #define LIMIT_KNOWN_LISTENERS 16384u /* the same of listeners */

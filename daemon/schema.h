@@ -8,7 +8,7 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION        2
+#define SCHEMA_VERSION        3
 #define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
@@ -85,8 +85,9 @@
 	"CASE " r ".meta" META_PROTOCOL                                                            \
 	" WHEN 0 THEN 'tcp' WHEN 1 THEN 'udp' WHEN 2 THEN 'udplite' ELSE 'mptcp' END"
 #define SQL_FAMILY(r) "CASE " r ".meta" META_FAMILY " WHEN 0 THEN 'ipv4' ELSE 'ipv6' END"
-#define SQL_ROLE(r)                                                                                \
-	"CASE " r ".meta" META_ROLE " WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN" \
+#define SQL_ROLE(r)   SQL_ROLE_OF(r ".meta")
+#define SQL_ROLE_OF(meta)                                                                          \
+	"CASE " meta META_ROLE " WHEN 0 THEN 'connected' WHEN 1 THEN 'listening' WHEN 2 THEN"      \
 	" 'bound' WHEN 3 THEN 'accepted' END"
 #define SQL_ATTRIBUTION(r)                                                                         \
 	"CASE " r ".meta" META_ATTRIBUTION                                                         \
@@ -150,4 +151,40 @@
 
 #define CLAIM_JOINS                                                                                \
 	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                     \
+	" LEFT JOIN local l ON l.id=r.meta" META_LOCAL " LEFT JOIN netns n ON n.id=l.netns"
+
+/* The same of a failure: `r` is a row of `failure`, `h` and `ha` its holder's process and app, the rest as above. */
+#define FAILURE_COLUMNS(FIRST, X, ADDRESS)                                                         \
+	FIRST("usec", "r.usec")                                                                    \
+	X("call", SQL_CALL("r"))                                                                   \
+	X("error", SQL_ERROR("r"))                                                                 \
+	X("port", "r.port")                                                                        \
+	X("protocol", SQL_PROTOCOL("r"))                                                           \
+	X("family", SQL_FAMILY("r"))                                                               \
+	X("netns", "nullif(n.inode,0)")                                                            \
+	X("netns_name", "n.name")                                                                  \
+	X("local_address", "nullif(l.address,'')")                                                 \
+	X("remote_address", ADDRESS("r.raddr"))                                                    \
+	X("remote_port", "r.rport")                                                                \
+	X("pid", "p.pid")                                                                          \
+	X("comm", "a.comm")                                                                        \
+	X("exe", "a.exe")                                                                          \
+	X("uid", "a.uid")                                                                          \
+	X("user", "NULL")                                                                          \
+	X("unit", "a.unit")                                                                        \
+	X("holder_pid", "h.pid")                                                                   \
+	X("holder_comm", "ha.comm")                                                                \
+	X("holder_exe", "ha.exe")                                                                  \
+	X("holder_uid", "ha.uid")                                                                  \
+	X("holder_unit", "ha.unit")                                                                \
+	X("holder_role",                                                                           \
+		"CASE WHEN r.holder_meta IS NOT NULL THEN " SQL_ROLE_OF("r.holder_meta") " END")   \
+	X("holder_opened_usec", "r.holder_opened_usec")
+
+#define SQL_CALL(r)  "CASE " r ".call WHEN 1 THEN 'bind' ELSE 'connect' END"
+#define SQL_ERROR(r) "CASE " r ".error WHEN 1 THEN 'in-use' ELSE 'not-available' END"
+
+#define FAILURE_JOINS                                                                              \
+	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                     \
+	" LEFT JOIN process h ON h.id=r.holder LEFT JOIN app ha ON ha.id=h.app"                    \
 	" LEFT JOIN local l ON l.id=r.meta" META_LOCAL " LEFT JOIN netns n ON n.id=l.netns"

@@ -296,6 +296,8 @@ int intern_netns(struct store *s, uint64_t cookie, const struct netns *told, int
 			bind_unsigned(&b, cookie);
 		bind_unsigned(&b, told ? told->inode : 0);
 		bind_text(&b, told ? told->name : NULL);
+		bind_int(&b, told ? told->ephemeral.low : 0);
+		bind_int(&b, told ? told->ephemeral.high : 0);
 		r = sql_run(s, id == 0 ? STATEMENT_NETNS_ADD : STATEMENT_NETNS_SET);
 		if (r < 0)
 			return r;

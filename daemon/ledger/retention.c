@@ -23,6 +23,7 @@
 #define TAIL_USEC        (6 * USEC_PER_HOUR)
 #define LONG_PORTS       4096                     /* ports of claim_long in one step */
 #define PROCESS_ROWS     (2 * LIMIT_SEGMENT_ROWS) /* ids of `process` in one step */
+#define FAILURE_ROWS     4096                     /* failures dropped in one step */
 #define DIMENSION_ROWS   4096                     /* apps or addresses deleted in one step */
 #define VACUUM_STATEMENT "PRAGMA incremental_vacuum(2048)"
 
@@ -102,8 +103,8 @@ static int drop_long(struct store *s, struct now now)
 /* The last part of the round: the small tables. What still touches the time that is kept stays. */
 static int drop_small(struct store *s, struct now now)
 {
-	static const enum statement statements[] = {
-		STATEMENT_COVERAGE_DROP, STATEMENT_GAP_DROP, STATEMENT_CLOCK_STEP_DROP};
+	static const enum statement statements[] = {STATEMENT_COVERAGE_DROP, STATEMENT_GAP_DROP,
+		STATEMENT_CLOCK_STEP_DROP, STATEMENT_LEFT_OUT_DROP};
 	struct binder b;
 	int64_t dropped = 0;
 	int r = 0;
@@ -126,6 +127,56 @@ static int drop_small(struct store *s, struct now now)
 	s->state.long_port = -1;
 	s->state.process_due = true;
 	return sql_run(s, STATEMENT_SESSION_DROP);
+}
+
+/* Failures have a part of the bytes, at so many a row. */
+static int64_t failures_max(const struct store *s)
+{
+	return (int64_t)(s->settings.max_bytes / LIMIT_FAILURES_SHARE / LIMIT_FAILURE_BYTES);
+}
+
+/* Failures with an id below *ret_end, and from before *ret_before, are to be dropped. 1: there are some; 0: none. */
+static int find_failures(struct store *s, struct now now, int64_t *ret_end, usec_t *ret_before)
+{
+	sqlite3_stmt *row = s->statements[STATEMENT_FAILURE_BOUNDS];
+	int64_t first, last;
+	usec_t oldest;
+	int r = sql_step(s, STATEMENT_FAILURE_BOUNDS);
+
+	if (r <= 0)
+		return r;
+	first = sqlite3_column_int64(row, 0);
+	last = sqlite3_column_int64(row, 1);
+	oldest = (usec_t)sqlite3_column_int64(row, 2);
+	sql_reset(s, STATEMENT_FAILURE_BOUNDS);
+	if (first == 0)
+		return 0;
+	*ret_end = first + FAILURE_ROWS;
+	*ret_before = cutoff(s, now);
+	if (oldest < *ret_before)
+		return 1;
+	*ret_end = MIN(*ret_end, last + 1 - failures_max(s));
+	*ret_before = INT64_MAX;
+	return *ret_end > first;
+}
+
+static int drop_failures(struct store *s, int64_t end, usec_t before)
+{
+	static const enum statement statements[] = {
+		STATEMENT_FAILURE_NEWEST, STATEMENT_FAILURE_DROP};
+	int64_t newest = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(statements); i++) {
+		struct binder b = sql_bind(s, statements[i]);
+
+		bind_int(&b, end);
+		bind_time(&b, before);
+		r = statements[i] == STATEMENT_FAILURE_NEWEST
+			    ? sql_value(s, statements[i], 0, &newest)
+			    : sql_run(s, statements[i]);
+	}
+	return r < 0 ? r : store_counter_set(s, COUNTER_FAILURES_EXPIRED, (uint64_t)newest + 1);
 }
 
 /* Runs a DELETE that returns the ids, and forgets them. *ret: how many. */
@@ -208,10 +259,20 @@ static int read_pages(struct store *s, uint64_t *ret_all, uint64_t *ret_free)
 }
 
 /* What the step is to do, chosen before its transaction begins. */
-enum work { WORK_NONE, WORK_SEGMENT, WORK_PROCESSES, WORK_LONG, WORK_SMALL, WORK_DIMENSIONS };
+enum work {
+	WORK_NONE,
+	WORK_SEGMENT,
+	WORK_PROCESSES,
+	WORK_FAILURES,
+	WORK_LONG,
+	WORK_SMALL,
+	WORK_DIMENSIONS,
+};
 
 struct choice {
 	enum work work;
+	int64_t failures_end;
+	usec_t failures_before;
 	int64_t segment;
 	usec_t released_to;
 };
@@ -224,6 +285,11 @@ static int choose(struct store *s, struct now now, bool too_large, struct choice
 	if (s->state.process_due) {
 		ret->work = WORK_PROCESSES;
 		return 0;
+	}
+	r = find_failures(s, now, &ret->failures_end, &ret->failures_before);
+	if (r != 0) {
+		ret->work = WORK_FAILURES;
+		return r;
 	}
 	r = find_segment(s, now, too_large, &ret->segment, &ret->released_to);
 	if (r != 0) {
@@ -256,6 +322,8 @@ static int work(struct store *s, struct now now, const struct choice *c)
 		return drop_segment(s, c->segment, c->released_to);
 	case WORK_PROCESSES:
 		return drop_processes(s);
+	case WORK_FAILURES:
+		return drop_failures(s, c->failures_end, c->failures_before);
 	case WORK_LONG:
 		return drop_long(s, now);
 	case WORK_SMALL:

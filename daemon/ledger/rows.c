@@ -240,6 +240,8 @@ int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wa
 	bind_int(&b, c->accepted);
 	bind_int(&b, c->foreign_processes);
 	bind_int(&b, c->netns_all);
+	bind_int(&b, c->udp_connect);
+	bind_int(&b, c->failures);
 	r = sql_run(s, STATEMENT_COVERAGE_ADD);
 	if (r < 0)
 		return store_fail(s, r);
@@ -290,4 +292,99 @@ int store_put_netns(struct store *s, const struct netns *n)
 		return r;
 	r = intern_netns(s, n->cookie, n, &id);
 	return r < 0 ? store_fail(s, r) : 0;
+}
+
+/* A process that a failure names is kept as long as the failure, like one of a claim. */
+static int put_process(struct store *s, struct process *p, usec_t when, int64_t *ret)
+{
+	struct binder b;
+	int r = intern_process(s, p, when, ret);
+
+	if (r < 0 || *ret == 0)
+		return r;
+	b = sql_bind(s, STATEMENT_PROCESS_SEEN);
+	bind_int(&b, *ret);
+	bind_time(&b, when);
+	bind_time(&b, when + s->state.process_margin);
+	return sql_run(s, STATEMENT_PROCESS_SEEN);
+}
+
+static int64_t failure_meta(const struct failure *f, int64_t local)
+{
+	const struct claim like = {.protocol = f->protocol, .local = f->local};
+
+	return claim_meta(&like, local);
+}
+
+static int64_t holder_meta(const struct store_failure *f)
+{
+	const struct claim like = {.role = f->holder_role, .attribution = f->holder_attribution};
+
+	return claim_meta(&like, 0);
+}
+
+static int put_failure(struct store *s, const struct store_failure *f)
+{
+	const struct failure *told = &f->failure;
+	struct binder b;
+	int64_t local, process, holder;
+	int r = intern_local(s, told->netns, &told->local.address, &local);
+
+	if (r == 0)
+		r = put_process(s, f->process, f->at_wall, &process);
+	if (r == 0)
+		r = put_process(s, f->holder, f->at_wall, &holder);
+	if (r < 0)
+		return r;
+	b = sql_bind(s, STATEMENT_FAILURE_ADD);
+	bind_time(&b, f->at_wall);
+	bind_row(&b, told->local.port);
+	bind_int(&b, failure_meta(told, local));
+	bind_int(&b, told->error);
+	bind_int(&b, told->call);
+	bind_remote(&b, &told->remote);
+	bind_row(&b, process);
+	bind_row(&b, holder);
+	if (f->held) {
+		bind_int(&b, holder_meta(f));
+		bind_time(&b, f->holder_opened_wall);
+	} else {
+		bind_null(&b);
+		bind_null(&b);
+	}
+	return sql_run(s, STATEMENT_FAILURE_ADD);
+}
+
+int store_put_failure(struct store *s, const struct store_failure *f)
+{
+	int r = store_begin(s);
+
+	if (r < 0)
+		return r;
+	r = put_failure(s, f);
+	return r < 0 ? store_fail(s, r) : 0;
+}
+
+int store_put_failures_left_out(
+	struct store *s, usec_t from_wall, usec_t until_wall, uint64_t count)
+{
+	struct binder b;
+	int r = store_begin(s);
+
+	if (r < 0)
+		return r;
+	b = sql_bind(s, STATEMENT_LEFT_OUT_ADD);
+	bind_time(&b, from_wall);
+	bind_time(&b, until_wall);
+	bind_unsigned(&b, count);
+	r = sql_run(s, STATEMENT_LEFT_OUT_ADD);
+	return r < 0 ? store_fail(s, r) : 0;
+}
+
+int store_drop_open(struct store *s, const struct claim *claim)
+{
+	struct binder b = sql_bind(s, STATEMENT_OPEN_DROP);
+
+	bind_unsigned(&b, claim->id);
+	return sql_run(s, STATEMENT_OPEN_DROP);
 }

@@ -43,6 +43,24 @@ const struct schema_step schema_steps[] = {
 		"CREATE TABLE known("
 		"program INT NOT NULL, protocol INT NOT NULL, port INT NOT NULL, name TEXT, exe_note INT,"
 		"first_seen_usec INT NOT NULL, PRIMARY KEY(program, protocol, port)) STRICT, WITHOUT ROWID"},
+	{2, 3,
+		"ALTER TABLE session ADD COLUMN ring_generation INT;"
+		"ALTER TABLE session ADD COLUMN ring_position INT;"
+		"ALTER TABLE session ADD COLUMN ring_lost INT;"
+		"ALTER TABLE session ADD COLUMN ring_lost_ends INT;"
+		"ALTER TABLE session ADD COLUMN ring_failures_dropped INT;"
+		"ALTER TABLE session ADD COLUMN ring_at_boot_usec INT;"
+		"ALTER TABLE coverage ADD COLUMN udp_connect INT NOT NULL DEFAULT 0;"
+		"ALTER TABLE coverage ADD COLUMN failures INT NOT NULL DEFAULT 0;"
+		"ALTER TABLE netns ADD COLUMN ephemeral_low INT NOT NULL DEFAULT 0;"
+		"ALTER TABLE netns ADD COLUMN ephemeral_high INT NOT NULL DEFAULT 0;"
+		"CREATE TABLE failure("
+		"id INTEGER PRIMARY KEY, usec INT NOT NULL, port INT, meta INT NOT NULL, error INT NOT NULL, call INT NOT NULL,"
+		"rport INT, raddr BLOB, process INT, holder INT, holder_meta INT, holder_opened_usec INT) STRICT;"
+		"CREATE INDEX failure_port ON failure(port, usec);"
+		"CREATE INDEX failure_usec ON failure(usec);"
+		"CREATE TABLE failure_left_out("
+		"id INTEGER PRIMARY KEY, from_usec INT NOT NULL, until_usec INT NOT NULL, n INT NOT NULL) STRICT"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 
@@ -103,6 +121,19 @@ static char *view_sql(const char *name, unsigned seconds)
 		name, columns + strlen(", "), seg, rest, rest);
 }
 
+static const char failure_columns[] = FAILURE_COLUMNS(COLUMN, COLUMN, ADDRESS_TEXT);
+
+static int make_failures_view(struct store *s)
+{
+	char *sql =
+		sqlite3_mprintf("CREATE VIEW failures AS SELECT %s FROM failure r" FAILURE_JOINS,
+			failure_columns + strlen(", "));
+	int r = sql ? sql_exec(s, sql) : -ENOMEM;
+
+	sqlite3_free(sql);
+	return r;
+}
+
 static int make_views(struct store *s)
 {
 	for (size_t i = 0; i < ELEMENTSOF(views); i++) {
@@ -113,14 +144,15 @@ static int make_views(struct store *s)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return make_failures_view(s);
 }
 
 static int take_step(struct store *s, const struct schema_step *step, bool last)
 {
 	char version[96];
 	int r = sql_exec(s, "BEGIN EXCLUSIVE; DROP VIEW IF EXISTS claims;"
-			    " DROP VIEW IF EXISTS claims_hour; DROP VIEW IF EXISTS claims_day");
+			    " DROP VIEW IF EXISTS claims_hour; DROP VIEW IF EXISTS claims_day;"
+			    " DROP VIEW IF EXISTS failures");
 
 	if (r == 0)
 		r = sql_exec(s, step->sql);

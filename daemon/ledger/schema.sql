@@ -1,20 +1,23 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 2. Readers use the views claims, claims_hour and claims_day (made by schema.c from
+-- The database, schema version 3. Readers use the views claims, claims_hour, claims_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
--- One run of the daemon. All up to last_seen is in the database.
+-- One run of the daemon. All up to last_seen is in the database. ring_*: the events' ring, as it last told of itself: all
+-- that it told before ring_position is in the database, and the counts are of the whole generation (struct drained).
 CREATE TABLE session(
 	id INTEGER PRIMARY KEY, boot_id BLOB NOT NULL, started_usec INT NOT NULL, started_boot_usec INT NOT NULL,
 	last_seen_usec INT NOT NULL, last_seen_boot_usec INT NOT NULL, clean_stop INT NOT NULL DEFAULT 0,
-	version TEXT NOT NULL) STRICT;
+	version TEXT NOT NULL, ring_generation INT, ring_position INT, ring_lost INT, ring_lost_ends INT,
+	ring_failures_dropped INT, ring_at_boot_usec INT) STRICT;
 
 -- A stretch in which we watched, and how. source as enum source, protocols a mask of 1 << enum protocol.
 CREATE TABLE coverage(
 	id INTEGER PRIMARY KEY, session INT NOT NULL, from_usec INT NOT NULL, until_usec INT NOT NULL,
 	source INT NOT NULL, interval_usec INT NOT NULL, ranges TEXT NOT NULL, ephemeral_low INT NOT NULL,
 	ephemeral_high INT NOT NULL, protocols INT NOT NULL, bound_only INT NOT NULL, accepted INT NOT NULL,
-	foreign_processes INT NOT NULL, netns_all INT NOT NULL) STRICT;
+	foreign_processes INT NOT NULL, netns_all INT NOT NULL, udp_connect INT NOT NULL DEFAULT 0,
+	failures INT NOT NULL DEFAULT 0) STRICT;
 
 -- A stretch in which claims may have been missed. lost NULL: how many cannot be known.
 CREATE TABLE gap(
@@ -23,7 +26,8 @@ CREATE TABLE gap(
 CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec INT NOT NULL) STRICT;
 
 -- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned);
--- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid).
+-- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid);
+-- 'failures_expired_usec' (failures before it are pruned).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Programs, and what they listen on, that were ever seen: each is announced once (notable.c). Retention leaves it alone.
@@ -33,7 +37,10 @@ CREATE TABLE known(
 	program INT NOT NULL, protocol INT NOT NULL, port INT NOT NULL, name TEXT, exe_note INT,
 	first_seen_usec INT NOT NULL, PRIMARY KEY(program, protocol, port)) STRICT, WITHOUT ROWID;
 
-CREATE TABLE netns(id INTEGER PRIMARY KEY, session INT NOT NULL, cookie INT NOT NULL, inode INT NOT NULL, name TEXT) STRICT;
+-- A network namespace; kept when it is gone. ephemeral_*: its ip_local_port_range as last known; 0: not known.
+CREATE TABLE netns(
+	id INTEGER PRIMARY KEY, session INT NOT NULL, cookie INT NOT NULL, inode INT NOT NULL, name TEXT,
+	ephemeral_low INT NOT NULL DEFAULT 0, ephemeral_high INT NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE local(id INTEGER PRIMARY KEY, netns INT NOT NULL, address TEXT NOT NULL, UNIQUE(netns, address)) STRICT;
 
 -- A program as it ran; kept as long as one of its processes.
@@ -65,6 +72,17 @@ CREATE TABLE claim_hot(
 	id INTEGER PRIMARY KEY, claim INT NOT NULL, holders INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL,
 	dur INT NOT NULL, opened_slack INT, closed_slack INT, linger INT, meta INT NOT NULL, rport INT, raddr BLOB,
 	process INT) STRICT;
+
+-- Binds and connects that failed. port NULL: none was asked for. meta: of protocol, family and local address only, as a
+-- claim's. error and call as enum failure_error and failure_call. holder_*: of the claim that had the port then, if one is
+-- known: its opener (or whom PID 1 passed the socket to), its meta of role and attribution only, and its opening.
+CREATE TABLE failure(
+	id INTEGER PRIMARY KEY, usec INT NOT NULL, port INT, meta INT NOT NULL, error INT NOT NULL, call INT NOT NULL,
+	rport INT, raddr BLOB, process INT, holder INT, holder_meta INT, holder_opened_usec INT) STRICT;
+CREATE INDEX failure_port ON failure(port, usec);
+CREATE INDEX failure_usec ON failure(usec);
+-- A stretch of which so many failures are not recorded.
+CREATE TABLE failure_left_out(id INTEGER PRIMARY KEY, from_usec INT NOT NULL, until_usec INT NOT NULL, n INT NOT NULL) STRICT;
 
 -- What a segment holds: claims released in [released_from, released_to], opened in [opened_from, opened_to],
 -- none of which lasted an hour (slack and linger included).

@@ -50,17 +50,26 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec,id FROM session"
 		" WHERE last_seen_boot_usec>started_boot_usec ORDER BY id DESC LIMIT 1",
 	[STATEMENT_SESSION_HOW] =
-		"SELECT source,ranges,protocols,accepted FROM coverage WHERE session=?1 ORDER BY id DESC LIMIT 1",
+		"SELECT source,ranges,protocols,accepted,bound_only,netns_all,udp_connect,failures"
+		" FROM coverage WHERE session=?1 ORDER BY id DESC LIMIT 1",
 	[STATEMENT_SESSION_ADD] =
 		"INSERT INTO session(boot_id,started_usec,started_boot_usec,last_seen_usec,"
 		"last_seen_boot_usec,version) VALUES(?1,?2,?3,?2,?3,?4)",
 	[STATEMENT_SESSION_SEEN] =
 		"UPDATE session SET last_seen_usec=?2,last_seen_boot_usec=?3 WHERE id=?1",
+	[STATEMENT_SESSION_RING] =
+		"UPDATE session SET ring_generation=?2,ring_position=?3,ring_lost=?4,ring_lost_ends=?5,"
+		"ring_failures_dropped=?6,ring_at_boot_usec=?7 WHERE id=?1",
+	/* Each session has it from the one before. */
+	[STATEMENT_RING_BEFORE] =
+		"SELECT ring_generation,ring_position,ring_lost,ring_lost_ends,ring_failures_dropped,"
+		"ring_at_boot_usec FROM session WHERE id=(SELECT max(id) FROM session) AND boot_id=?1"
+		" AND ring_generation IS NOT NULL",
 	[STATEMENT_SESSION_CLEAN] = "UPDATE session SET clean_stop=1 WHERE id=?1",
 	[STATEMENT_COVERAGE_ADD] =
 		"INSERT INTO coverage(session,from_usec,until_usec,source,interval_usec,ranges,"
-		"ephemeral_low,ephemeral_high,protocols,bound_only,accepted,foreign_processes,netns_all)"
-		" VALUES(?1,?2,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
+		"ephemeral_low,ephemeral_high,protocols,bound_only,accepted,foreign_processes,netns_all,"
+		"udp_connect,failures) VALUES(?1,?2,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
 	[STATEMENT_COVERAGE_EXTEND] =
 		"UPDATE coverage SET until_usec=?2 WHERE id=?1 AND until_usec<?2",
 	/* What was the present stretch of a session that did not get to say where it ends. */
@@ -70,9 +79,29 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"INSERT INTO gap(from_usec,until_usec,reason,lost) VALUES(?1,?2,?3,?4)",
 	[STATEMENT_CLOCK_STEP_ADD] = "INSERT INTO clock_step(at_usec,by_usec) VALUES(?1,?2)",
 
+	[STATEMENT_FAILURE_ADD] =
+		"INSERT INTO failure(usec,port,meta,error,call,rport,raddr,process,holder,holder_meta,"
+		"holder_opened_usec) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
+	[STATEMENT_FAILURE_BOUNDS] =
+		"SELECT (SELECT min(id) FROM failure),(SELECT max(id) FROM failure),"
+		"(SELECT usec FROM failure ORDER BY id LIMIT 1)",
+	/* Of the ids below ?1 and the times before ?2. */
+	[STATEMENT_FAILURE_NEWEST] = "SELECT max(usec) FROM failure WHERE id<?1 AND usec<?2",
+	[STATEMENT_FAILURE_DROP] = "DELETE FROM failure WHERE id<?1 AND usec<?2",
+	[STATEMENT_LEFT_OUT_ADD] =
+		"INSERT INTO failure_left_out(from_usec,until_usec,n) VALUES(?1,?2,?3)",
+	[STATEMENT_LEFT_OUT_DROP] = "DELETE FROM failure_left_out WHERE until_usec<?1",
+	[STATEMENT_PROCESS_SEEN] =
+		"UPDATE process SET last_seen_usec=?3 WHERE id=?1 AND last_seen_usec<?2",
+
 	[STATEMENT_NETNS_FIND] = "SELECT id FROM netns WHERE cookie=?2 AND session IN " SAME_BOOT,
-	[STATEMENT_NETNS_ADD] = "INSERT INTO netns(session,cookie,inode,name) VALUES(?1,?2,?3,?4)",
-	[STATEMENT_NETNS_SET] = "UPDATE netns SET inode=?2,name=?3 WHERE id=?1",
+	[STATEMENT_NETNS_ADD] =
+		"INSERT INTO netns(session,cookie,inode,name,ephemeral_low,ephemeral_high)"
+		" VALUES(?1,?2,?3,?4,?5,?6)",
+	[STATEMENT_NETNS_SET] =
+		"UPDATE netns SET inode=ifnull(nullif(?2,0),inode),name=ifnull(?3,name),"
+		"ephemeral_low=CASE WHEN ?5<>0 THEN ?4 ELSE ephemeral_low END,"
+		"ephemeral_high=ifnull(nullif(?5,0),ephemeral_high) WHERE id=?1",
 	[STATEMENT_LOCAL_FIND] = "SELECT id FROM local WHERE netns=?1 AND address=?2",
 	[STATEMENT_LOCAL_ADD] = "INSERT INTO local(netns,address) VALUES(?1,?2)",
 	[STATEMENT_APP_FIND] =
@@ -181,7 +210,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_LOCAL_DROP] =
 		"DELETE FROM local WHERE id IN (SELECT id FROM local WHERE id NOT IN"
 		" (SELECT " LOCAL " FROM claim_seg UNION SELECT " LOCAL " FROM claim_long UNION"
-		" SELECT " LOCAL " FROM claim_hot UNION SELECT " LOCAL " FROM claim_open)"
+		" SELECT " LOCAL " FROM claim_hot UNION SELECT " LOCAL " FROM claim_open UNION"
+		" SELECT " LOCAL " FROM failure)"
 		" ORDER BY id LIMIT ?1) RETURNING id",
 	/* One of this boot stays if we were told what it is: nobody tells us again. */
 	[STATEMENT_NETNS_DROP] =

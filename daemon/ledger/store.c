@@ -300,6 +300,10 @@ static int read_how(struct store *s, int64_t session, struct coverage *ret)
 		parse_ranges(ranges, &ret->ranges);
 	ret->protocols = (uint32_t)sqlite3_column_int(row, 2);
 	ret->accepted = sqlite3_column_int(row, 3) != 0;
+	ret->bound_only = sqlite3_column_int(row, 4) != 0;
+	ret->netns_all = sqlite3_column_int(row, 5) != 0;
+	ret->udp_connect = sqlite3_column_int(row, 6) != 0;
+	ret->failures = sqlite3_column_int(row, 7) != 0;
 	sql_reset(s, STATEMENT_SESSION_HOW);
 	return 0;
 }
@@ -325,6 +329,55 @@ static int read_before(struct store *s, struct store_session *ret)
 	session = sqlite3_column_int64(row, 4);
 	sql_reset(s, STATEMENT_SESSION_BEFORE);
 	return read_how(s, session, &ret->how);
+}
+
+static int read_ring(struct store *s, struct drained *ret)
+{
+	sqlite3_stmt *row = s->statements[STATEMENT_RING_BEFORE];
+	struct binder b = sql_bind(s, STATEMENT_RING_BEFORE);
+	int r;
+
+	bind_blob(&b, s->boot_id, sizeof(s->boot_id));
+	r = sql_step(s, STATEMENT_RING_BEFORE);
+	if (r <= 0)
+		return r;
+	*ret = (struct drained){
+		.ring = {(uint64_t)sqlite3_column_int64(row, 0),
+			(uint64_t)sqlite3_column_int64(row, 1)},
+		.lost = (uint64_t)sqlite3_column_int64(row, 2),
+		.lost_ends = (uint64_t)sqlite3_column_int64(row, 3),
+		.failures_dropped = (uint64_t)sqlite3_column_int64(row, 4),
+		.at = (usec_t)sqlite3_column_int64(row, 5),
+	};
+	sql_reset(s, STATEMENT_RING_BEFORE);
+	return 0;
+}
+
+static int write_ring(struct store *s)
+{
+	const struct drained *d = &s->state.ring;
+	struct binder b = sql_bind(s, STATEMENT_SESSION_RING);
+
+	bind_int(&b, s->session);
+	bind_unsigned(&b, d->ring.generation);
+	bind_unsigned(&b, d->ring.position);
+	bind_unsigned(&b, d->lost);
+	bind_unsigned(&b, d->lost_ends);
+	bind_unsigned(&b, d->failures_dropped);
+	bind_time(&b, d->at);
+	s->state.ring_moved = false;
+	return sql_run(s, STATEMENT_SESSION_RING);
+}
+
+void store_ring(struct store *s, const struct drained *ring)
+{
+	const struct drained *d = &s->state.ring;
+
+	s->state.ring_moved |= d->ring.generation != ring->ring.generation ||
+			       d->ring.position != ring->ring.position || d->lost != ring->lost ||
+			       d->lost_ends != ring->lost_ends ||
+			       d->failures_dropped != ring->failures_dropped;
+	s->state.ring = *ring;
 }
 
 static int add_session(struct store *s, struct now now, const char *version)
@@ -361,7 +414,13 @@ static int start_session(
 	if (r == 0)
 		r = read_counters(s);
 	if (r == 0)
+		r = read_ring(s, &ret_before->ring);
+	if (r == 0)
 		r = add_session(s, now, version);
+	if (r == 0 && ret_before->ring.ring.generation != 0) {
+		s->state.ring = ret_before->ring;
+		r = write_ring(s);
+	}
 	if (r < 0)
 		return r;
 	r = store_commit_step(s);
@@ -502,6 +561,8 @@ int store_commit(struct store *s, struct now until, bool durable)
 		r = store_counter_set(s, COUNTER_COMMITS, s->commits + 1);
 	if (r == 0)
 		r = extend(s, until);
+	if (r == 0 && s->state.ring_moved)
+		r = write_ring(s);
 	if (r == 0)
 		r = reserve_claims(s);
 	if (r < 0)

@@ -19,8 +19,21 @@ struct store_session {
 	bool clean;     /* it stopped in order */
 	/* all up to here is stored; the later of database and heartbeat */
 	usec_t last_seen_boot, last_seen_wall;
-	/* how it watched then: rung, ranges, protocols and accepted; the rest is 0 */
+	/* how it watched then; the interval, the ephemeral range and foreign_processes are 0 */
 	struct coverage how;
+	/* of this boot: what is stored of the events' ring; generation 0: nothing */
+	struct drained ring;
+};
+
+/* A bind or connect that failed. The references are borrowed. */
+struct store_failure {
+	usec_t at_wall;
+	struct failure failure;  /* but for `process` and `at` */
+	struct process *process; /* NULL: not known */
+	bool held;               /* somebody had the port, of whose claim the rest is */
+	struct process *holder;  /* NULL: not known */
+	usec_t holder_opened_wall;
+	uint8_t holder_role, holder_attribution;
 };
 
 /*
@@ -67,7 +80,15 @@ int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wa
 int store_put_gap(struct store *s, usec_t from_wall, usec_t until_wall, const char *reason,
 	uint64_t lost) _must_check_;
 int store_put_clock_step(struct store *s, usec_t at_wall, int64_t by_usec) _must_check_;
+/* What is not known any more (a name, a range) stays as it was. */
 int store_put_netns(struct store *s, const struct netns *n) _must_check_;
+int store_put_failure(struct store *s, const struct store_failure *f) _must_check_;
+int store_put_failures_left_out(
+	struct store *s, usec_t from_wall, usec_t until_wall, uint64_t count) _must_check_;
+/* What the ring has told is in this transaction: it is stored when that is committed. */
+void store_ring(struct store *s, const struct drained *ring);
+/* Takes a claim out of claim_open that store_adopt() is just handing out: nobody needs it. */
+int store_drop_open(struct store *s, const struct claim *claim) _must_check_;
 
 /*
  * Commits. `until` is the beginning of the last whole sweep: all that happened before is in this transaction; the

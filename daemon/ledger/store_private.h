@@ -26,12 +26,21 @@ enum statement {
 	STATEMENT_SESSION_HOW,
 	STATEMENT_SESSION_ADD,
 	STATEMENT_SESSION_SEEN,
+	STATEMENT_SESSION_RING,
+	STATEMENT_RING_BEFORE,
 	STATEMENT_SESSION_CLEAN,
 	STATEMENT_COVERAGE_ADD,
 	STATEMENT_COVERAGE_EXTEND,
 	STATEMENT_COVERAGE_SETTLE,
 	STATEMENT_GAP_ADD,
 	STATEMENT_CLOCK_STEP_ADD,
+	STATEMENT_FAILURE_ADD,
+	STATEMENT_FAILURE_BOUNDS,
+	STATEMENT_FAILURE_NEWEST,
+	STATEMENT_FAILURE_DROP,
+	STATEMENT_LEFT_OUT_ADD,
+	STATEMENT_LEFT_OUT_DROP,
+	STATEMENT_PROCESS_SEEN,
 	STATEMENT_NETNS_FIND,
 	STATEMENT_NETNS_ADD,
 	STATEMENT_NETNS_SET,
@@ -83,13 +92,14 @@ enum statement {
 };
 
 /* Names in the table `counter`. */
-#define COUNTER_NEXT_CLAIM    "next_claim"
-#define COUNTER_NEXT_HOT      "next_hot"
-#define COUNTER_COMMITS       "commits" /* that had nothing else to write */
-#define COUNTER_EXPIRED_UNTIL "expired_until_usec"
-#define COUNTER_KNOWN_KEY_0   "known_key_0"
-#define COUNTER_KNOWN_KEY_1   "known_key_1"
-#define COUNTER_KNOWN_SINCE   "known_since_usec"
+#define COUNTER_NEXT_CLAIM       "next_claim"
+#define COUNTER_NEXT_HOT         "next_hot"
+#define COUNTER_COMMITS          "commits" /* that had nothing else to write */
+#define COUNTER_EXPIRED_UNTIL    "expired_until_usec"
+#define COUNTER_KNOWN_KEY_0      "known_key_0"
+#define COUNTER_KNOWN_KEY_1      "known_key_1"
+#define COUNTER_KNOWN_SINCE      "known_since_usec"
+#define COUNTER_FAILURES_EXPIRED "failures_expired_usec"
 
 /* A bounded map from a key (bytes) to the id of a row. See intern.c. */
 struct intern {
@@ -102,6 +112,8 @@ struct store_state {
 	uint64_t first_hot, next_hot; /* claim_hot holds the ids [first_hot, next_hot) */
 	int64_t coverage;             /* row of the present stretch; 0: none yet */
 	struct now seen;              /* the session's last_seen */
+	struct drained ring;          /* generation 0: none */
+	bool ring_moved;              /* since it was written */
 	uint64_t recorded, sealed;    /* for store_stats */
 	usec_t expired_until;         /* the counter of this name */
 	uint64_t claims_reserved; /* the counter next_claim: numbers below it are not given again */

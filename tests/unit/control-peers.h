@@ -89,7 +89,7 @@ static inline struct fixture *new_fixture(size_t claims)
 		history_fill(&f->history, claims, 250);
 	history_sql(&f->history,
 		"INSERT INTO coverage VALUES(1,1,5,1800000000000000,0,1000000,'32768-65535',32768,"
-		"60999,15,1,1,1,1)");
+		"60999,15,1,1,1,1,0,0)");
 	return f;
 }
 

@@ -16,20 +16,20 @@ static void test_receipt(void **state)
 		{"", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[],\"lost\":null,\"gaps\":[],"
 			"\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1)", {10, 20},
+		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":0,"
 			"\"gaps\":[],\"complete\":true}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1)", {10, 20},
+		{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 			"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7}],\"lost\":null,"
 			"\"gaps\":[],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1)", {10, 20},
+		{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 			"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7}],\"lost\":null,"
 			"\"gaps\":[],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1),"
-		 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1);"
+		{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1,0,0),"
+		 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 		 "INSERT INTO gap VALUES(1,13,15,'ring-full',3),(2,2,10,'before',1),(3,20,21,'after',1)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
@@ -37,22 +37,22 @@ static void test_receipt(void **state)
 			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":3,"
 			"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"ring-full\","
 			"\"lost\":3}],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1),"
-		 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
+		{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1,0,0),"
+		 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1,0,0);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 			"\"until_usec\":13,\"source\":\"events\",\"interval_usec\":7},{\"from_usec\":15,"
 			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":null,"
 			"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"killed\","
 			"\"lost\":null}],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1);"
+		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 		 "INSERT INTO counter VALUES('expired_until_usec',12)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":12,"
 			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":null,"
 			"\"gaps\":[{\"from_usec\":10,\"until_usec\":12,\"reason\":\"expired\","
 			"\"lost\":null}],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1);"
+		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 		 "INSERT INTO gap VALUES(1,12,12,'a \"b\"',1)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
@@ -60,11 +60,11 @@ static void test_receipt(void **state)
 			"\"gaps\":[{\"from_usec\":12,\"until_usec\":12,\"reason\":\"a \\\"b\\\"\","
 			"\"lost\":1}],\"complete\":false}"},
 		/* a moment */
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1)", {30, 30},
+		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {30, 30},
 			"{\"from_usec\":30,\"until_usec\":30,\"stretches\":[{\"from_usec\":30,"
 			"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7}],\"lost\":0,"
 			"\"gaps\":[],\"complete\":true}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1)", {31, 31},
+		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {31, 31},
 			"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
 			"\"complete\":false}"},
 	};
@@ -107,7 +107,7 @@ static void test_receipt_asked(void **state)
 	struct fixture *f = *state;
 
 	history_sql(&f->history,
-		"INSERT INTO coverage VALUES(1,1,5,30,2,7,'100-200 300-300',1,2,3,1,1,1,1)");
+		"INSERT INTO coverage VALUES(1,1,5,30,2,7,'100-200 300-300',1,2,3,1,1,1,1,0,0)");
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
 		_cleanup_(buf_done) struct buf text = {0};
 		struct filter asked = FILTER_ANY;
@@ -134,7 +134,7 @@ static void test_receipt_limit(void **state)
 	const char *end;
 
 	history_sql(&f->history,
-		"INSERT INTO coverage VALUES(1,1,0,90000,2,7,'',1,2,1,1,1,1,1);"
+		"INSERT INTO coverage VALUES(1,1,0,90000,2,7,'',1,2,1,1,1,1,1,0,0);"
 		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000)"
 		" INSERT INTO gap SELECT i,i*10,i*10+1,'x',0 FROM n");
 	begin(f);
@@ -479,7 +479,7 @@ static void test_row_json(void **state)
 	struct fixture *f = *state;
 
 	history_sql(&f->history,
-		"INSERT INTO netns VALUES(1,1,77,4026531840,'blue');INSERT INTO local VALUES(3,1,'::1');"
+		"INSERT INTO netns VALUES(1,1,77,4026531840,'blue',0,0);INSERT INTO local VALUES(3,1,'::1');"
 		"INSERT INTO app VALUES(1,'/bin/c\\x1b',1,'c\"',4294967294,'c.service','/c',0);"
 		"INSERT INTO process VALUES(1,1,1,4194304,1,NULL,1,'init',1);"
 		"INSERT INTO claim_open VALUES(1,1,1,65535,1790000000000001,0,1,1790000000000002,2,"

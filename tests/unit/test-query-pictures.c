@@ -306,7 +306,7 @@ static void test_occupancy(void **state)
 
 	assert_non_null(found);
 	history_sql(&f->history,
-		"INSERT INTO netns VALUES(1,1,1,7,NULL),(2,1,2,14,'blue');"
+		"INSERT INTO netns VALUES(1,1,1,7,NULL,0,0),(2,1,2,14,'blue',0,0);"
 		"INSERT INTO local VALUES(1,1,'10.0.0.1'),(2,1,'10.0.0.2'),(3,2,'10.0.0.3')");
 	while (looked < 150) {
 		_cleanup_(buf_done) struct buf text = {0}, expected = {0};

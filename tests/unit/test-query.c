@@ -179,7 +179,7 @@ static void test_filters(void **state)
 	assert_int_equal(address_parse("192.0.2.1", &v4), 0);
 	assert_int_equal(address_parse("::1", &v6), 0);
 	history_sql(&f->history,
-		"INSERT INTO netns VALUES(1,1,77,4000,'blue'),(2,1,78,5000,NULL);"
+		"INSERT INTO netns VALUES(1,1,77,4000,'blue',0,0),(2,1,78,5000,NULL,0,0);"
 		"INSERT INTO local VALUES(1,1,'::1'),(2,2,'10.0.0.1');"
 		"INSERT INTO app VALUES(1,'/usr/bin/curl',0,'main',1000,'u.service',NULL,0),"
 		"(2,'/opt/xcurl',0,'c%url',0,NULL,NULL,0);"
@@ -298,9 +298,9 @@ static void test_state(void **state)
 	assert_int_equal(s.oldest, USEC_UNSET);
 	query_end(f->query);
 	history_sql(&f->history,
-		"INSERT INTO session VALUES(1,x'00',10,1,50,2,0,'v');"
-		"INSERT INTO coverage VALUES(1,1,10,20,0,7,'1-2',1,2,1,0,0,0,0),"
-		"(2,1,20,50,2,9,'32768-60999,61001-65535',32768,60999,15,1,0,1,0);"
+		"INSERT INTO session VALUES(1,x'00',10,1,50,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL);"
+		"INSERT INTO coverage VALUES(1,1,10,20,0,7,'1-2',1,2,1,0,0,0,0,0,0),"
+		"(2,1,20,50,2,9,'32768-60999,61001-65535',32768,60999,15,1,0,1,0,0,0);"
 		"INSERT INTO counter VALUES('expired_until_usec',15);"
 		"INSERT INTO claim_open VALUES(1,1,1,40000,1,0,NULL,NULL,NULL,1|(6<<5),NULL,NULL,NULL),"
 		"(2,1,1,40000,1,0,NULL,NULL,NULL,1,NULL,NULL,NULL),"
@@ -379,8 +379,8 @@ static void test_replaced(void **state)
 	(void)snprintf(next, sizeof(next), "%s/b", directory);
 	assert_int_equal(query_new(path, &query), 0);
 	assert_int_equal(query_begin(query, USEC_UNSET), -ENOENT);
-	make_database(path, "INSERT INTO session VALUES(1,x'00',1,1,111,2,0,'v')");
-	make_database(next, "INSERT INTO session VALUES(1,x'00',1,1,222,2,0,'v')");
+	make_database(path, "INSERT INTO session VALUES(1,x'00',1,1,111,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL)");
+	make_database(next, "INSERT INTO session VALUES(1,x'00',1,1,222,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL)");
 	for (unsigned i = 1; i <= 2; i++) {
 		assert_int_equal(query_begin(query, USEC_UNSET), 0);
 		assert_int_equal(query_state(query, &s), 0);
