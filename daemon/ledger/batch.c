@@ -6,6 +6,9 @@
  * that the database is behind: a set of pointers into the ledger, which drops out of the set what is released.
  * A commit writes all of both; thus all that happened before the beginning of a sweep is in the database together, and
  * where a killed daemon stopped is one moment, not one per claim.
+ *
+ * With an events' ring there is a second such moment: the place in the ring before which all was told. What has happened
+ * since it is in `held`; see batch_ring().
  */
 
 #include "daemon/ledger/batch.h"
@@ -25,12 +28,16 @@ enum entry_kind {
 	ENTRY_GAP,
 	ENTRY_CLOCK_STEP,
 	ENTRY_NETNS,
+	ENTRY_FAILURE,
+	ENTRY_LEFT_OUT,
 };
+
+TAILQ_HEAD(entries, entry);
 
 struct entry {
 	TAILQ_ENTRY(entry) link;
 	enum entry_kind kind;
-	usec_t from_wall, until_wall; /* COVERAGE (from), GAP, CLOCK_STEP (from: at) */
+	usec_t from_wall, until_wall; /* COVERAGE (from), GAP, CLOCK_STEP (from: at), LEFT_OUT */
 	union {
 		struct claim released; /* owns its parts */
 		struct coverage coverage;
@@ -40,6 +47,8 @@ struct entry {
 			uint64_t lost;
 		} gap;
 		int64_t step_usec;
+		struct store_failure failure; /* owns its references */
+		uint64_t left_out;
 	};
 };
 
@@ -51,7 +60,12 @@ struct dirty {
 
 struct batch {
 	struct store *store;
-	TAILQ_HEAD(entries, entry) entries;
+	struct entries entries;
+	struct entries held; /* since `drained`: released claims and failures */
+	bool has_ring;
+	struct drained drained;         /* told; generation 0: nothing yet */
+	struct ring_position committed; /* what the database has of it */
+	uint64_t failures_waiting;      /* in both lists */
 	struct dirty *dirty;
 	struct batch_stats stats;
 	usec_t absent_from; /* wall; USEC_UNSET: nothing to tell */
@@ -74,8 +88,13 @@ static void entry_free(struct entry *e)
 	case ENTRY_GAP:
 		free(e->gap.reason);
 		break;
+	case ENTRY_FAILURE:
+		process_unref(e->failure.process);
+		process_unref(e->failure.holder);
+		break;
 	case ENTRY_COVERAGE:
 	case ENTRY_CLOCK_STEP:
+	case ENTRY_LEFT_OUT:
 		break;
 	}
 	free(e);
@@ -91,7 +110,10 @@ static struct entry *add_entry(struct batch *b, enum entry_kind kind)
 		return NULL;
 	}
 	e->kind = kind;
-	TAILQ_INSERT_TAIL(&b->entries, e, link);
+	if (b->has_ring && (kind == ENTRY_RELEASED || kind == ENTRY_FAILURE))
+		TAILQ_INSERT_TAIL(&b->held, e, link);
+	else
+		TAILQ_INSERT_TAIL(&b->entries, e, link);
 	return e;
 }
 
@@ -156,6 +178,7 @@ static void on_released(void *context, struct claim *claim)
 		return;
 	}
 	b->stats.waiting++;
+	b->stats.held += b->has_ring;
 	e->released = *claim;
 	claim->opener = NULL; /* its parts are the entry's now */
 	claim->holders = NULL;
@@ -228,6 +251,77 @@ static void on_netns(void *context, const struct netns *n)
 	e->netns.name = TAKE_PTR(name);
 }
 
+static void add_left_out(struct batch *b, usec_t from_wall, usec_t until_wall, uint64_t count)
+{
+	struct entry *e = TAILQ_LAST(&b->entries, entries);
+
+	if (e && e->kind == ENTRY_LEFT_OUT) { /* a disk that refuses must not make many of them */
+		e->from_wall = MIN(e->from_wall, from_wall);
+		e->until_wall = MAX(e->until_wall, until_wall);
+		e->left_out += count;
+		return;
+	}
+	e = add_entry(b, ENTRY_LEFT_OUT);
+	if (!e)
+		return;
+	e->from_wall = from_wall;
+	e->until_wall = until_wall;
+	e->left_out = count;
+}
+
+static void on_failures_left_out(void *context, usec_t from_wall, usec_t until_wall, uint64_t count)
+{
+	add_left_out(context, from_wall, until_wall, count);
+}
+
+/* A socket that systemd opened and passed on is held by whom it was passed to. */
+static struct process *holder_of(const struct claim *c)
+{
+	if (c->opener && c->opener->pid == 1)
+		for (uint32_t i = c->holder_count; i > 0; i--)
+			if (c->holders[i - 1].until_boot == USEC_UNSET)
+				return c->holders[i - 1].process;
+	return c->opener;
+}
+
+static void on_failed(void *context, const struct ledger_failure *told)
+{
+	struct batch *b = context;
+	const struct failure *f = told->failure;
+	const struct claim *c = told->holder;
+	struct process *holder = c ? holder_of(c) : NULL;
+	struct entry *e =
+		b->failures_waiting < LIMIT_FAILURES_WAITING ? add_entry(b, ENTRY_FAILURE) : NULL;
+
+	b->stats.changes++;
+	if (!e) {
+		add_left_out(b, told->at_wall, told->at_wall, 1);
+		return;
+	}
+	b->failures_waiting++;
+	e->failure = (struct store_failure){
+		.at_wall = told->at_wall,
+		.failure = *f,
+		.process = told->process ? process_ref(told->process) : NULL,
+		.held = c != NULL,
+		.holder = holder ? process_ref(holder) : NULL,
+	};
+	if (!c)
+		return;
+	e->failure.holder_opened_wall = c->opened_wall;
+	e->failure.holder_role = c->role;
+	e->failure.holder_attribution = c->attribution;
+}
+
+static void on_drained(void *context, const struct drained *d)
+{
+	struct batch *b = context;
+
+	TAILQ_CONCAT(&b->entries, &b->held, link);
+	b->stats.held = 0;
+	b->drained = *d;
+}
+
 struct ledger_sink batch_sink(struct batch *b)
 {
 	return (struct ledger_sink){
@@ -240,6 +334,9 @@ struct ledger_sink batch_sink(struct batch *b)
 		.gap = on_gap,
 		.clock_step = on_clock_step,
 		.netns = on_netns,
+		.failed = on_failed,
+		.failures_left_out = on_failures_left_out,
+		.drained = on_drained,
 	};
 }
 
@@ -253,6 +350,7 @@ struct batch *batch_new(struct store *s)
 	b->absent_from = USEC_UNSET;
 	b->continued_from = USEC_UNSET;
 	TAILQ_INIT(&b->entries);
+	TAILQ_INIT(&b->held);
 	return b;
 }
 
@@ -280,15 +378,21 @@ static void tell(const struct batch *b, struct now until)
 			b->lost_untold);
 }
 
-static void drop_all(struct batch *b)
+static void drop_entries(struct entries *entries)
 {
 	struct entry *e;
-	struct dirty *d, *next;
 
-	while ((e = TAILQ_FIRST(&b->entries))) {
-		TAILQ_REMOVE(&b->entries, e, link);
+	while ((e = TAILQ_FIRST(entries))) {
+		TAILQ_REMOVE(entries, e, link);
 		entry_free(e);
 	}
+}
+
+static void drop_written(struct batch *b)
+{
+	struct dirty *d, *next;
+
+	drop_entries(&b->entries);
 	HASH_ITER (hh, b->dirty, d, next) {
 		HASH_DEL(b->dirty, d);
 		free(d);
@@ -299,9 +403,35 @@ struct batch *batch_free(struct batch *b)
 {
 	if (!b)
 		return NULL;
-	drop_all(b);
+	drop_written(b);
+	drop_entries(&b->held);
 	free(b);
 	return NULL;
+}
+
+void batch_ring(struct batch *b, bool there_is)
+{
+	b->has_ring = there_is;
+	if (there_is)
+		return;
+	TAILQ_CONCAT(&b->entries, &b->held, link);
+	b->stats.held = 0;
+}
+
+void batch_ring_before(struct batch *b, const struct drained *stored)
+{
+	b->drained = *stored;
+	b->committed = stored->ring;
+}
+
+bool batch_is_told_partly(const struct batch *b)
+{
+	return !TAILQ_EMPTY(&b->held);
+}
+
+struct ring_position batch_ring_committed(const struct batch *b)
+{
+	return b->committed;
 }
 
 void batch_absence(struct batch *b, usec_t from_wall, const char *reason)
@@ -328,8 +458,27 @@ static int write_entry(struct store *s, struct entry *e)
 		return store_put_clock_step(s, e->from_wall, e->step_usec);
 	case ENTRY_NETNS:
 		return store_put_netns(s, &e->netns);
+	case ENTRY_FAILURE:
+		return store_put_failure(s, &e->failure);
+	case ENTRY_LEFT_OUT:
+		return store_put_failures_left_out(s, e->from_wall, e->until_wall, e->left_out);
 	}
 	return -EINVAL;
+}
+
+/* What the stored position will tell again. */
+static int write_held(struct batch *b)
+{
+	struct entry *e;
+	int r = 0;
+
+	TAILQ_FOREACH (e, &b->held, link) {
+		if (e->kind == ENTRY_RELEASED)
+			r = store_put_open(b->store, &e->released);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 static int write_all(struct batch *b, struct now until, bool durable)
@@ -346,11 +495,16 @@ static int write_all(struct batch *b, struct now until, bool durable)
 		if (r < 0)
 			return r;
 	}
+	r = write_held(b);
+	if (r < 0)
+		return r;
 	HASH_ITER (hh, b->dirty, d, next) {
 		r = store_put_open(b->store, d->claim);
 		if (r < 0)
 			return r;
 	}
+	if (b->drained.ring.generation != 0)
+		store_ring(b->store, &b->drained);
 	if (b->lost_untold > 0) {
 		r = store_put_gap(b->store, MIN(b->lost_from, until.wall), until.wall, DISK_FULL,
 			b->lost_untold);
@@ -358,6 +512,16 @@ static int write_all(struct batch *b, struct now until, bool durable)
 			return r;
 	}
 	return store_commit(b->store, until, durable);
+}
+
+static void count_held(struct batch *b)
+{
+	const struct entry *e;
+
+	b->stats.waiting = b->stats.held;
+	b->failures_waiting = 0;
+	TAILQ_FOREACH (e, &b->held, link)
+		b->failures_waiting += e->kind == ENTRY_FAILURE;
 }
 
 int batch_commit(struct batch *b, struct now until, bool durable)
@@ -369,9 +533,10 @@ int batch_commit(struct batch *b, struct now until, bool durable)
 		return r;
 	}
 	tell(b, until);
-	drop_all(b);
+	drop_written(b);
+	count_held(b);
+	b->committed = b->drained.ring;
 	b->stats.changes = 0;
-	b->stats.waiting = 0;
 	b->stats.gaps += b->lost_untold > 0;
 	b->lost_untold = 0;
 	return 0;
@@ -379,7 +544,9 @@ int batch_commit(struct batch *b, struct now until, bool durable)
 
 bool batch_is_empty(const struct batch *b)
 {
-	return TAILQ_EMPTY(&b->entries) && !b->dirty && b->lost_untold == 0;
+	return TAILQ_EMPTY(&b->entries) && TAILQ_EMPTY(&b->held) && !b->dirty &&
+	       b->lost_untold == 0 && b->committed.generation == b->drained.ring.generation &&
+	       b->committed.position == b->drained.ring.position;
 }
 
 struct batch_stats batch_stats(const struct batch *b)

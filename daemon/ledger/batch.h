@@ -30,6 +30,22 @@ void batch_tell(struct batch *b, const struct batch_told *told);
 /* The sink to give to ledger_new(). */
 struct ledger_sink batch_sink(struct batch *b);
 
+/*
+ * There is an events' ring, or there is none any more. With one, a commit may come in the midst of what the ring tells, and
+ * whoever is killed then is told the same again, from where the stored position is: the last `drained`. So what has happened
+ * since is written such that it can be told twice. A claim that was released since is written as an open one, which is
+ * recognised by its cookie; the batch keeps its release, and failures, until the ring's next `drained`.
+ */
+void batch_ring(struct batch *b, bool there_is);
+/* What the database has of the ring already. */
+void batch_ring_before(struct batch *b, const struct drained *stored);
+
+/* Something waits for that: a commit now would write it twice. */
+bool batch_is_told_partly(const struct batch *b);
+
+/* The place in the ring that is committed; generation 0: none. */
+struct ring_position batch_ring_committed(const struct batch *b);
+
 /* The absence before this session: becomes a gap that ends where coverage begins. */
 void batch_absence(struct batch *b, usec_t from_wall, const char *reason);
 
@@ -46,6 +62,7 @@ bool batch_is_empty(const struct batch *b);
 struct batch_stats {
 	uint64_t changes; /* opened, changed and released claims since the last commit */
 	uint64_t waiting; /* closed claims not yet written */
+	uint64_t held;    /* of those, the ones that wait for the ring's next `drained` */
 	uint64_t lost;    /* closed claims that could not be kept, ever */
 	uint64_t gaps;    /* of every kind, in this session */
 };

@@ -7,56 +7,31 @@
  *
  * `until` is the beginning of the last whole sweep. A commit holds all that happened before it, so it is the one moment
  * from which an unclean end of ours has a gap. While nothing waits, it moves on in the heartbeat file alone.
+ *
+ * With an events' ring there is no such gap: a commit brings the place up to which the ring was told, and what was not
+ * committed is told again, whoever was killed. Capture hears of each (KEPT), and gives the kernel its room back. Commits then
+ * come right after a sweep where they can: it decides which closed sockets have a remainder in TIME_WAIT, and a claim that
+ * is not decided would be written twice.
  */
 
-#include "daemon/ledger/keeper.h"
+#include "daemon/ledger/keeper_private.h"
 
-#include <event2/event.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 
 #include "common/log.h"
-#include "daemon/channel.h"
 #include "daemon/cost.h"
 #include "daemon/handover.h"
-#include "daemon/ledger/batch.h"
-#include "daemon/ledger/notable.h"
 #include "daemon/schema.h"
 
 #define TICK_USEC           USEC_PER_SEC
 #define COMMIT_BUSY_CHANGES 100u /* in one second: commit every second */
 #define COMMIT_QUIET_USEC   (30 * USEC_PER_SEC)
+#define COMMIT_SWEPT_USEC   (900 * USEC_PER_MSEC)      /* with a ring, when busy: after a sweep */
+#define COMMIT_LATE_USEC    (2 * USEC_PER_SEC)         /* ... and without one, at the latest */
 #define COMMIT_FULL_CLAIMS  (LIMIT_PENDING_CLAIMS / 4) /* closed claims that wait: commit at once */
 #define MAINTAIN_STEPS      4u /* bounded steps of sealing and pruning at once */
-
-/* A question that waits for its barrier. */
-struct question {
-	TAILQ_ENTRY(question) link;
-	uint64_t id;
-	usec_t deadline; /* boottime */
-};
-
-struct keeper {
-	const struct keeper_options *options;
-	struct event_base *base;
-	struct event *tick, *supervisor;
-	struct channel *capture, *control;
-	struct store *store;
-	struct ledger *ledger;
-	struct batch *batch;
-	struct notable *notable; /* NULL while replaying */
-	TAILQ_HEAD(questions, question) questions;
-	struct coverage coverage;
-	struct cost capture_cost;
-	struct now until;      /* beginning of the last whole sweep */
-	usec_t committed_boot; /* when the last durable commit was made */
-	bool undurable;        /* committed since then without fsync */
-	bool following, stopped;
-	int store_error; /* of the last commit; 0: it worked */
-	int status;      /* exit status */
-};
 
 static void stop(struct keeper *k, int status)
 {
@@ -100,6 +75,7 @@ static void tell_control(struct keeper *k, uint64_t id, bool answered)
 				.gaps = b.gaps,
 				.unattributed = l.unattributed,
 				.found_only_by_sweep = l.found_only_by_sweep,
+				.lost_ends = l.lost_ends,
 				.coverage = k->coverage,
 				.waiting = b.waiting,
 				.capture_answered = answered,
@@ -123,6 +99,21 @@ static int write_books(struct keeper *k, bool durable)
 	return r < 0 ? r : batch_commit(k->batch, k->until, durable);
 }
 
+/* What is committed of the ring needs not be kept there any more. */
+static void tell_kept(struct keeper *k)
+{
+	struct record kept = {.type = RECORD_KEPT, .kept = batch_ring_committed(k->batch)};
+
+	if (k->options->replaying || kept.kept.generation != k->generation ||
+		(kept.kept.generation == k->kept.generation &&
+			kept.kept.position == k->kept.position))
+		return;
+	if (channel_put(k->capture, &kept) < 0)
+		log_error("no memory to tell capture what is stored");
+	else
+		k->kept = kept.kept;
+}
+
 static void commit(struct keeper *k, bool durable)
 {
 	int r = write_books(k, durable);
@@ -141,6 +132,8 @@ static void commit(struct keeper *k, bool durable)
 		return;
 	if (k->notable)
 		notable_committed(k->notable);
+	tell_kept(k);
+	k->swept = false;
 	k->undurable = !durable;
 	if (durable)
 		k->committed_boot = clock_now().boot;
@@ -216,11 +209,24 @@ static bool note(struct keeper *k, struct now now)
 	return notable_waits(k->notable);
 }
 
+static bool is_busy(const struct keeper *k)
+{
+	return batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0;
+}
+
+/* How long what waits may wait for the tick. */
+static usec_t patience(const struct keeper *k, bool in_a_hurry)
+{
+	if (!in_a_hurry)
+		return COMMIT_QUIET_USEC;
+	return k->generation != 0 ? COMMIT_LATE_USEC : 0;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
 	struct keeper *k = context;
 	struct now now = clock_now();
-	bool waits, news, busy;
+	bool waits, news;
 
 	(void)fd;
 	(void)what;
@@ -229,128 +235,39 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 	answer_overdue(k, now.boot);
 	news = k->notable && note(k, now);
 	waits = !batch_is_empty(k->batch) || k->undurable || news;
-	busy = batch_stats(k->batch).changes >= COMMIT_BUSY_CHANGES || k->store_error < 0 || news;
-	if (waits && (busy || now.boot - k->committed_boot >= COMMIT_QUIET_USEC))
+	if (waits && now.boot - k->committed_boot >= patience(k, news || is_busy(k)))
 		commit(k, true);
 	else if (!waits && store_heartbeat(k->store, k->until) < 0)
 		log_debug("cannot move the heartbeat");
 	maintain(k);
 }
 
-/* What an earlier session of this boot left open. */
-static int take_adopted(void *context, struct claim *claim)
+static void follow(struct keeper *k)
 {
-	struct keeper *k = context;
-	int r = ledger_adopt(k->ledger, claim, k->until.boot);
-
-	if (r == -EEXIST) {
-		log_warning(
-			"two open claims of cookie %llu in the database, the later one is dropped",
-			(unsigned long long)claim->cookie);
-		claim_done(claim);
-		return 0;
-	}
-	return r;
+	if (!k->following || batch_stats(k->batch).changes == 0 || batch_is_told_partly(k->batch))
+		return;
+	commit(k, false);
+	tell_control(k, 0, true);
 }
 
-static const char *absence_reason(const struct store_session *before)
+/* With a ring, this is when a commit writes least. */
+static void commit_swept(struct keeper *k)
 {
-	if (before->clean)
-		return "stopped";
-	return before->same_boot ? "killed" : "host-down";
+	if (k->generation != 0 && k->swept && is_busy(k) && !batch_is_told_partly(k->batch) &&
+		clock_now().boot - k->committed_boot >= COMMIT_SWEPT_USEC)
+		commit(k, true);
 }
 
-static void log_refusal(int error, int32_t holder)
+static void on_drained(struct keeper *k, const struct drained *d)
 {
-	if (error == -EAGAIN)
-		log_event(LOG_EVENT_DATABASE_LOCKED,
-			LOG_FIELDS(LOG_NUMBER("PID", (uint64_t)holder)),
-			"another daemon (pid %d) has this state directory", (int)holder);
-	else if (error == -EPROTO)
-		log_event(LOG_EVENT_DATABASE_NEWER, LOG_NO_FIELDS,
-			"the database was made by a newer portledger or another program; "
-			"it is left untouched");
-	else if (error == -EUCLEAN)
-		log_event(LOG_EVENT_DATABASE_DAMAGED, LOG_NO_FIELDS,
-			"%s in the state directory is damaged or no database: "
-			"move it away, with its -wal and -shm, to begin a new one",
-			SCHEMA_FILE);
-	else
-		log_error("cannot open the database: %s", strerror(-error));
-}
-
-/* What is new is to be said: notable stands between the ledger and its sink from here on. */
-static int announce(struct keeper *k, struct now now, struct ledger_sink *sink)
-{
-	struct batch_told told = {.gap = notable_gap, .clock_step = notable_clock_step};
-	int r = notable_new(k->store, sink, now, &k->notable);
-
-	if (r < 0) {
-		log_error("cannot read what is known: %s", strerror(-r));
-		return r;
-	}
-	*sink = notable_sink(k->notable);
-	told.context = k->notable;
-	batch_tell(k->batch, &told);
-	return 0;
-}
-
-static int open_books(struct keeper *k, const struct hello *hello, struct store_session *ret_before)
-{
-	struct ledger_sink sink;
-	int32_t holder = 0;
-	int r = store_open(k->options->state_fd, hello->boot_id, hello->at, hello->version,
-		&k->store, ret_before, &holder);
-
-	if (r < 0)
-		log_refusal(r, holder);
-	if (r < 0)
-		return r;
-	k->batch = batch_new(k->store);
-	if (!k->batch)
-		return -ENOMEM;
-	sink = batch_sink(k->batch);
-	r = k->options->replaying ? 0 : announce(k, hello->at, &sink);
-	if (r < 0)
-		return r;
-	k->ledger = ledger_new(&sink);
-	return k->ledger ? 0 : -ENOMEM;
-}
-
-static int start_session(struct keeper *k, const struct hello *hello)
-{
-	struct store_session before;
-	struct record ready = {.type = RECORD_READY};
-	int r = open_books(k, hello, &before);
-
-	if (r < 0)
-		return r;
-	if (before.known)
-		batch_absence(k->batch, before.last_seen_wall, absence_reason(&before));
-	k->until = (struct now){.boot = before.last_seen_boot, .wall = before.last_seen_wall};
-	if (before.known && before.same_boot)
-		ledger_watched_until(k->ledger, before.last_seen_boot, &before.how);
-	r = store_adopt(k->store, take_adopted, k);
-	if (r < 0) {
-		log_error("cannot take over what an earlier session left open: %s", strerror(-r));
-		return r;
-	}
-	if (k->notable)
-		notable_adopted(k->notable, k->ledger);
-	k->until = hello->at;
-	k->committed_boot = hello->at.boot;
-	return channel_put(k->capture, &ready);
-}
-
-static int start_status(int error)
-{
-	if (error == -EAGAIN)
-		return KEEPER_EXIT_LOCKED;
-	if (error == -EPROTO)
-		return KEEPER_EXIT_SCHEMA;
-	if (error == -EUCLEAN)
-		return KEEPER_EXIT_DAMAGED;
-	return EXIT_FAILURE;
+	/* All is known up to there, unless a sweep must find what events tell late. */
+	if (ledger_stats(k->ledger).watching && k->coverage.rung == SOURCE_EVENTS &&
+		k->coverage.udp_connect && d->at > k->until.boot)
+		k->until = (struct now){.boot = d->at, .wall = ledger_wall(k->ledger, d->at)};
+	if (d->urgent)
+		commit(k, false);
+	commit_swept(k);
+	follow(k);
 }
 
 static void on_swept(struct keeper *k, const struct sweep *sweep)
@@ -358,11 +275,12 @@ static void on_swept(struct keeper *k, const struct sweep *sweep)
 	if ((sweep->protocols & k->coverage.protocols) != k->coverage.protocols)
 		return;
 	/* Not its end: what was opened during it may stand where it had been already. */
-	k->until = (struct now){.boot = sweep->begin, .wall = ledger_wall(k->ledger, sweep->begin)};
-	if (k->following && batch_stats(k->batch).changes > 0) {
-		commit(k, false);
-		tell_control(k, 0, true);
-	}
+	if (sweep->begin > k->until.boot)
+		k->until = (struct now){
+			.boot = sweep->begin, .wall = ledger_wall(k->ledger, sweep->begin)};
+	k->swept = true;
+	commit_swept(k);
+	follow(k);
 }
 
 static void on_bye(struct keeper *k)
@@ -376,16 +294,6 @@ static void on_bye(struct keeper *k)
 	stop(k, k->store_error == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-/* Do both watch the same, if not as often? */
-static bool watches_the_same(const struct coverage *a, const struct coverage *b)
-{
-	return a->rung == b->rung && a->protocols == b->protocols &&
-	       a->bound_only == b->bound_only && a->accepted == b->accepted &&
-	       a->netns_all == b->netns_all && a->ranges.count == b->ranges.count &&
-	       memcmp(a->ranges.range, b->ranges.range,
-		       a->ranges.count * sizeof(a->ranges.range[0])) == 0;
-}
-
 /* The present stretch ends where it is now; another one begins. */
 static void on_coverage(struct keeper *k, const struct coverage *c)
 {
@@ -393,15 +301,21 @@ static void on_coverage(struct keeper *k, const struct coverage *c)
 
 	if (watching)
 		commit(k, false);
-	if (watching && watches_the_same(&k->coverage, c))
+	if (watching && keeper_watches_the_same(&k->coverage, c))
 		batch_continue(k->batch, k->until.wall);
+	keeper_covers(k, c);
 	k->coverage = *c;
+	if (c->rung != SOURCE_EVENTS && k->generation != 0) {
+		k->generation = 0; /* it is not read any more */
+		batch_ring(k->batch, false);
+	}
 	if (k->notable)
 		notable_coverage(k->notable, c);
 }
 
 static void fold(struct keeper *k, const struct record *r)
 {
+	struct batch_stats waiting;
 	int e;
 
 	if (r->type == RECORD_COVERAGE)
@@ -418,8 +332,11 @@ static void fold(struct keeper *k, const struct record *r)
 		notable_swept(k->notable, r->sweep.cpu_usec);
 	if (r->type == RECORD_SWEEP)
 		on_swept(k, &r->sweep);
+	if (r->type == RECORD_DRAINED)
+		on_drained(k, &r->drained);
 	/* What waits is limited for the sake of a disk that refuses; one that does not is to get it in time. */
-	if (k->store_error == 0 && batch_stats(k->batch).waiting >= COMMIT_FULL_CLAIMS) {
+	waiting = batch_stats(k->batch);
+	if (k->store_error == 0 && waiting.waiting - waiting.held >= COMMIT_FULL_CLAIMS) {
 		commit(k, false);
 		maintain(k); /* as fast as they come, so that the database keeps its size */
 	}
@@ -441,9 +358,9 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 		return;
 	record_bytes(k, bytes, size);
 	if (r->type == RECORD_HELLO && !k->store) {
-		e = start_session(k, &r->hello);
+		e = keeper_start_session(k, &r->hello);
 		if (e < 0) {
-			stop(k, start_status(e));
+			stop(k, keeper_start_status(e));
 			return;
 		}
 	}
@@ -458,7 +375,7 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 		answer(k, r->barrier.id);
 	} else if (r->type == RECORD_BYE) {
 		on_bye(k);
-	} else if (r->type != RECORD_DRAINED && r->type != RECORD_FAILURE) {
+	} else {
 		fold(k, r);
 	}
 }

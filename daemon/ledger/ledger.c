@@ -27,6 +27,8 @@ struct ledger *ledger_new(const struct ledger_sink *sink)
 	l->sink = *sink;
 	l->round = 1;
 	TAILQ_INIT(&l->absent);
+	for (size_t i = 0; i < PORT_BUCKETS; i++)
+		LIST_INIT(&l->ports[i]);
 	return l;
 }
 
@@ -48,6 +50,7 @@ struct ledger *ledger_free(struct ledger *l)
 {
 	struct entry *e, *next_entry;
 	struct named *n, *next_named;
+	struct place *p, *next_place;
 
 	if (!l)
 		return NULL;
@@ -58,6 +61,10 @@ struct ledger *ledger_free(struct ledger *l)
 	HASH_ITER (hh, l->names, n, next_named) {
 		HASH_DEL(l->names, n);
 		named_free(n);
+	}
+	HASH_ITER (hh, l->places, p, next_place) {
+		HASH_DEL(l->places, p);
+		free(p);
 	}
 	free(l);
 	return NULL;
@@ -94,6 +101,7 @@ int ledger_add(struct ledger *l, struct entry *e)
 	HASH_ADD(hh, l->open, claim.cookie, sizeof(e->claim.cookie), e);
 	if (!e->hh.tbl)
 		return -ENOMEM;
+	LIST_INSERT_HEAD(&l->ports[e->claim.local.port % PORT_BUCKETS], e, by_port);
 	l->stats.unattributed += ledger_claim_unattributed(&e->claim);
 	return 0;
 }
@@ -112,6 +120,7 @@ void ledger_release(struct ledger *l, struct entry *e, usec_t at)
 	e->claim.released_boot = MAX(at, e->claim.closed_boot);
 	ledger_forget_absence(l, e);
 	l->stats.unattributed -= ledger_claim_unattributed(&e->claim);
+	LIST_REMOVE(e, by_port);
 	HASH_DEL(l->open, e);
 	l->sink.released(l->sink.context, &e->claim);
 	ledger_entry_free(e);
@@ -134,9 +143,31 @@ usec_t ledger_wall(const struct ledger *l, usec_t boot)
 				     : usec_sub(l->clock.wall, l->clock.boot - boot);
 }
 
+bool ledger_is_swept(const struct ledger *l, const struct claim *c)
+{
+	return l->swept == 0 || l->swept == c->netns;
+}
+
 usec_t ledger_known_alive(const struct ledger *l, const struct entry *e)
 {
-	return MAX(ledger_claim_since(&e->claim), l->whole_begin);
+	usec_t since = ledger_claim_since(&e->claim);
+
+	return ledger_is_swept(l, &e->claim) ? MAX(since, l->whole_begin) : since;
+}
+
+static struct place *find_place(const struct ledger *l, uint64_t cookie)
+{
+	struct place *p;
+
+	HASH_FIND(hh, l->places, &cookie, sizeof(cookie), p);
+	return p;
+}
+
+struct port_range ledger_ephemeral(const struct ledger *l, uint64_t netns)
+{
+	const struct place *p = find_place(l, netns);
+
+	return p ? p->ephemeral : (struct port_range){0};
 }
 
 bool ledger_is_watched(const struct coverage *c, uint8_t protocol, uint16_t port)
@@ -152,6 +183,31 @@ static int apply_hello(struct ledger *l, const struct hello *h)
 		return -EBADMSG;
 	l->greeted = true;
 	l->clock = h->at;
+	l->greeted_at = h->at.boot;
+	return 0;
+}
+
+/* Before it says how it watches, capture names the namespace that it is in: that is the one it sweeps. */
+static int apply_netns(struct ledger *l, const struct netns *n)
+{
+	struct place *p = find_place(l, n->cookie);
+
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		p->cookie = n->cookie;
+		HASH_ADD(hh, l->places, cookie, sizeof(p->cookie), p);
+		if (!p->hh.tbl) {
+			free(p);
+			return -ENOMEM;
+		}
+	}
+	if (n->ephemeral.high != 0)
+		p->ephemeral = n->ephemeral;
+	if (l->coverage.ranges.count == 0)
+		l->swept = n->cookie;
+	l->sink.netns(l->sink.context, n);
 	return 0;
 }
 
@@ -214,8 +270,7 @@ int ledger_apply(struct ledger *l, const struct record *r)
 		ledger_apply_coverage(l, &r->coverage);
 		return 0;
 	case RECORD_NETNS:
-		l->sink.netns(l->sink.context, &r->netns);
-		return 0;
+		return apply_netns(l, &r->netns);
 	case RECORD_PROCESS:
 		return apply_process(l, &r->process);
 	case RECORD_FORGET:
@@ -230,11 +285,13 @@ int ledger_apply(struct ledger *l, const struct record *r)
 		l->round++;
 		l->unconfirmed = true;
 		return 0;
+	case RECORD_DRAINED:
+		return ledger_apply_drained(l, &r->drained);
+	case RECORD_FAILURE:
+		return ledger_apply_failure(l, &r->failure);
 	case RECORD_SETTINGS:
 	case RECORD_BARRIER:
 	case RECORD_BYE:
-	case RECORD_DRAINED:
-	case RECORD_FAILURE:
 	case RECORD_READY:
 	case RECORD_KEPT:
 	case RECORD_SYNC:
@@ -256,8 +313,10 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot)
 	if (!e)
 		return -ENOMEM;
 	e->claim = *claim;
-	e->last_seen = last_seen_boot;
+	e->told_at = last_seen_boot;
 	e->adopted = e->known_before = true;
+	e->closed_told = claim->source == SOURCE_EVENTS && claim->closed_boot != USEC_UNSET &&
+			 claim->closed_after_boot == USEC_UNSET;
 	r = ledger_add(l, e);
 	if (r < 0) {
 		free(e);
@@ -272,6 +331,12 @@ void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct 
 {
 	l->watched_until = last_seen_boot;
 	l->earlier = *how;
+}
+
+void ledger_ring_before(struct ledger *l, const struct drained *stored, bool goes_on)
+{
+	l->drained = *stored;
+	l->ring_goes_on = goes_on;
 }
 
 int ledger_each(struct ledger *l, int (*visit)(void *context, struct claim *claim), void *context)

@@ -12,6 +12,14 @@
 struct ledger;
 struct record;
 
+/* A bind or connect that failed. All is borrowed. */
+struct ledger_failure {
+	const struct failure *failure;
+	usec_t at_wall;
+	struct process *process;    /* NULL: not known */
+	const struct claim *holder; /* who had the port then; NULL: nobody, or not known */
+};
+
 /* What became of a claim. `claim` lives until the call returns, or for opened and changed until it is released. */
 struct ledger_sink {
 	void *context;
@@ -28,6 +36,12 @@ struct ledger_sink {
 		uint64_t lost);
 	void (*clock_step)(void *context, usec_t at_wall, int64_t by_usec);
 	void (*netns)(void *context, const struct netns *n);
+	void (*failed)(void *context, const struct ledger_failure *f);
+	/* So many failures, of that stretch, are not recorded: they were too many. */
+	void (*failures_left_out)(
+		void *context, usec_t from_wall, usec_t until_wall, uint64_t count);
+	/* All that the ring told before this has been told to the sink. */
+	void (*drained)(void *context, const struct drained *d);
 };
 
 struct ledger_stats {
@@ -36,6 +50,7 @@ struct ledger_stats {
 	uint64_t sweep_cpu_usec; /* of the last */
 	uint64_t unattributed;   /* open claims without a process, kernel sockets apart */
 	uint64_t gaps, lost;
+	uint64_t lost_ends;           /* of the events' */
 	uint64_t found_only_by_sweep; /* claims that a sweep found first although events were on */
 	bool watching;                /* a whole sweep was seen in this stream */
 };
@@ -60,7 +75,13 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot) _
 void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct coverage *how);
 
 /*
- * Folds one record (HELLO, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP, RESYNC; others are not for the
+ * Says what is stored of the events' ring. `goes_on`: it is the ring of this stream, too, and has recorded since without a
+ * break; what was open in a namespace that is not swept, and of which it does not tell the end, is open still.
+ */
+void ledger_ring_before(struct ledger *l, const struct drained *stored, bool goes_on);
+
+/*
+ * Folds one record (HELLO, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP, RESYNC, DRAINED, FAILURE; others are not for the
  * ledger: -EINVAL). 0; -EBADMSG: the stream contradicts itself (an unknown process ref, a sighting before the
  * hello, a sweep that ends before it begins), nothing was changed; -ENOMEM. O(1) but for SWEEP (O(absent)).
  */

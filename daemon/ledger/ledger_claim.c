@@ -3,7 +3,9 @@
 /*
  * The opener is learnt once. A later sighting shows who holds the socket then, and that need not be who made it:
  * the opener may have passed it on and gone. So a known process is never replaced, neither by another (which
- * becomes a further holder) nor by nothing (TIME_WAIT, orphans); only something better replaces something worse.
+ * becomes a further holder) nor by nothing (TIME_WAIT, orphans); only something better replaces something worse. Best is
+ * the event of the opening itself: it names who made the call, and whom a sweep took for the opener, since it had the
+ * socket open a moment later, becomes a further holder. An event says nothing of who else has the socket open.
  *
  * A remainder in TIME_WAIT tells nothing of the full socket but that it went: endpoints stay as they were, and the role
  * where it is known.
@@ -26,6 +28,13 @@ enum knowledge {
 static bool is_process(const struct process *p)
 {
 	return p && p->pid > 0;
+}
+
+/* Is this the event by which the claim began, told after something else had shown the claim? */
+static bool tells_opening(const struct claim *c, const struct sighting *s)
+{
+	return sighting_is_event(s) &&
+	       (c->source == SOURCE_EVENTS ? s->at < c->opened_boot : s->at <= c->opened_boot);
 }
 
 static enum knowledge knowledge_of(uint8_t attribution, const struct process *opener)
@@ -123,33 +132,62 @@ static bool end_holders(struct claim *c, struct process *const *present, size_t 
 	return changed;
 }
 
-/* 1: changed; 0; -ENOMEM: nothing changed. */
-static int fold_holders(struct claim *c, const struct seen *seen, const struct process *opener)
+/* `opener` made the call. Whom a sweep took for it, since he had the socket open when the sweep came, is a further holder
+ * since then. Where the opener was among these, the two change places; else there is room, if there may be one more. */
+static void demote(struct claim *c, const struct process *opener, struct process *former)
+{
+	const struct holder held = {
+		.process = former, .from_boot = c->opened_boot, .until_boot = USEC_UNSET};
+
+	for (uint32_t i = 0; i < c->holder_count; i++)
+		if (same_process(c->holders[i].process, opener)) {
+			process_unref(c->holders[i].process);
+			c->holders[i] = held;
+			process_ref(former);
+			return;
+		}
+	if (c->holder_count == LIMIT_HOLDERS) {
+		c->holders_dropped++;
+		return;
+	}
+	c->holders[c->holder_count++] = held;
+	process_ref(former);
+}
+
+/* `former`: the opener until now, if it is another. 1: changed; 0; -ENOMEM: nothing changed. */
+static int fold_holders(struct claim *c, const struct seen *seen, const struct process *opener,
+	struct process *former)
 {
 	struct process *present[LIMIT_HOLDERS + 1], *fresh[LIMIT_HOLDERS + 1];
 	size_t count = further_holders(seen, opener, present);
 	size_t fresh_count = new_holders(c, present, count, fresh);
-	size_t places = c->holder_count < LIMIT_HOLDERS ? LIMIT_HOLDERS - c->holder_count : 0;
+	size_t places = LIMIT_HOLDERS - MIN(c->holder_count + (former != NULL), LIMIT_HOLDERS);
 	size_t room = MIN(fresh_count, places);
 	usec_t at = seen->sighting->at;
 	uint32_t dropped;
 	bool changed;
 
-	if (room > 0) {
+	if (room > 0 || former) {
 		struct holder *holders =
-			reallocarray(c->holders, c->holder_count + room, sizeof(struct holder));
+			reallocarray(c->holders, c->holder_count + room + 1, sizeof(struct holder));
 
 		if (!holders)
 			return -ENOMEM;
 		c->holders = holders;
 	}
-	changed = !seen->holders_unknown && end_holders(c, present, count, at);
-	for (size_t i = 0; i < room; i++)
+	if (former)
+		demote(c, opener, former);
+	changed = !seen->holders_unknown && !sighting_is_event(seen->sighting) &&
+		  end_holders(c, present, count, at);
+	for (size_t i = 0; i < room; i++) {
+		if (former && same_process(fresh[i], former))
+			continue;
 		c->holders[c->holder_count++] = (struct holder){
 			.process = process_ref(fresh[i]),
 			.from_boot = at,
 			.until_boot = USEC_UNSET,
 		};
+	}
 	dropped = seen->sighting->holders_dropped + (uint32_t)(fresh_count - room);
 	if (dropped > c->holders_dropped) {
 		c->holders_dropped = dropped;
@@ -162,9 +200,12 @@ static int fold_holders(struct claim *c, const struct seen *seen, const struct p
 static int fold_processes(struct claim *c, const struct seen *seen)
 {
 	uint8_t attribution = seen->sighting->attribution;
-	bool better =
-		knowledge_of(attribution, seen->opener) > knowledge_of(c->attribution, c->opener);
-	int r = fold_holders(c, seen, better ? seen->opener : c->opener);
+	bool opening = tells_opening(c, seen->sighting) && is_process(seen->opener);
+	bool better = opening || knowledge_of(attribution, seen->opener) >
+					 knowledge_of(c->attribution, c->opener);
+	bool another = opening && is_process(c->opener) && !same_process(c->opener, seen->opener);
+	int r = fold_holders(
+		c, seen, better ? seen->opener : c->opener, another ? c->opener : NULL);
 
 	if (r < 0 || !better)
 		return r;
@@ -231,6 +272,8 @@ static uint8_t role_of(const struct claim *c, const struct seen *seen)
 {
 	uint8_t role = seen->sighting->role;
 
+	if (sighting_is_event(seen->sighting))
+		return role == ROLE_UNKNOWN ? c->role : role;
 	if (role == ROLE_UNKNOWN)
 		return c->role == ROLE_CONNECTED && !seen->connection_known ? role : c->role;
 	if (c->role == ROLE_ACCEPTED && role == ROLE_CONNECTED)
@@ -240,33 +283,58 @@ static uint8_t role_of(const struct claim *c, const struct seen *seen)
 	return role;
 }
 
+/* That a TCP socket is MPTCP's only sweeps see. */
+static uint8_t protocol_of(const struct claim *c, const struct sighting *s)
+{
+	return sighting_is_event(s) && c->protocol == PROTOCOL_MPTCP ? c->protocol : s->protocol;
+}
+
 /* What the full socket shows of itself. */
 static bool fold_socket(struct claim *c, const struct seen *seen)
 {
 	const struct sighting *s = seen->sighting;
-	uint8_t role = role_of(c, seen);
+	uint8_t role = role_of(c, seen), protocol = protocol_of(c, s);
 	bool local = !s->local_unknown;
-	bool changed = c->protocol != s->protocol || c->role != role ||
+	bool reopens = c->closed_boot != USEC_UNSET && !seen->closed_told && !sighting_is_event(s);
+	bool changed = c->protocol != protocol || c->role != role ||
 		       (local && !endpoint_equal(&c->local, &s->local)) ||
-		       !endpoint_equal(&c->remote, &s->remote) || c->closed_boot != USEC_UNSET;
+		       !endpoint_equal(&c->remote, &s->remote) || reopens;
 
-	c->protocol = s->protocol;
+	c->protocol = protocol;
 	c->role = role;
 	if (local) {
 		c->local = s->local;
 		c->local_unknown = false;
 	}
 	c->remote = s->remote;
-	c->closed_boot = c->closed_after_boot = USEC_UNSET;
+	if (reopens)
+		c->closed_boot = c->closed_after_boot = USEC_UNSET;
 	return changed;
+}
+
+/* The claim is of the events' from its first moment on, whoever showed it first. */
+static void fold_opening(struct claim *c, const struct sighting *s)
+{
+	c->opened_wall = usec_sub(c->opened_wall, c->opened_boot - s->at);
+	c->opened_boot = s->at;
+	c->opened_after_boot = s->after;
+	c->preexisting = false;
+	c->source = SOURCE_EVENTS;
 }
 
 int ledger_claim_update(struct claim *c, const struct seen *seen)
 {
 	const struct sighting *s = seen->sighting;
+	bool opening = tells_opening(c, s);
 	int changed = fold_processes(c, seen);
 
 	if (changed < 0)
+		return changed;
+	if (opening) {
+		fold_opening(c, s);
+		changed = 1;
+	}
+	if (seen->stale)
 		return changed;
 	if (!s->time_wait)
 		return fold_socket(c, seen) || changed;

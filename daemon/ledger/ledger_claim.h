@@ -12,9 +12,19 @@ struct seen {
 	struct process *holders[LIMIT_HOLDERS]; /* sighting->holder_count of them */
 	/* who holds the socket was not asked yet: nobody is said to have let go of it */
 	bool holders_unknown;
-	/* an earlier session saw who made the connection; the present one can only guess by a listener on its port */
+	/* an earlier session, or an event, saw who made the connection; a sweep can only guess by a listener on its port */
 	bool connection_known;
+	/* an event has told that the full socket went: what a sweep saw of it was before that */
+	bool closed_told;
+	/* a sweep's row that was read before the last event of this claim: it tells of holders only */
+	bool stale;
 };
+
+/* Does an event tell it? Then its time and its process are those of the call itself. */
+static inline bool sighting_is_event(const struct sighting *s)
+{
+	return s->source == SOURCE_EVENTS;
+}
 
 /*
  * Makes the claim that a first sighting shows. `opened_wall` is the wall time of sighting->at. A socket that was

@@ -56,14 +56,25 @@ static int add_claim(struct ledger *l, const struct seen *seen, struct entry **r
 	}
 	e->expires = s->expires;
 	e->round = l->round;
+	if (sighting_is_event(s))
+		e->told_at = s->at;
 	*ret = e;
 	return 0;
 }
 
+/* Events would have told of it, had they missed nothing. */
+static bool should_be_told(const struct ledger *l, const struct claim *c)
+{
+	bool udp = c->protocol == PROTOCOL_UDP || c->protocol == PROTOCOL_UDPLITE;
+
+	if (l->coverage.rung != SOURCE_EVENTS || c->preexisting)
+		return false;
+	return !(udp && c->role == ROLE_CONNECTED && !l->coverage.udp_connect);
+}
+
 static void tell_opened(struct ledger *l, struct entry *e)
 {
-	if (e->claim.source == SOURCE_SWEEP && l->coverage.rung == SOURCE_EVENTS &&
-		!e->claim.preexisting)
+	if (e->claim.source == SOURCE_SWEEP && should_be_told(l, &e->claim))
 		l->stats.found_only_by_sweep++;
 	l->sink.opened(l->sink.context, &e->claim);
 }
@@ -108,12 +119,24 @@ static int update_claim(struct ledger *l, struct entry *e, const struct seen *se
 	l->stats.unattributed -= unattributed;
 	l->stats.unattributed += ledger_claim_unattributed(&e->claim);
 	ledger_forget_absence(l, e);
-	e->expires = seen->sighting->expires;
+	if (sighting_is_event(seen->sighting))
+		e->told_at = MAX(e->told_at, seen->sighting->at);
+	else
+		e->expires = seen->sighting->expires;
 	e->round = l->round;
 	e->adopted = false;
 	if (changed)
 		l->sink.changed(l->sink.context, &e->claim);
 	return 0;
+}
+
+/* Is it of this tenure? A socket that goes by an event and is told to be there by a later one has begun another. */
+static bool continues(const struct entry *e, const struct sighting *s)
+{
+	bool again = sighting_is_event(s) && e->claim.closed_boot != USEC_UNSET &&
+		     s->at > e->claim.closed_boot;
+
+	return !again && ledger_claim_continues(&e->claim, s);
 }
 
 static int apply_present(struct ledger *l, const struct sighting *s)
@@ -130,9 +153,11 @@ static int apply_present(struct ledger *l, const struct sighting *s)
 	if (!e)
 		return open_claim(l, &seen);
 	/* a new session that has not found the holders yet does not deny those of the old */
-	seen.connection_known = e->known_before;
+	seen.connection_known = e->known_before || e->claim.source == SOURCE_EVENTS;
+	seen.closed_told = e->closed_told;
+	seen.stale = !sighting_is_event(s) && s->at < e->told_at;
 	seen.holders_unknown = e->adopted && s->attribution == ATTRIBUTION_NONE && !s->time_wait;
-	if (!ledger_claim_continues(&e->claim, s))
+	if (!continues(e, s))
 		return replace_claim(l, e, &seen);
 	return update_claim(l, e, &seen);
 }
@@ -149,6 +174,26 @@ static void apply_absent(struct ledger *l, const struct sighting *s)
 	TAILQ_INSERT_TAIL(&l->absent, e, absent);
 }
 
+/* Told of a tenure that ended before this one began: the same socket had a port earlier. */
+static bool is_of_earlier(const struct entry *e, const struct sighting *s)
+{
+	return sighting_is_event(s) && !e->claim.preexisting &&
+	       s->at < ledger_claim_since(&e->claim);
+}
+
+/* CLOSED by an event: the full socket went then, exactly. What sweeps said of that is only a bound. */
+static void close_told(struct ledger *l, struct entry *e, const struct sighting *s)
+{
+	if (e->claim.closed_boot == USEC_UNSET || s->at <= e->claim.closed_boot)
+		ledger_claim_close(&e->claim, s->at, s->after);
+	e->closed_told = true;
+	e->told_at = MAX(e->told_at, s->at);
+	if (s->time_wait)
+		l->sink.changed(l->sink.context, &e->claim);
+	else
+		ledger_release(l, e, s->at);
+}
+
 /* CLOSED. Where a sweep has seen the remainder before, this is the end of the full socket, told late; if it is later
  * than that, the remainder's own. */
 static void apply_closed(struct ledger *l, const struct sighting *s)
@@ -156,8 +201,12 @@ static void apply_closed(struct ledger *l, const struct sighting *s)
 	struct entry *e = ledger_find(l, s->cookie);
 	bool lingers;
 
-	if (!e)
+	if (!e || is_of_earlier(e, s))
 		return;
+	if (sighting_is_event(s)) {
+		close_told(l, e, s);
+		return;
+	}
 	lingers = e->claim.closed_boot != USEC_UNSET;
 	if (lingers && s->at > e->claim.closed_boot) {
 		ledger_release(l, e, s->at);
@@ -173,13 +222,17 @@ static void apply_closed(struct ledger *l, const struct sighting *s)
 	l->sink.changed(l->sink.context, &e->claim);
 }
 
-/* RELEASED: the port is free; that it closed before need not have been told. */
+/* RELEASED: the port is free. When the full socket went is not known where that was not told. */
 static void apply_released(struct ledger *l, const struct sighting *s)
 {
 	struct entry *e = ledger_find(l, s->cookie);
 
-	if (e)
-		ledger_end(l, e, s->at, s->after);
+	if (!e || is_of_earlier(e, s))
+		return;
+	if (e->claim.closed_boot == USEC_UNSET)
+		ledger_claim_close(&e->claim, s->at,
+			s->after != USEC_UNSET ? s->after : ledger_known_alive(l, e));
+	ledger_release(l, e, s->at);
 }
 
 int ledger_apply_sighting(struct ledger *l, const struct sighting *s)

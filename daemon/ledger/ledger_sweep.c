@@ -62,8 +62,16 @@ static void end_unconfirmed(struct ledger *l, struct entry *e, const struct swee
 	} else if (!e->adopted) {
 		ledger_end(l, e, s->begin, ledger_known_alive(l, e));
 	} else {
-		end_unseen(l, e, e->last_seen);
+		end_unseen(l, e, e->told_at);
 	}
+}
+
+/* What an earlier session left open in a namespace that is not swept, and capture does not know. The ring, which has
+ * recorded all the while, has not told its end: it is open. */
+static bool is_beyond(const struct ledger *l, const struct entry *e)
+{
+	return e->adopted && l->ring_goes_on && e->claim.closed_boot == USEC_UNSET &&
+	       !ledger_is_swept(l, &e->claim);
 }
 
 /* A whole sweep leaves nothing unconfirmed: not even of a protocol that is not watched any more. */
@@ -73,7 +81,7 @@ static void release_unconfirmed(struct ledger *l, const struct sweep *s)
 	struct entry *e, *next;
 
 	HASH_ITER (hh, l->open, e, next) {
-		if (e->round != l->round && (whole || covers(s, &e->claim)))
+		if (e->round != l->round && (whole || covers(s, &e->claim)) && !is_beyond(l, e))
 			end_unconfirmed(l, e, s);
 	}
 	if (whole)
@@ -85,6 +93,7 @@ int ledger_apply_sweep(struct ledger *l, const struct sweep *s)
 	if (s->number <= l->sweep || s->begin > s->end)
 		return -EBADMSG;
 	l->sweep = s->number;
+	l->swept = s->netns;
 	note_clock(l, s->now);
 	release_absent(l, s);
 	if (l->unconfirmed)
@@ -103,24 +112,38 @@ int ledger_apply_sweep(struct ledger *l, const struct sweep *s)
 	return 0;
 }
 
+/* Another namespace's own range may be watched, too. */
+static bool is_watched(const struct ledger *l, const struct claim *c)
+{
+	struct port_range own = ledger_ephemeral(l, c->netns);
+
+	bool fits = ledger_is_watched(&l->coverage, c->protocol, c->local.port);
+
+	if (ledger_is_swept(l, c))
+		return fits;
+	return l->coverage.netns_all &&
+	       (fits || (own.low <= c->local.port && c->local.port <= own.high));
+}
+
 /* What is not looked for any more has not ended: it is only known to have been there until now. */
 static void release_unwatched(struct ledger *l)
 {
 	struct entry *e, *next;
 
 	HASH_ITER (hh, l->open, e, next) {
-		if (ledger_is_watched(&l->coverage, e->claim.protocol, e->claim.local.port))
+		if (is_watched(l, &e->claim) || is_beyond(l, e))
 			continue;
 		if (e->absent_at != USEC_UNSET)
 			ledger_end(l, e, e->absent_at, e->absent_after);
 		else
-			end_unseen(l, e, e->adopted ? e->last_seen : ledger_known_alive(l, e));
+			end_unseen(l, e, e->adopted ? e->told_at : ledger_known_alive(l, e));
 	}
 }
 
 void ledger_apply_coverage(struct ledger *l, const struct coverage *c)
 {
 	l->coverage = *c;
+	l->ring_goes_on &= c->rung == SOURCE_EVENTS && c->netns_all;
 	l->covering = false;
 	release_unwatched(l);
 }

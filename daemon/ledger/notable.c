@@ -216,6 +216,27 @@ static void on_netns(void *context, const struct netns *netns)
 	n->next.netns(n->next.context, netns);
 }
 
+static void on_failed(void *context, const struct ledger_failure *f)
+{
+	struct notable *n = context;
+
+	n->next.failed(n->next.context, f);
+}
+
+static void on_failures_left_out(void *context, usec_t from_wall, usec_t until_wall, uint64_t count)
+{
+	struct notable *n = context;
+
+	n->next.failures_left_out(n->next.context, from_wall, until_wall, count);
+}
+
+static void on_drained(void *context, const struct drained *d)
+{
+	struct notable *n = context;
+
+	n->next.drained(n->next.context, d);
+}
+
 struct ledger_sink notable_sink(struct notable *n)
 {
 	return (struct ledger_sink){
@@ -228,6 +249,9 @@ struct ledger_sink notable_sink(struct notable *n)
 		.gap = on_gap,
 		.clock_step = on_clock_step,
 		.netns = on_netns,
+		.failed = on_failed,
+		.failures_left_out = on_failures_left_out,
+		.drained = on_drained,
 	};
 }
 

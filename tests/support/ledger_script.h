@@ -59,6 +59,8 @@ static inline void say_claim(struct log *log, const char *event, const struct cl
 	say_time(log, " ", c->opened_boot, c->opened_after_boot);
 	say_time(log, " closed", c->closed_boot, c->closed_after_boot);
 	say_time(log, " released", c->released_boot, USEC_UNSET);
+	if (c->source == SOURCE_EVENTS)
+		say(log, " told");
 	say(log, " %s", attribution_name((enum attribution)c->attribution));
 	if (c->opener)
 		say(log, " by %" PRId32, c->opener->pid);
@@ -127,6 +129,35 @@ static inline void on_netns(void *context, const struct netns *n)
 		n->name ? n->name : "-");
 }
 
+/* "failed bind 127.0.0.1:40000 in-use at 1001000 by 5 held by 7 since 900" */
+static inline void on_failed(void *context, const struct ledger_failure *f)
+{
+	char local[ENDPOINT_TEXT_MAX];
+
+	say(context, "failed %s %s %s at %" PRIu64,
+		f->failure->call == FAILURE_BIND ? "bind" : "connect",
+		endpoint_format(&f->failure->local, local),
+		f->failure->error == FAILURE_IN_USE ? "in-use" : "not-available", f->at_wall);
+	if (f->process)
+		say(context, " by %" PRId32, f->process->pid);
+	if (f->holder)
+		say(context, " held by %" PRId32 " since %" PRIu64,
+			f->holder->opener ? f->holder->opener->pid : 0, f->holder->opened_boot);
+	say(context, "\n");
+}
+
+static inline void on_failures_left_out(
+	void *context, usec_t from_wall, usec_t until_wall, uint64_t count)
+{
+	say(context, "left out %" PRIu64 "-%" PRIu64 " %" PRIu64 "\n", from_wall, until_wall,
+		count);
+}
+
+static inline void on_drained(void *context, const struct drained *d)
+{
+	say(context, "drained %" PRIu64 " to %" PRIu64 "\n", d->ring.generation, d->ring.position);
+}
+
 static inline struct ledger_sink sink_of(struct log *log)
 {
 	return (struct ledger_sink){
@@ -139,6 +170,9 @@ static inline struct ledger_sink sink_of(struct log *log)
 		.gap = on_gap,
 		.clock_step = on_clock_step,
 		.netns = on_netns,
+		.failed = on_failed,
+		.failures_left_out = on_failures_left_out,
+		.drained = on_drained,
 	};
 }
 
@@ -185,6 +219,39 @@ static inline struct ledger_sink sink_of(struct log *log)
 #define TIME_WAIT(c, port, at, after, due, ...)                                                    \
 	SIGHTING(PRESENT, c, at, after, .local = LOOPBACK(port), .time_wait = true,                \
 		.expires = due, __VA_ARGS__)
+/* What events tell is exact. */
+#define EVENT(c, port, at, ...)                                                                    \
+	PRESENT(c, port, at, USEC_UNSET, .source = SOURCE_EVENTS, __VA_ARGS__)
+#define EVENT_CLOSED(c, at, ...)                                                                   \
+	SIGHTING(CLOSED, c, at, USEC_UNSET, .source = SOURCE_EVENTS, .expires = USEC_UNSET,        \
+		__VA_ARGS__)
+#define EVENT_RELEASED(c, at)                                                                      \
+	SIGHTING(RELEASED, c, at, USEC_UNSET, .source = SOURCE_EVENTS, .expires = USEC_UNSET)
+#define DRAINED(g, p, when, ...)                                                                   \
+	{                                                                                          \
+		RECORD_DRAINED, .drained = {.ring = {g, p}, .at = when, __VA_ARGS__ }              \
+	}
+#define FAILED(what, why, p, when, ...)                                                            \
+	{                                                                                          \
+		RECORD_FAILURE, .failure = {                                                       \
+			.call = FAILURE_##what,                                                    \
+			.error = FAILURE_##why,                                                    \
+			.local = LOOPBACK(p),                                                      \
+			.at = when,                                                                \
+			__VA_ARGS__                                                                \
+		}                                                                                  \
+	}
+#define SWEPT(n, where)                                                                            \
+	{                                                                                          \
+		RECORD_SWEEP, .sweep = {                                                           \
+			.number = n,                                                               \
+			.begin = (n)*1000,                                                         \
+			.end = (n)*1000 + 10,                                                      \
+			.now = {(n)*1000 + 10, 1000000 + (n)*1000 + 10},                           \
+			.protocols = ALL,                                                          \
+			.netns = where                                                             \
+		}                                                                                  \
+	}
 #define ABSENT(c, at, after) SIGHTING(ABSENT, c, at, after, .expires = USEC_UNSET)
 #define CLOSED(c, at, ...)   SIGHTING(CLOSED, c, at, USEC_UNSET, __VA_ARGS__)
 #define BY(learnt, ref)      .attribution = ATTRIBUTION_##learnt, .opener = ref

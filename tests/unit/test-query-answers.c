@@ -395,7 +395,7 @@ static void test_audit_reasons(void **state)
 	const char *t;
 
 	history_sql(&f->history,
-		"INSERT INTO netns VALUES(1,1,77,5,'a'),(2,2,77,5,'a'),(3,2,78,5,NULL);"
+		"INSERT INTO netns VALUES(1,1,77,5,'a',0,0),(2,2,77,5,'a',0,0),(3,2,78,5,NULL,0,0);"
 		"INSERT INTO local VALUES(1,1,''),(2,2,''),(3,3,'');"
 		"INSERT INTO known VALUES(1,-1,0,'/old',0,50),(2,-1,0,'/new',0,150);"
 		"INSERT INTO app VALUES(1,'/old',0,'o',0,NULL,NULL,120),(2,'/new',0,'n',0,NULL,NULL,150),"
