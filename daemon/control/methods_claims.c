@@ -139,8 +139,14 @@ static int parse_claims(struct request *r)
 		e = take_question(r, open, "since_usec", "until_usec");
 	if (e != ANSWERED)
 		return e;
-	if (open) /* a moment: that of the question */
-		r->window.from = r->window.until = r->asked.wall;
+	if (open) {
+		/* A moment: that of the question. A further page needs no look of its own, the first one has looked: its
+		 * moment is the one up to which the database is complete. */
+		const struct committed *c = s->placed ? link_last(r->methods->link) : NULL;
+
+		r->window.from = r->window.until =
+			c ? MIN(c->until_wall, r->asked.wall) : r->asked.wall;
+	}
 	if (!s->placed && limit > 0)
 		s->left = (uint64_t)limit;
 	return ANSWERED;

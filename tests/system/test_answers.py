@@ -240,6 +240,17 @@ def test_filters(daemon, make_actor):
     assert daemon.client("now", "--user", "no-such-user").returncode == 2
 
 
+def test_only_the_first_of_many_pages_looks(daemon, actor):
+    """A sweep for each page would make a long answer about now a load on the machine."""
+    actor.do("[bound(f'u{i}', 'udp') for i in range(900)]")
+    before = daemon.call("org.portledger.ledger.Status")["sweeps"]
+    claims, receipt = daemon.rows("now")
+    assert daemon.call("org.portledger.ledger.Status")["sweeps"] == before + 2
+    assert len(claims) == 900
+    (stretch,) = receipt["stretches"]
+    assert stretch["from_usec"] == stretch["until_usec"] and receipt["gaps"] == []
+
+
 def test_history_in_pages(daemon, make_actor):
     """More rows than a page holds, sealed or not: each once, in order."""
     actor = make_actor()
