@@ -28,6 +28,7 @@
 #include <getopt.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,9 +99,15 @@ static int open_listener(int family, int protocol, uint16_t *port)
 	die("a listener");
 }
 
-/* Takes and drops whatever comes, until it is killed. */
+/*
+ * Takes and drops whatever comes, until it is killed. At once, where it may: the other end of a connection is gone when we
+ * have closed ours, and as long as we wait for a processor it is an orphan.
+ */
 static _Noreturn void accept_all(struct pollfd *at, nfds_t count)
 {
+	static const struct sched_param first = {.sched_priority = 1};
+
+	(void)sched_setscheduler(0, SCHED_FIFO, &first);
 	for (;;) {
 		if (poll(at, count, -1) < 0)
 			_exit(1);
