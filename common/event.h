@@ -26,6 +26,7 @@
 	X(TABLES_READABLE, "tables-readable", NOTICE, "8d7753f3e5b24e97ad80c9b47f075338") \
 	X(INTERVAL_CHANGED, "interval-changed", NOTICE, "de05449157264c3b9e540a3b69c700d9") \
 	X(EPHEMERAL_CHANGED, "ephemeral-changed", NOTICE, "ca423eb95fc84bfba04cde1c82148939") \
+	X(RUNG_LOST, "rung-lost", WARNING, "ac3d6e0c2fea4627987049b0421985ce") \
 	X(LEDGER_BEHIND, "ledger-behind", WARNING, "87a14cd94ba24daea0c3d77d8e11edcc") \
 	X(LEDGER_CAUGHT_UP, "ledger-caught-up", NOTICE, "4286f68df887477aa051e4ca0942b77c") \
 	X(BASELINE, "baseline", NOTICE, "9439e3a62e6346a5b2323f858eb096b4") \

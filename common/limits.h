@@ -37,7 +37,7 @@
 #define LIMIT_SYNC_USEC        (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
 
 /* Client: what a daemon may send us. */
-#define LIMIT_SELF_TEST 1000u /* claims of each kind: they leave that many ports in TIME_WAIT */
+#define LIMIT_SELF_TEST   1000u /* claims of each kind: they leave that many ports in TIME_WAIT */
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
 /* a daemon silent this long is given up: sync and query fit in it */
 #define LIMIT_ANSWER_USEC (60u * 1000u * 1000u)
@@ -54,6 +54,12 @@
 /* Capture (daemon/capture). */
 #define LIMIT_ENDS                                                                                 \
 	65536u /* sockets that the kernel said are gone, until the next sweep; past it: gap */
+
+/* of these, after which a remainder may linger: more ask for a sweep at once, and twice as many for no further event */
+#define LIMIT_LINGERING  8192u
+#define LIMIT_NAMESPACES 4096u /* network namespaces remembered */
+/* processes that the stream has named and no socket names any more, before they are forgotten */
+#define LIMIT_REFS 4096u
 
 #define LIMIT_DEPARTED                                                                             \
 	65536u /* open sockets remembered that left the tables; past it: the oldest goes */

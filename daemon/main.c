@@ -28,6 +28,7 @@
 #define DEFAULT_CONFIG "/etc/portledger/portledger.conf"
 #define DEFAULT_STATE  "/var/lib/portledger"
 #define DEFAULT_SOCKET "/run/portledger/control"
+#define RING_BYTES_MAX (1024u * 1024 * 1024)
 #define EXIT_USAGE     2
 #define EXIT_CONFIG    78 /* sysexits.h EX_CONFIG */
 #define STOP_USEC      (30 * USEC_PER_SEC)
@@ -38,6 +39,8 @@
 struct options {
 	const char *config, *state, *socket, *record, *replay;
 	enum capture_rung rung;
+	bool netns_self;
+	uint32_t ring_bytes; /* 0: the default */
 	bool check_config, debug;
 };
 
@@ -64,8 +67,9 @@ static const char HELP[] =
 	"  --config FILE     configuration (default " DEFAULT_CONFIG ")\n"
 	"  --state DIR       database and lock (default " DEFAULT_STATE ")\n"
 	"  --socket PATH     control socket (default " DEFAULT_SOCKET ")\n"
-	"  --rung RUNG       only this source: destroy or sweep (default: the best that works)\n"
-	"  --netns all|self  network namespaces to watch (sweeps see only the daemon's own)\n"
+	"  --rung RUNG       only this source: events, destroy or sweep (default: the best that works)\n"
+	"  --netns all|self  network namespaces to watch (default: all; without events only its own)\n"
+	"  --ring-bytes N    room for events that the database has not yet (default: 4 MiB)\n"
 	"  --record FILE     also write the sighting stream to FILE\n"
 	"  --replay FILE     read the sighting stream from FILE instead of watching\n"
 	"  --check-config    read the configuration, say what is wrong with it, and end\n"
@@ -80,6 +84,7 @@ enum option_code {
 	OPTION_SOCKET,
 	OPTION_RUNG,
 	OPTION_NETNS,
+	OPTION_RING_BYTES,
 	OPTION_RECORD,
 	OPTION_REPLAY,
 	OPTION_CHECK_CONFIG,
@@ -94,6 +99,7 @@ static const struct option OPTIONS[] = {
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"rung", required_argument, NULL, OPTION_RUNG},
 	{"netns", required_argument, NULL, OPTION_NETNS},
+	{"ring-bytes", required_argument, NULL, OPTION_RING_BYTES},
 	{"record", required_argument, NULL, OPTION_RECORD},
 	{"replay", required_argument, NULL, OPTION_REPLAY},
 	{"check-config", no_argument, NULL, OPTION_CHECK_CONFIG},
@@ -111,10 +117,37 @@ static bool parse_rung(const char *rung, enum capture_rung *ret)
 	else if (streq(rung, "destroy"))
 		*ret = CAPTURE_RUNG_DESTROY;
 	else if (streq(rung, "events"))
-		log_error("the rung 'events' is not in this version");
+		*ret = CAPTURE_RUNG_EVENTS;
 	else
 		log_error("--rung wants events, destroy or sweep, not '%s'", rung);
 	return *ret != CAPTURE_RUNG_BEST;
+}
+
+static bool parse_netns(const char *netns, bool *ret_self)
+{
+	*ret_self = streq(netns, "self");
+	if (*ret_self || streq(netns, "all"))
+		return true;
+	log_error("--netns wants all or self, not '%s'", netns);
+	return false;
+}
+
+/* As the kernel wants a ring: a power of two, and whole pages. */
+static bool parse_ring_bytes(const char *text, uint32_t *ret)
+{
+	unsigned long long bytes, page = (unsigned long long)sysconf(_SC_PAGESIZE);
+	char *end;
+
+	errno = 0;
+	bytes = strtoull(text, &end, 10);
+	if (errno == 0 && *text >= '0' && *text <= '9' && *end == '\0' && bytes >= page &&
+		bytes <= RING_BYTES_MAX && (bytes & (bytes - 1)) == 0) {
+		*ret = (uint32_t)bytes;
+		return true;
+	}
+	log_error("--ring-bytes wants a power of two from %llu to %u, not '%s'", page,
+		RING_BYTES_MAX, text);
+	return false;
 }
 
 /* Returns -1 to go on, else the exit status. */
@@ -145,10 +178,9 @@ static int parse_option(struct options *o, int code)
 	case OPTION_RUNG:
 		return parse_rung(optarg, &o->rung) ? -1 : EXIT_USAGE;
 	case OPTION_NETNS:
-		if (streq(optarg, "all") || streq(optarg, "self"))
-			return -1;
-		log_error("--netns wants all or self, not '%s'", optarg);
-		return EXIT_USAGE;
+		return parse_netns(optarg, &o->netns_self) ? -1 : EXIT_USAGE;
+	case OPTION_RING_BYTES:
+		return parse_ring_bytes(optarg, &o->ring_bytes) ? -1 : EXIT_USAGE;
 	case OPTION_VERSION:
 		puts("portledgerd " PORTLEDGER_VERSION);
 		return EXIT_SUCCESS;
@@ -285,12 +317,15 @@ static void describe(void *context, char *text, size_t size)
 		return;
 	}
 	c = capture_state(d->capture);
-	(void)snprintf(text, size,
-		"recording by %s every %g s%s; %u sockets on watched ports; last sweep %.1f ms",
+	n = snprintf(text, size,
+		"recording by %s%s every %g s%s; %u sockets on watched ports; last sweep %.1f ms",
+		c.rung == SOURCE_EVENTS ? "events and " : "",
 		c.rung == SOURCE_PROCNET ? "/proc/net" : "sweep",
 		(double)c.interval_usec / USEC_PER_SEC,
 		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
 		(double)c.last_cpu_usec / USEC_PER_MSEC);
+	if (c.obstacle && n > 0 && (size_t)n < size)
+		(void)snprintf(text + n, size - (size_t)n, "; no kernel events: %s", c.obstacle);
 }
 
 static void reload(struct daemon *d)
@@ -386,6 +421,8 @@ static int start_speaking(struct daemon *d)
 		.config = &d->config,
 		.proc_fd = d->proc_fd,
 		.rung = d->options.rung,
+		.netns_self = d->options.netns_self,
+		.ring_bytes = d->options.ring_bytes,
 		.context = d,
 		.ready = on_ready,
 	};
@@ -438,6 +475,14 @@ static void drop_passed(struct daemon *d)
 	passed_done(&d->handed);
 }
 
+/* Once attached, events need no right: who reads /proc for their sake does. */
+static enum privilege capture_privilege(const struct daemon *d)
+{
+	bool events = d->capture && capture_state(d->capture).rung == SOURCE_EVENTS;
+
+	return events ? PRIVILEGE_EVENTS : PRIVILEGE_CAPTURE;
+}
+
 static int start(struct daemon *d)
 {
 	struct supervisor_options supervisor;
@@ -474,7 +519,7 @@ static int start(struct daemon *d)
 	drop_passed(d);
 	/* After the fork: the children drop all; what is left here is what capture needs. */
 	if (r == 0)
-		r = privilege_drop(PRIVILEGE_CAPTURE, -1);
+		r = privilege_drop(capture_privilege(d), -1);
 	return r;
 }
 

@@ -8,6 +8,8 @@
 enum privilege {
 	/* CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, as far as they are there: to read /proc/PID/fd */
 	PRIVILEGE_CAPTURE,
+	/* no capability: capture, once the kernel's events are attached */
+	PRIVILEGE_EVENTS,
 	/* no capability */
 	PRIVILEGE_LEDGER,
 	/* no capability; reads below the state directory and its own /proc/self, writes nowhere (Landlock), and changes no

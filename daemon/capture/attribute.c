@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * One walk over /proc serves all sockets that were seen for the first time in a sweep. What a whole walk has not found
+ * One walk over /proc, or one snapshot, serves all sockets that were seen for the first time in a sweep. What a whole walk has not found
  * is held by nobody that we may see: its owner and cgroup place it. Where the walk did not get through within its
  * budget, what it found so far is told, and the socket is asked for again at the next sweep.
  *
@@ -34,8 +34,8 @@ static int set_holders(struct attributor *a, struct table_socket *s, const struc
 		if (r < 0)
 			return r;
 	}
-	return table_attribute(a->table, s, ATTRIBUTION_PROCFD, refs[0], refs + 1,
-		w->holder_count - 1, w->holders_dropped, w->settled);
+	return table_attribute(a->table, s, a->find ? ATTRIBUTION_ITER : ATTRIBUTION_PROCFD,
+		refs[0], refs + 1, w->holder_count - 1, w->holders_dropped, w->settled);
 }
 
 /* Its opener is known and stays; who else has it open now? */
@@ -149,11 +149,18 @@ static int settle_all(struct attributor *a, struct table_socket **sockets, size_
 	return again;
 }
 
+static int find(const struct attributor *a, struct procfs_wanted *wanted, size_t count)
+{
+	struct procfs_result result = {0};
+
+	return a->find ? a->find(a->finder, wanted, count, a->budget_usec, &result)
+		       : procfs_find(a->procfs, wanted, count, a->budget_usec, &result);
+}
+
 int attribute(struct attributor *a)
 {
 	_cleanup_(free_p) struct table_socket **sockets = NULL;
 	_cleanup_(free_p) struct procfs_wanted *wanted = NULL;
-	struct procfs_result result = {0};
 	size_t count;
 	bool more;
 	int r = place_unheld(a);
@@ -164,11 +171,11 @@ int attribute(struct attributor *a)
 	if (!sockets)
 		return -ENOMEM;
 	count = table_attributable(a->table, sockets, SOCKETS_AT_ONCE);
-	if (count == 0)
+	if (count == 0 && !a->always)
 		return 0;
 	more = count == SOCKETS_AT_ONCE;
 	count += table_shared(a->table, sockets + count, SHARED_AT_ONCE);
-	wanted = calloc(count, sizeof(*wanted));
+	wanted = calloc(count + 1, sizeof(*wanted));
 	if (!wanted)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
@@ -176,7 +183,7 @@ int attribute(struct attributor *a)
 		wanted[i].uid = sockets[i]->row.uid;
 	}
 	kernel_sockets_renew(a->kernel_sockets);
-	r = procfs_find(a->procfs, wanted, count, a->budget_usec, &result);
+	r = find(a, wanted, count);
 	if (r == 0)
 		r = settle_all(a, sockets, count, wanted);
 	drop_holders(wanted, count);

@@ -11,6 +11,11 @@
 
 struct attributor {
 	struct procfs *procfs;
+	/* Looks for holders instead of procfs_find(), and as it does; NULL: that one. */
+	int (*find)(void *finder, struct procfs_wanted *wanted, size_t count, usec_t budget_usec,
+		struct procfs_result *ret);
+	void *finder;
+	bool always; /* look also where no socket wants a holder */
 	struct refs *refs;
 	struct table *table;
 	struct kernel_sockets *kernel_sockets;

@@ -35,6 +35,8 @@ int capture_watch(struct capture *c, struct port_range ephemeral)
 
 	if (r == 0 && c->hearing)
 		r = hearing_watch(c->hearing, &ranges);
+	if (r == 0 && c->events)
+		r = capture_events_watch(c);
 	if (r < 0)
 		return r;
 	c->ephemeral = ephemeral;
@@ -43,6 +45,7 @@ int capture_watch(struct capture *c, struct port_range ephemeral)
 	c->settled = false;
 	if (c->announced) {
 		capture_say_settings(c);
+		capture_say_netns(c);
 		capture_say_coverage(c);
 	}
 	return 0;
@@ -95,7 +98,7 @@ static void look_for_holders(struct capture *c)
 		.context = c,
 		.budget_usec = LIMIT_PROC_USEC,
 	};
-	int r = attribute(&a);
+	int r = c->events ? capture_events_attribute(c, &a) : attribute(&a);
 
 	if (r < 0)
 		log_error("cannot look for the holders of new sockets: %s", strerror(-r));
@@ -113,10 +116,20 @@ static void sweep_soon(struct capture *c)
 		event_add(c->asked, &delay);
 }
 
+static void drain(struct capture *c)
+{
+	c->drained = drain_read(c->drain);
+	if (c->drained)
+		c->drained_at = clock_boot();
+	c->snapshot_wanted |= drain_take_lost(c->drain);
+}
+
 /* What the kernel told since `since` (boottime; USEC_UNSET: the loop was idle). Returns when all of that was read. */
 static usec_t hear(struct capture *c, usec_t since)
 {
-	if (c->hearing)
+	if (c->drain)
+		drain(c);
+	else if (c->hearing)
 		hearing_read(c->hearing, since);
 	return clock_now().boot;
 }
@@ -181,25 +194,39 @@ static void postpone(struct capture *c)
 	event_add(c->asked, &moment);
 }
 
+/* What was heard during the sweep, or shown by it for the first time, may be known to whoever asks afterwards. */
+static bool owes(const struct capture *c)
+{
+	return table_ends(c->table) > 0 || table_stats(c->table).awaited > 0;
+}
+
 static void sweep(struct capture *c)
 {
 	size_t questions = c->question_count;
 
 	c->wanted = false;
+	if (c->events_error < 0)
+		capture_events_fall(c);
 	table_be_patient(c->table, questions == 0 || !c->postponed);
 	if (c->behind_from != 0)
 		capture_recover(c);
+	if (c->drain && !speaker_has_room(c->speaker)) {
+		c->wanted = true; /* the ring keeps what a sweep would add to */
+		postpone(c);
+		return;
+	}
 	follow_ephemeral(c);
 	look(c);
-	if (questions > 0 && table_ends(c->table) > 0)
-		look(c); /* heard during the first: whoever asks afterwards may know of them */
-	if (questions > 0 && table_ends(c->table) > 0 && !c->postponed) {
+	if (questions > 0 && owes(c))
+		look(c);
+	if (questions > 0 &&
+		((table_ends(c->table) > 0 && !c->postponed) || (c->drain && !c->drained))) {
 		postpone(c);
 		return;
 	}
 	c->postponed = false;
 	capture_answer(c, questions);
-	if (c->sweeps % FORGET_SWEEPS == 0)
+	if (c->sweeps % FORGET_SWEEPS == 0 || refs_count(c->refs) >= c->refs_limit)
 		capture_forget_processes(c);
 	if (c->holders_pending)
 		sweep_soon(c);
@@ -266,14 +293,24 @@ void capture_on_sync(void *context, uint64_t id)
 	sweep_soon(c);
 }
 
-void capture_on_ready(void *context)
+void capture_on_ready(void *context, struct ring_position kept)
 {
 	struct capture *c = context;
 
 	c->options.ready(c->options.context);
+	if (c->drain)
+		capture_events_restart(c, kept);
 	sweep(c);
 	set_timer(c);
 	capture_log_began(c);
+}
+
+void capture_on_kept(void *context, struct ring_position kept)
+{
+	struct capture *c = context;
+
+	if (c->drain)
+		drain_kept(c->drain, kept);
 }
 
 int capture_link(struct capture *c, int fd)
@@ -292,6 +329,8 @@ int capture_link(struct capture *c, int fd)
 	hello.hello.at = clock_now();
 	hello.hello.capture_pid = getpid();
 	hello.hello.version = version;
+	if (c->events)
+		hello.hello.generation = source_events_facts(c->events).generation;
 	capture_say(c, &hello);
 	return 0;
 }

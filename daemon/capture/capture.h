@@ -5,6 +5,7 @@
  * them. */
 
 #include "config/config.h"
+#include "daemon/capture/source_events.h"
 
 struct capture;
 struct event_base;
@@ -12,6 +13,7 @@ struct event_base;
 /* Which source tells of what no sweep sees. */
 enum capture_rung {
 	CAPTURE_RUNG_BEST, /* the best that can be attached here */
+	CAPTURE_RUNG_EVENTS,
 	CAPTURE_RUNG_DESTROY,
 	CAPTURE_RUNG_SWEEP,
 };
@@ -21,10 +23,19 @@ struct capture_options {
 	const struct config *config; /* must outlive the capture, or its next reload */
 	int proc_fd;                 /* /proc; the caller's */
 	enum capture_rung
-		rung; /* one that is asked for and cannot be attached fails capture_new() */
+		rung;    /* one that is asked for and cannot be attached fails capture_new() */
+	bool netns_self; /* events: only of the daemon's own network namespace, not of all */
+	uint32_t
+		ring_bytes; /* of the events' ring: a power of two, at least a page; 0: the default */
+	/* What an earlier process left of its events (source_events.h); taken where it is of use. */
+	const struct events_fd *passed;
+	size_t passed_count;
 	void *context;
 	void (*ready)(void *context); /* the ledger took up its work; at every (re)start of it */
 };
+
+/* What is worth keeping for the next process under the present rung; returns how many (at most `max`). They stay the capture's. */
+size_t capture_fds(const struct capture *c, struct events_fd *ret, size_t max);
 
 /* Opens its sources; sweeps begin when a ledger is linked and ready. 0, or negative errno with a line logged. */
 int capture_new(const struct capture_options *options, struct capture **ret) _must_check_;
@@ -35,6 +46,7 @@ int capture_link(struct capture *c, int fd) _must_check_;
 /* How it works, for people and for the watchdog. */
 struct capture_state {
 	enum source rung;
+	const char *obstacle; /* why not a better one; NULL: there is none, or none was asked for */
 	usec_t interval_usec;
 	usec_t due_monotonic; /* CLOCK_MONOTONIC: when the timer's next sweep is due; USEC_UNSET: no ledger was ready yet */
 	usec_t last_cpu_usec; /* CPU time of the last sweep */

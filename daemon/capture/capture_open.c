@@ -18,8 +18,8 @@ void capture_log_began(const struct capture *c)
 		LOG_FIELDS(LOG_TEXT("RUNG", source_name(capture_rung(c))),
 			LOG_NUMBER("INTERVAL_USEC", c->budget.interval_usec),
 			LOG_TEXT("RANGES", ranges)),
-		"recording ports %s by %s every %llu ms%s", ranges,
-		source_name((enum source)c->facts.kind),
+		"recording ports %s by %s%s every %llu ms%s", ranges,
+		c->events ? "events and " : "", source_name((enum source)c->facts.kind),
 		(unsigned long long)(c->budget.interval_usec / USEC_PER_MSEC),
 		c->hearing ? " and told of ends" : "");
 }
@@ -38,8 +38,7 @@ static int open_source(struct capture *c)
 	return source_procnet_open(c->options.proc_fd, &c->source, &c->facts);
 }
 
-/* The rung above the sweeps, if it can be had. Before the first sweep, so that nothing falls between the two. */
-static int open_hearing(struct capture *c)
+int capture_open_hearing(struct capture *c)
 {
 	const struct hearing_options options = {
 		.base = c->options.base,
@@ -65,11 +64,56 @@ static int open_hearing(struct capture *c)
 	return forced ? r : 0;
 }
 
+/* The best rung above the sweeps that can be had, before the first sweep, so that nothing falls between the two. */
+static int climb(struct capture *c)
+{
+	enum capture_rung wanted = c->options.rung;
+	bool forced = wanted == CAPTURE_RUNG_EVENTS;
+	int r = -ENOSYS;
+
+	if (wanted == CAPTURE_RUNG_BEST || forced)
+		r = capture_events_open(c);
+	if (r == 0) {
+		struct table *table = capture_table_new(c);
+
+		if (!table)
+			return -ENOMEM;
+		table_free(c->table);
+		c->table = table;
+		return 0;
+	}
+	if (c->obstacle[0] != '\0')
+		log_line(forced ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "no kernel events: %s",
+			c->obstacle);
+	return forced ? r : capture_open_hearing(c);
+}
+
+struct table *capture_table_new(const struct capture *c)
+{
+	struct table *t = table_new(c->options.config->accepted);
+
+	if (!t)
+		return NULL;
+	table_watch(t, &c->ranges, c->options.config->accepted);
+	if (c->events) {
+		const struct table_expectation expectation = {
+			.netns = c->netns.cookie,
+			.protocols = c->facts.protocols,
+			.bound_only = c->facts.bound_only,
+			.udp_connect = source_events_facts(c->events).udp_connect,
+		};
+
+		table_expect(t, &expectation);
+	}
+	return t;
+}
+
 static int capture_start(struct capture *c)
 {
 	const struct speaker_handler handler = {
 		.context = c,
 		.ready = capture_on_ready,
+		.kept = capture_on_kept,
 		.sync = capture_on_sync,
 	};
 	int r;
@@ -90,7 +134,7 @@ static int capture_start(struct capture *c)
 	if (r == 0)
 		r = capture_watch(c, host_ephemeral(c->options.proc_fd, c->ephemeral));
 	if (r == 0)
-		r = open_hearing(c);
+		r = climb(c);
 	return r;
 }
 
@@ -103,6 +147,7 @@ int capture_new(const struct capture_options *options, struct capture **ret)
 		return -ENOMEM;
 	c->options = *options;
 	c->due = USEC_UNSET;
+	c->refs_limit = LIMIT_REFS;
 	c->ephemeral = (struct port_range){.low = 32768, .high = 60999}; /* Linux's default */
 	budget_init(
 		&c->budget, options->config->interval_usec, options->config->cpu_budget_permille);
@@ -112,7 +157,7 @@ int capture_new(const struct capture_options *options, struct capture **ret)
 		capture_free(c);
 		return r;
 	}
-	if (!procfs_sees_others())
+	if (!c->events && !procfs_sees_others())
 		log_warning(
 			"processes of other users cannot be named: that takes CAP_SYS_PTRACE and "
 			"CAP_DAC_READ_SEARCH");
@@ -124,6 +169,7 @@ struct capture_state capture_state(const struct capture *c)
 {
 	return (struct capture_state){
 		.rung = capture_rung(c),
+		.obstacle = c->obstacle[0] != '\0' ? c->obstacle : NULL,
 		.interval_usec = c->budget.interval_usec,
 		.due_monotonic = c->due,
 		.last_cpu_usec = c->last_cpu,
@@ -141,6 +187,7 @@ struct capture *capture_free(struct capture *c)
 		event_free(c->asked);
 	if (c->source)
 		c->source_ops->free(c->source);
+	capture_events_close(c);
 	hearing_free(c->hearing);
 	table_free(c->table);
 	kernel_sockets_free(c->kernel_sockets);

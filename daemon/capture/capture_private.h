@@ -6,7 +6,9 @@
 #include "daemon/capture/attribute.h"
 #include "daemon/capture/budget.h"
 #include "daemon/capture/capture.h"
+#include "daemon/capture/drain.h"
 #include "daemon/capture/hearing.h"
+#include "daemon/capture/snapshot.h"
 #include "daemon/capture/source.h"
 #include "daemon/capture/speaker.h"
 
@@ -20,7 +22,19 @@ struct capture {
 	const struct source_ops *source_ops;
 	void *source;
 	struct source_facts facts;
-	struct hearing *hearing; /* NULL: the rung is what the sweeps are */
+	/* The rung above the sweeps: one of these two, or none. */
+	struct source_events *events;
+	struct hearing *hearing;
+	struct drain *drain;           /* of the events, with ... */
+	struct openers *openers;       /* ... who made them ... */
+	struct namespaces *namespaces; /* ... and where */
+	char obstacle[256];            /* why not a better rung; "": nothing is in the way */
+	usec_t snapshot_at;            /* boottime: of the last one; 0: none */
+	bool snapshot_wanted;          /* as soon as there is a sweep */
+	int events_error;              /* they cannot be read any more */
+	bool drained;                  /* the last reading left nothing */
+	usec_t drained_at;             /* boottime of the last one that did */
+	size_t refs_limit;             /* as many processes are known, then some are forgotten */
 	struct table *table;
 	struct procfs *procfs;
 	struct kernel_sockets *kernel_sockets;
@@ -57,6 +71,8 @@ int capture_introduce(void *context, uint32_t ref, struct process *p);
 enum source capture_rung(const struct capture *c);
 void capture_say_coverage(struct capture *c);
 void capture_say_settings(struct capture *c);
+/* The namespaces that are known. */
+void capture_say_netns(struct capture *c);
 /* Tells everything again, to a ledger that knows nothing or not all. */
 void capture_announce(struct capture *c);
 /* A gap for the notifications that the kernel, or the table, could not keep. */
@@ -74,10 +90,30 @@ int capture_watch(struct capture *c, struct port_range ephemeral) _must_check_;
 /* Callbacks; `context` is the capture. */
 void capture_on_timer(evutil_socket_t fd, short what, void *context);
 void capture_on_asked(evutil_socket_t fd, short what, void *context);
-void capture_on_ready(void *context);
+void capture_on_ready(void *context, struct ring_position kept);
+void capture_on_kept(void *context, struct ring_position kept);
 void capture_on_sync(void *context, uint64_t id);
 void capture_on_sweep_wanted(void *context);
 
+/* capture_events.c: the rung of the events. */
+
+/* Attaches them. 0, or negative errno, with the reason in c->obstacle: nothing is attached. */
+int capture_events_open(struct capture *c) _must_check_;
+void capture_events_close(struct capture *c);
+/* Other settings or ranges from now on. 0 or negative errno. */
+int capture_events_watch(struct capture *c) _must_check_;
+/* A ledger is ready, which has what the ring told before `kept`: begins from there, with an empty table. */
+void capture_events_restart(struct capture *c, struct ring_position kept);
+/* They have ended: goes on with the next rung, with an empty table. Not during a sweep. */
+void capture_events_fall(struct capture *c);
+/* Holders for the sockets of this sweep, from a snapshot. As attribute(). */
+int capture_events_attribute(struct capture *c, struct attributor *a) _must_check_;
+
 /* capture_open.c */
+
+/* A table as it is before the first sweep. NULL: no memory. */
+struct table *capture_table_new(const struct capture *c);
+/* The next rung but one below the events. 0 or negative errno. */
+int capture_open_hearing(struct capture *c) _must_check_;
 
 void capture_log_began(const struct capture *c);

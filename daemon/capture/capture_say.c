@@ -28,7 +28,8 @@ int capture_emit(void *context, const struct sighting *s)
 	struct capture *c = context;
 	struct record r = {.type = RECORD_SIGHTING, .sighting = *s};
 
-	r.sighting.netns = c->netns.cookie;
+	if (r.sighting.netns == 0)
+		r.sighting.netns = c->netns.cookie;
 	capture_say(c, &r);
 	return 0;
 }
@@ -42,11 +43,15 @@ int capture_introduce(void *context, uint32_t ref, struct process *p)
 
 enum source capture_rung(const struct capture *c)
 {
-	return c->hearing ? SOURCE_DESTROY : c->facts.kind;
+	return c->events ? SOURCE_EVENTS : c->hearing ? SOURCE_DESTROY : c->facts.kind;
 }
 
 static struct coverage coverage_now(const struct capture *c)
 {
+	struct events_facts events = {0};
+
+	if (c->events)
+		events = source_events_facts(c->events);
 	return (struct coverage){
 		.rung = (uint8_t)capture_rung(c),
 		.interval_usec = c->budget.interval_usec,
@@ -55,8 +60,10 @@ static struct coverage coverage_now(const struct capture *c)
 		.protocols = c->facts.protocols,
 		.bound_only = c->facts.bound_only,
 		.accepted = c->options.config->accepted,
-		.foreign_processes = procfs_sees_others(),
-		.netns_all = false,
+		.foreign_processes = c->events || procfs_sees_others(),
+		.netns_all = c->events && !c->options.netns_self,
+		.udp_connect = events.udp_connect,
+		.failures = events.failures,
 	};
 }
 
@@ -71,12 +78,25 @@ void capture_say_settings(struct capture *c)
 		c, &(struct record){.type = RECORD_SETTINGS, .settings = c->options.config->store});
 }
 
+static void say_netns(void *context, const struct netns *netns)
+{
+	capture_say(context, &(struct record){.type = RECORD_NETNS, .netns = *netns});
+}
+
+void capture_say_netns(struct capture *c)
+{
+	c->netns.ephemeral = c->ephemeral;
+	say_netns(c, &c->netns);
+	if (c->namespaces)
+		namespaces_each(c->namespaces, say_netns, c);
+}
+
 /* Tells everything again, to a ledger that knows nothing or not all. */
 void capture_announce(struct capture *c)
 {
 	capture_say_settings(c);
 	c->netns.ephemeral = c->ephemeral;
-	capture_say(c, &(struct record){.type = RECORD_NETNS, .netns = c->netns});
+	capture_say_netns(c);
 	capture_say_coverage(c);
 	capture_say(c, &(struct record){.type = RECORD_RESYNC});
 	/* A process that is known already is only said again. */
@@ -132,6 +152,7 @@ void capture_forget_processes(struct capture *c)
 {
 	table_refs(c->table, mark_ref, c->refs);
 	refs_drop_unmarked(c->refs, on_forgotten, c);
+	c->refs_limit = 2 * refs_count(c->refs) + LIMIT_REFS;
 }
 
 /* Barriers for the questions that came before this sweep began. */

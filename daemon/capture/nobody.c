@@ -1,27 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A socket names its cgroup by a 64-bit id, which is never reused within a boot: it is the file handle of the cgroup's
- * directory, so open_by_handle_at(2) below the cgroup2 mount gives the directory, and /proc/self/fd its path. That takes
- * CAP_DAC_READ_SEARCH; without it, or when the cgroup is gone, the owner alone is known. What was learnt is
- * remembered by id, for a unit that stopped is asked for just then: its last sockets outlive its cgroup.
+ * A socket names its cgroup by a 64-bit id. Where the path of that is not to be learnt, the owner alone is known. What was
+ * learnt is remembered by id, for a unit that stopped is asked for just then: its last sockets outlive its cgroup.
  */
 
 #include "daemon/capture/nobody.h"
 
 #include "common/escape.h"
-#include "daemon/capture/proc_parse.h"
-#include "daemon/capture/proc_read.h"
+#include "daemon/capture/cgroup.h"
 #include "daemon/capture/unit.h"
-
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 
 #define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
-
-#define FILEID_KERNFS 0xfe /* enum fid_type, <linux/exportfs.h>: a 64-bit node id */
 
 /* Without padding: it is compared and hashed as bytes. */
 struct nobody_key {
@@ -37,21 +28,9 @@ struct nobody {
 };
 
 struct nobodies {
-	int proc_fd;      /* not owned */
-	int cgroup_fd;    /* root of the cgroup2 mount; -1: there is none */
-	char *mount_path; /* of it; owned; NULL: there is none */
+	struct cgroups *cgroups; /* owned */
 	struct nobody *by_key;
 };
-
-/* 0 or -ENOMEM; a host without cgroup2 is none the worse. */
-static int open_cgroup_mount(struct nobodies *n)
-{
-	int e = proc_find_cgroup2(n->proc_fd, &n->mount_path);
-
-	if (n->mount_path)
-		n->cgroup_fd = open(n->mount_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return e == -ENOMEM ? e : 0;
-}
 
 struct nobodies *nobodies_new(int proc_fd)
 {
@@ -59,11 +38,8 @@ struct nobodies *nobodies_new(int proc_fd)
 
 	if (!n)
 		return NULL;
-	n->proc_fd = proc_fd;
-	n->cgroup_fd = -1;
-	if (open_cgroup_mount(n) < 0)
-		return NULL;
-	return TAKE_PTR(n);
+	n->cgroups = cgroups_new(proc_fd);
+	return n->cgroups ? TAKE_PTR(n) : NULL;
 }
 
 static void forget(struct nobodies *n, struct nobody *entry)
@@ -81,50 +57,19 @@ struct nobodies *nobodies_free(struct nobodies *n)
 		return NULL;
 	HASH_ITER (hh, n->by_key, entry, next)
 		forget(n, entry);
-	if (n->cgroup_fd >= 0)
-		(void)close(n->cgroup_fd);
-	free(n->mount_path);
+	cgroups_free(n->cgroups);
 	free(n);
 	return NULL;
 }
 
-/* The path of a cgroup as /proc/PID/cgroup would show it, in `path`. False: gone, or no permission. */
-static bool cgroup_path(
-	const struct nobodies *n, uint64_t cgroup_id, char *path, size_t size, const char **ret)
+int nobodies_set_cgroup(struct nobodies *n, uint64_t cgroup_id, struct process *p)
 {
-	union {
-		struct file_handle handle;
-		uint8_t room[sizeof(struct file_handle) + sizeof(cgroup_id)];
-	} id = {.handle = {.handle_bytes = sizeof(cgroup_id), .handle_type = FILEID_KERNFS}};
-	_cleanup_(close_p) int fd = -1;
-	char name[32];
-	size_t mount;
-
-	if (n->cgroup_fd < 0)
-		return false;
-	memcpy(id.handle.f_handle, &cgroup_id, sizeof(cgroup_id));
-	fd = open_by_handle_at(n->cgroup_fd, &id.handle, O_PATH | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	(void)snprintf(name, sizeof(name), "self/fd/%d", fd);
-	if (proc_read_link(n->proc_fd, name, path, size) <= 0)
-		return false;
-	mount = strlen(n->mount_path);
-	if (strncmp(path, n->mount_path, mount) != 0 || (path[mount] != '/' && path[mount] != '\0'))
-		return false;
-	*ret = path[mount] == '/' ? path + mount : "/";
-	return true;
-}
-
-/* 0 or -ENOMEM. */
-static int set_cgroup(const struct nobodies *n, uint64_t cgroup_id, struct process *p)
-{
-	char path[PATH_MAX + sizeof(PROC_DELETED)];
 	_cleanup_(free_p) char *unit = NULL;
 	const char *cgroup;
+	int e = cgroups_path(n->cgroups, cgroup_id, p->pid, &cgroup);
 
-	if (!cgroup_path(n, cgroup_id, path, sizeof(path), &cgroup))
-		return 0;
+	if (e < 0 || !cgroup)
+		return e;
 	p->cgroup = escape_store(cgroup, strlen(cgroup), LIMIT_STRING_BYTES);
 	if (!p->cgroup)
 		return -ENOMEM;
@@ -185,7 +130,8 @@ int nobodies_find(
 		return -ENOMEM;
 	p->uid = uid;
 	if (cgroup_id != 0 && !kernel) {
-		e = uid == UID_UNSET ? set_cgroup(n, cgroup_id, p) : copy_cgroup(n, cgroup_id, p);
+		e = uid == UID_UNSET ? nobodies_set_cgroup(n, cgroup_id, p)
+				     : copy_cgroup(n, cgroup_id, p);
 		if (e < 0)
 			return e;
 	}

@@ -15,3 +15,6 @@ DEFINE_CLEANUP(struct nobodies, nobodies_free)
 /* As procfs_nobody(). */
 int nobodies_find(struct nobodies *n, uint32_t uid, uint64_t cgroup_id, bool kernel,
 	struct process **ret) _must_check_;
+
+/* Sets cgroup and unit of a process that has none yet, if the path of the cgroup can be learnt. 0 or -ENOMEM. */
+int nobodies_set_cgroup(struct nobodies *n, uint64_t cgroup_id, struct process *p) _must_check_;

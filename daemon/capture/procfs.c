@@ -234,6 +234,33 @@ int procfs_nobody(
 	return nobodies_find(p->nobodies, uid, cgroup_id, kernel, ret);
 }
 
+int procfs_set_cgroup(struct procfs *p, uint64_t cgroup_id, struct process *process)
+{
+	return nobodies_set_cgroup(p->nobodies, cgroup_id, process);
+}
+
+int procfs_process(struct procfs *p, int32_t pid, usec_t start_boot, struct process **ret)
+{
+	_cleanup_(process_unref_p) struct process *process = NULL;
+	_cleanup_(close_p) int dir_fd = -1;
+	char name[16];
+	int r;
+
+	(void)snprintf(name, sizeof(name), "%d", pid);
+	dir_fd = openat(p->reader.proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir_fd < 0)
+		return errno == ENOMEM ? -ENOMEM : -ESRCH;
+	r = proc_read_process(&p->reader, dir_fd, pid, pid, NULL, &process);
+	if (r < 0)
+		return r;
+	if (process->start_boot > start_boot ||
+		start_boot - process->start_boot >= USEC_PER_SEC / p->reader.ticks_per_second)
+		return -ESRCH;
+	process->start_boot = start_boot;
+	*ret = TAKE_PTR(process);
+	return 0;
+}
+
 bool procfs_sees_others(void)
 {
 	const uint64_t needed = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH;

@@ -54,5 +54,14 @@ int procfs_find(struct procfs *p, struct procfs_wanted *wanted, size_t count, us
 int procfs_nobody(struct procfs *p, uint32_t uid, uint64_t cgroup_id, bool kernel,
 	struct process **ret) _must_check_;
 
+/*
+ * Who a process is of which `pid` and `start_boot` are known already (exactly: /proc rounds it to ticks). A fresh one with one
+ * reference and this start; -ESRCH: it is gone, whoever has its pid now; -ENOMEM.
+ */
+int procfs_process(
+	struct procfs *p, int32_t pid, usec_t start_boot, struct process **ret) _must_check_;
+/* Sets cgroup and unit of a process that has none yet, if the path of the cgroup can be learnt. 0 or -ENOMEM. */
+int procfs_set_cgroup(struct procfs *p, uint64_t cgroup_id, struct process *process) _must_check_;
+
 /* May this process see other users' descriptors (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)? */
 bool procfs_sees_others(void);

@@ -83,6 +83,11 @@ int refs_each(
 	return 0;
 }
 
+size_t refs_count(const struct refs *r)
+{
+	return HASH_CNT(by_ref, r->by_ref);
+}
+
 void refs_mark(struct refs *r, uint32_t ref)
 {
 	struct known *k;

@@ -22,6 +22,9 @@ struct process *refs_process(const struct refs *r, uint32_t ref);
 int refs_each(struct refs *r, int (*visit)(void *context, uint32_t ref, struct process *p),
 	void *context) _must_check_;
 
+/* How many are known. */
+size_t refs_count(const struct refs *r);
+
 /* Forgetting: mark those still named, then drop the others; `forgotten` is told each. */
 void refs_mark(struct refs *r, uint32_t ref);
 void refs_drop_unmarked(

@@ -146,7 +146,7 @@ static void on_pump(evutil_socket_t fd, short what, void *context)
 		answer(r);
 }
 
-static void on_ready(void *context)
+static void on_ready(void *context, struct ring_position kept _unused_)
 {
 	struct replay *r = context;
 	const struct timeval now = {0};

@@ -19,7 +19,10 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 	(void)size;
 	if (r->type == RECORD_READY) {
 		s->ready = true;
-		s->handler.ready(s->handler.context);
+		s->handler.ready(s->handler.context, r->ready);
+	} else if (r->type == RECORD_KEPT) {
+		if (s->handler.kept)
+			s->handler.kept(s->handler.context, r->kept);
 	} else if (r->type == RECORD_SYNC) {
 		s->handler.sync(s->handler.context, r->sync);
 	} else {
@@ -85,6 +88,11 @@ int speaker_say(struct speaker *s, const struct record *r)
 bool speaker_is_ready(const struct speaker *s)
 {
 	return s->ready;
+}
+
+bool speaker_has_room(const struct speaker *s)
+{
+	return s->ready && !s->behind && channel_queued(s->channel) <= LIMIT_STREAM_BACKLOG / 2;
 }
 
 bool speaker_caught_up(struct speaker *s)

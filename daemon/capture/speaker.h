@@ -10,7 +10,10 @@ struct speaker;
 
 struct speaker_handler {
 	void *context;
-	void (*ready)(void *context);             /* the ledger has its database open: speak */
+	/* the ledger has its database open, with what the ring told before this: speak */
+	void (*ready)(void *context, struct ring_position kept);
+	void (*kept)(void *context,
+		struct ring_position kept);       /* it has stored so much; NULL: who cares */
 	void (*sync)(void *context, uint64_t id); /* a question: look, then answer with a barrier */
 };
 
@@ -28,6 +31,9 @@ int speaker_say(struct speaker *s, const struct record *r) _must_check_;
 
 /* A ledger is linked and was heard to be ready. */
 bool speaker_is_ready(const struct speaker *s);
+
+/* May something be said that can wait as well? Half of what may queue is left to what cannot. */
+bool speaker_has_room(const struct speaker *s);
 
 /* It was behind and is not any more: true once. */
 bool speaker_caught_up(struct speaker *s);

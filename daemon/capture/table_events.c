@@ -126,11 +126,11 @@ static void take_row(struct entry *e, const struct event_seen *seen)
 }
 
 /* A tenure that an event tells of begins. */
-static void begin_tenure(struct table *t, struct entry *e, const struct event_seen *seen)
+static void begin_tenure(struct table *t, struct entry *e, const struct event_seen *seen, usec_t at)
 {
 	take_row(e, seen);
 	e->netns = seen->netns == t->expectation.netns ? 0 : seen->netns;
-	e->first_at = seen->at;
+	e->first_at = at;
 	e->first_span_msec = 0;
 	e->s.role = seen->role;
 	e->event = e->placed = true;
@@ -146,6 +146,23 @@ static int set_who(struct table *t, struct entry *e, const struct table_who *who
 		who->holder_count, who->holders_dropped, who->opener != 0);
 }
 
+/* When it was there, and when it was not yet, or USEC_UNSET: it was made just then. */
+static usec_t opening(const struct table *t, const struct event_seen *seen, usec_t *ret_after)
+{
+	uint8_t protocol = row_of(seen).protocol;
+	bool own = seen->netns == t->expectation.netns;
+
+	*ret_after = USEC_UNSET;
+	if (seen->at != USEC_UNSET)
+		return seen->at;
+	/* only its end is known: the last sweep that ended before has not seen it */
+	*ret_after = own && t->whole_end[protocol] != USEC_UNSET &&
+				     t->whole_end[protocol] <= seen->closed
+			     ? t->whole_begin[protocol]
+			     : 0;
+	return seen->closed;
+}
+
 static void tell_present(
 	struct table *t, struct entry *e, struct telling *l, usec_t at, usec_t after)
 {
@@ -159,7 +176,7 @@ static void tell_present(
 
 /* The second hook that the kernel called for one tenure may show more than the first, never less. */
 static int tell_more(struct table *t, struct entry *e, const struct event_seen *seen,
-	const struct table_who *who, struct telling *l)
+	const struct table_who *who, usec_t at, struct telling *l)
 {
 	bool less = seen->role == ROLE_BOUND && e->s.role != ROLE_BOUND;
 	bool same = seen->role == e->s.role && endpoint_equal(&seen->remote, &e->s.row.remote) &&
@@ -173,7 +190,7 @@ static int tell_more(struct table *t, struct entry *e, const struct event_seen *
 		take_row(e, seen);
 		e->s.role = seen->role;
 	}
-	tell_present(t, e, l, seen->at, USEC_UNSET);
+	tell_present(t, e, l, at, USEC_UNSET);
 	return l->result;
 }
 
@@ -193,11 +210,11 @@ static struct entry *lead(struct entry *e)
 	return e;
 }
 
-static int add(struct table *t, const struct event_seen *seen, struct entry **ret)
+static int add(struct table *t, const struct event_seen *seen, usec_t at, struct entry **ret)
 {
 	struct socket_row row = row_of(seen);
 
-	return table_entry_add(t, &row, seen->at, ret);
+	return table_entry_add(t, &row, at, ret);
 }
 
 int table_event_claim(struct table *t, const struct event_seen *seen, const struct table_who *who,
@@ -205,27 +222,28 @@ int table_event_claim(struct table *t, const struct event_seen *seen, const stru
 {
 	struct telling l = {.emit = emit, .context = context, .source = SOURCE_EVENTS};
 	struct entry *e = find(t, seen->cookie);
+	usec_t after, at = opening(t, seen, &after);
 	bool fresh = !e;
 	int r = 0;
 
 	if (fresh)
-		r = add(t, seen, &e);
+		r = add(t, seen, at, &e);
 	if (r < 0)
 		return r;
 	if (e->alias)
 		e = lead(e);
-	if (e->over && seen->at <= e->closed)
+	if (e->over && at <= e->closed)
 		return 0; /* told before its end, by one of two processors */
 	if (e->event && !e->over && seen->local.port == e->s.row.local.port)
-		return tell_more(t, e, seen, who, &l);
+		return tell_more(t, e, seen, who, at, &l);
 	r = set_who(t, e, who);
 	if (r < 0) {
 		if (fresh)
 			table_entry_free(t, e);
 		return r;
 	}
-	begin_tenure(t, e, seen);
-	tell_present(t, e, &l, seen->at, USEC_UNSET);
+	begin_tenure(t, e, seen, at);
+	tell_present(t, e, &l, at, after);
 	return l.result;
 }
 
@@ -269,7 +287,7 @@ int table_event_end(struct table *t, const struct event_seen *seen,
 	struct telling l = {.emit = emit, .context = context, .source = SOURCE_EVENTS};
 	struct entry *e = find(t, seen->cookie);
 	bool lingers;
-	int r = 0;
+	int r;
 
 	if (!e)
 		return end_unknown(t, seen, &l);
@@ -277,8 +295,7 @@ int table_event_end(struct table *t, const struct event_seen *seen,
 	if (e->over || e->alias)
 		return 0;
 	lingers = seen->lingers && e->netns == 0;
-	if (e->netns == 0)
-		r = push(lingers ? &t->lingering : &t->ended_now, seen->cookie, seen->closed);
+	r = push(lingers ? &t->lingering : &t->ended_now, seen->cookie, seen->closed);
 	if (r < 0)
 		return r;
 	e->over = true;
@@ -287,8 +304,6 @@ int table_event_end(struct table *t, const struct event_seen *seen,
 	e->told_time_wait = lingers;
 	if (e->told)
 		table_tell(&l, e, SIGHTING_CLOSED, e->closed, USEC_UNSET);
-	if (e->netns != 0)
-		table_entry_free(t, e);
 	return l.result;
 }
 
@@ -335,7 +350,7 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 
 	if (find(t, seen->cookie))
 		return 0;
-	r = add(t, seen, &e);
+	r = add(t, seen, at, &e);
 	if (r < 0)
 		return r;
 	r = set_who(t, e, who);
@@ -343,9 +358,9 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 		table_entry_free(t, e);
 		return r;
 	}
-	begin_tenure(t, e, seen);
+	begin_tenure(t, e, seen, at);
 	e->event = false;
-	e->first_at = at;
+
 	e->first_span_msec = SPAN_UNKNOWN;
 	e->preexisting = after == 0;
 	tell_present(t, e, &l, at, after);

@@ -50,15 +50,19 @@ def sysctl(namespace, name, value):
 
 
 class Daemon:
-    """portledgerd in a namespace, with its state in a directory of its own."""
+    """portledgerd in a namespace, with its state in a directory of its own. `rung` None: the best that works here."""
 
-    def __init__(self, namespace, directory, interval="1h", options=(), config=""):
+    def __init__(self, namespace, directory, interval="1h", options=(), config="", rung="destroy"):
         self.namespace = namespace
         self.directory = pathlib.Path(directory)
         self.state = self.directory / "state"
         self.socket = str(self.directory / "control")
         self.config = self.directory / "portledger.conf"
         self.options = list(map(str, options))
+        if "--netns" not in self.options:  # what others do at the same time is not to be counted
+            self.options += ["--netns", "self"]
+        if rung and "--rung" not in self.options:
+            self.options += ["--rung", rung]
         self.config.write_text(f"[Capture]\nInterval={interval}\n{config}")
         self.process = None
         self.log = self.directory / "daemon.log"

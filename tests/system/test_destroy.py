@@ -377,13 +377,13 @@ def test_sweep_alone_when_asked_for(make_daemon, namespace):
 
 
 # The fourth bind(2) of a start is the one that joins the multicast groups.
-REFUSED = ("-e", "trace=bind", "-e", "inject=bind:error=ENOENT:when=4")
+REFUSED = ("-e", "trace=bind,bpf", "-e", "inject=bind:error=ENOENT:when=4", "-e", "inject=bpf:error=EPERM")
 SAID = "does not tell of sockets that it destroys"
 
 
 def test_a_kernel_that_does_not_tell(make_daemon):
-    """The default goes on one rung lower and says so; a rung that was asked for fails the start."""
-    daemon = make_daemon()
+    """The default goes on one rung lower, and one more, and says so; a rung that was asked for fails the start."""
+    daemon = make_daemon(rung=None)
     with traced(daemon, *REFUSED):
         assert daemon.call("org.portledger.ledger.Status")["rung"] == "sweep"
         assert SAID in daemon.log.read_text()

@@ -28,7 +28,7 @@ def test_past_its_budget_the_interval_doubles_visibly(make_daemon):
 def test_without_inet_diag_proc_net_is_read(make_daemon, actor):
     """Netlink is made to answer as where the kernel's module is missing."""
     port, udp = actor.do("listener('l')"), actor.do("bound('u', 'udp')")
-    daemon = make_daemon()
+    daemon = make_daemon(rung=None)
     with traced(daemon, "-e", "trace=recvmsg", "-e", "inject=recvmsg:error=ENOENT") as tracer:
         assert "no inet_diag" in daemon.log.read_text()
         claims, receipt = daemon.rows("now")

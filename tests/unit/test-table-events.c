@@ -375,6 +375,8 @@ static void test_hidden(void **state)
 	/* who lingers elsewhere is not seen to */
 	assert_int_equal(ended(w, 3, true), 1);
 	expect_closed(w, 3, false);
+	assert_int_equal(table_event_lingering(w->table), 0);
+	table_event_forget(w->table, w->clock + SHOWN);
 	assert_false(table_event_knows(w->table, 3));
 	assert_int_equal(ended(w, 1, false), 1);
 }

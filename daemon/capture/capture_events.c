@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The rung of the events: what comes of them is drain.c's, who has which socket open a snapshot shows (snapshot.c), and the
+ * sweeps go on, to find what was open before, what lingers, and what events have missed.
+ *
+ * A ledger that is ready has all that the ring told before some place. Whether it is another ledger, or this is another
+ * capture that has taken the ring over, what follows is the same: an empty table, the ring is read again from there, and the next sweep
+ * shows the rest.
+ */
+
+#include "daemon/capture/capture_private.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+
+#include "common/log.h"
+
+#define SNAPSHOT_USEC   USEC_PER_MINUTE
+#define NAMES_DIRECTORY "/run/netns"
+
+static struct source_events_options options_of(
+	const struct capture *c, const struct port_ranges *ranges)
+{
+	const struct config *config = c->options.config;
+
+	return (struct source_events_options){
+		.ranges = *ranges,
+		.kernel_range = config->ranges.kernel,
+		.netns_only = c->options.netns_self ? c->netns.cookie : 0,
+		.accepted = config->accepted,
+		.ring_bytes = c->options.ring_bytes,
+		.udp_connect = (enum events_extra)config->udp_connect,
+		.failures = (enum events_extra)config->failures,
+		.passed = c->options.passed,
+		.passed_count = c->options.passed_count,
+	};
+}
+
+/* The ranges that are the same in every namespace. */
+static struct port_ranges fixed_ranges(const struct capture *c)
+{
+	struct config fixed = *c->options.config;
+	struct port_ranges ranges;
+	int r;
+
+	fixed.ranges.kernel = false;
+	r = config_ranges(&fixed, (struct port_range){0}, &ranges);
+	assert(r == 0);
+	return ranges;
+}
+
+static bool has_room(void *context)
+{
+	const struct capture *c = context;
+
+	return speaker_has_room(c->speaker);
+}
+
+static void on_say(void *context, const struct record *r)
+{
+	capture_say(context, r);
+}
+
+static void on_rest(void *context)
+{
+	struct capture *c = context;
+
+	if (refs_count(c->refs) >= c->refs_limit)
+		capture_forget_processes(c);
+}
+
+static void on_failed(void *context, int error)
+{
+	struct capture *c = context;
+
+	c->events_error = error;
+	capture_on_sweep_wanted(c);
+}
+
+void capture_events_fall(struct capture *c)
+{
+	char reason[] = "events-ended";
+	struct record gap = {
+		.type = RECORD_GAP,
+		.gap = {.from = c->drained_at, .lost = LOST_UNKNOWN, .reason = reason},
+	};
+	struct table *table;
+
+	(void)snprintf(c->obstacle, sizeof(c->obstacle),
+		"the kernel's events ended: %s; systemctl restart portledger",
+		strerror(-c->events_error));
+	log_event(LOG_EVENT_RUNG_LOST, LOG_FIELDS(LOG_TEXT("RUNG", source_name(SOURCE_EVENTS))),
+		"%s", c->obstacle);
+	c->events_error = 0;
+	capture_events_close(c);
+	table = capture_table_new(c);
+	if (!table) {
+		log_error("no memory for an empty table: goes on with the old one");
+	} else {
+		table_free(c->table);
+		c->table = table;
+	}
+	if (capture_open_hearing(c) < 0)
+		log_error("only sweeps are left");
+	gap.gap.until = clock_boot();
+	capture_say(c, &gap);
+	c->announced = c->settled = false;
+}
+
+static int start(struct capture *c)
+{
+	struct drain_options options = {
+		.base = c->options.base,
+		.events = c->events,
+		.refs = c->refs,
+		.netns = c->netns.cookie,
+		.context = c,
+		.has_room = has_room,
+		.say = on_say,
+		.introduce = capture_introduce,
+		.emit = capture_emit,
+		.sweep_wanted = capture_on_sweep_wanted,
+		.rest = on_rest,
+		.failed = on_failed,
+	};
+	int r;
+
+	options.openers = c->openers = openers_new(c->events, c->procfs);
+	options.namespaces = c->namespaces = namespaces_new(NAMES_DIRECTORY);
+	if (!c->openers || !c->namespaces)
+		return -ENOMEM;
+	r = drain_new(&options, &c->drain);
+	if (r < 0)
+		return r;
+	/* whose executables are not to be read any more when the rights are gone */
+	r = snapshot_remember(c->events, c->openers);
+	if (r < 0)
+		log_warning("who has sockets open cannot be listed: %s", strerror(-r));
+	return 0;
+}
+
+int capture_events_open(struct capture *c)
+{
+	struct port_ranges ranges = fixed_ranges(c);
+	struct source_events_options options = options_of(c, &ranges);
+	struct events_obstacle obstacle = {0};
+	int r;
+
+	/* what an event tells of is known by its cookie, and /proc/net has none */
+	if (c->source_ops != &source_diag_ops) {
+		(void)snprintf(c->obstacle, sizeof(c->obstacle),
+			"this kernel has no inet_diag; modprobe tcp_diag udp_diag");
+		return -ENOENT;
+	}
+	r = source_events_open(&options, &c->events, &obstacle);
+	if (r < 0) {
+		(void)snprintf(c->obstacle, sizeof(c->obstacle), "%s%s%s", obstacle.reason,
+			obstacle.remedy ? "; " : "", obstacle.remedy ? obstacle.remedy : "");
+		return r;
+	}
+	r = start(c);
+	if (r < 0) {
+		(void)snprintf(c->obstacle, sizeof(c->obstacle), "%s", strerror(-r));
+		capture_events_close(c);
+	}
+	return r;
+}
+
+void capture_events_close(struct capture *c)
+{
+	c->drain = drain_free(c->drain);
+	c->openers = openers_free(c->openers);
+	c->namespaces = namespaces_free(c->namespaces);
+	c->events = source_events_free(c->events);
+}
+
+int capture_events_watch(struct capture *c)
+{
+	struct port_ranges ranges = fixed_ranges(c);
+	struct source_events_options options = options_of(c, &ranges);
+
+	return source_events_watch(c->events, &options);
+}
+
+void capture_events_restart(struct capture *c, struct ring_position kept)
+{
+	struct table *table = capture_table_new(c);
+
+	if (!table) {
+		log_error("no memory for an empty table: what is open is told as it was");
+		table = c->table;
+	}
+	if (table != c->table)
+		table_free(c->table);
+	c->table = table;
+	c->settled = false;
+	c->snapshot_at = 0;
+	c->snapshot_wanted = true;
+	drain_restart(c->drain, c->table, kept);
+}
+
+static bool catch_up(void *context)
+{
+	struct capture *c = context;
+
+	return drain_read(c->drain);
+}
+
+int capture_events_attribute(struct capture *c, struct attributor *a)
+{
+	usec_t now = clock_boot();
+	struct snapshot_options options = {
+		.events = c->events,
+		.openers = c->openers,
+		.table = c->table,
+		.refs = c->refs,
+		.netns = c->netns.cookie,
+		.all = !c->options.netns_self,
+		.after = c->snapshot_at,
+		.context = c,
+		.introduce = capture_introduce,
+		.emit = capture_emit,
+		.catch_up = catch_up,
+	};
+	int r;
+
+	a->find = snapshot_find;
+	a->finder = &options;
+	a->always = c->snapshot_wanted || now - c->snapshot_at >= SNAPSHOT_USEC;
+	r = attribute(a);
+	if (r >= 0 && a->always) {
+		c->snapshot_at = now;
+		c->snapshot_wanted = false;
+	}
+	return r;
+}
+
+size_t capture_fds(const struct capture *c, struct events_fd *ret, size_t max)
+{
+	return c->events ? source_events_fds(c->events, ret, max) : 0;
+}
