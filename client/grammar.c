@@ -13,6 +13,8 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_UNTIL] = {"until", 'U', "TIME", GROUP_WINDOW, "before this"},
 	[OPTION_OVERNIGHT] = {"overnight", 0, NULL, GROUP_OVERNIGHT,
 		"the last 18:00 to 09:00 (the default); see $PORTLEDGER_OVERNIGHT"},
+	[OPTION_FIELDS] = {"fields", 0, "LIST", GROUP_FIELDS,
+		"eve, ek, zeek, or time=PATH,src=PATH,..."},
 	[OPTION_BY] = {"by", 0, "WHAT", GROUP_AUDIT, "program, unit, user, port, hour or netns"},
 	[OPTION_DIFF] = {"diff", 0, "TIME", GROUP_AUDIT,
 		"only what is new or gone since then: yesterday, a time, a stretch"},
@@ -101,6 +103,12 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger listeners                           who may lose his port to a client\n"
 		"  portledger listeners --bound-for 1d            UDP sockets only if a day old\n"
 		"  portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\n"},
+	[VERB_ANNOTATE] = {"annotate", "<LOG",
+		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_COLUMNS | GROUP_FIELDS, 0, 0,
+		"adds the process to each record of an IDS's log",
+		"  portledger annotate <eve.json >eve-who.json        Suricata's log\n"
+		"  tail -F eve.json | portledger annotate | jq .portledger\n                                                     as it grows\n"
+		"  tshark -r x.pcap -T ek | portledger annotate --fields ek\n                                                     packets\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",

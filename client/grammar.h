@@ -22,7 +22,8 @@ enum group {
 	GROUP_LISTENERS = 1 << 13,
 	GROUP_SINCE = 1 << 14,
 	GROUP_SELF_TEST = 1 << 12,
-	GROUP_AUDIT = 1 << 13,
+	GROUP_AUDIT = 1 << 15,
+	GROUP_FIELDS = 1 << 16,
 };
 
 enum option_id {
@@ -32,6 +33,7 @@ enum option_id {
 	OPTION_SINCE,
 	OPTION_UNTIL,
 	OPTION_OVERNIGHT,
+	OPTION_FIELDS,
 	OPTION_BY,
 	OPTION_DIFF,
 	OPTION_LIMIT,

@@ -25,6 +25,7 @@ static const struct {
 	[VERB_FOLLOW] = {verb_follow, false},
 	[VERB_AUDIT] = {verb_audit, true},
 	[VERB_LISTENERS] = {verb_listeners, true},
+	[VERB_ANNOTATE] = {verb_annotate, false},
 	[VERB_DOCTOR] = {verb_doctor, false},
 	[VERB_CONFIG] = {verb_config, false},
 };

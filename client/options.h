@@ -21,6 +21,7 @@ enum verb {
 	VERB_FOLLOW,
 	VERB_AUDIT,
 	VERB_LISTENERS,
+	VERB_ANNOTATE,
 	VERB_DOCTOR,
 	VERB_CONFIG,
 	VERB_HELP,
@@ -64,6 +65,7 @@ struct options {
 	usec_t bound_for;    /* of listeners; USEC_UNSET: not given */
 	bool sysctl;         /* of listeners: a drop-in for sysctl.d(5) */
 	uint32_t limit;      /* 0: none */
+	const char *fields;  /* of annotate: where a record has what; NULL: eve */
 	const char *by;      /* what an audit counts by; NULL: programs */
 	bool diff;           /* --diff: against `other` */
 	struct window other;

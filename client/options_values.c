@@ -204,6 +204,12 @@ static int take_by(struct options *o, const char *value, _unused_ bool terminal)
 	return one_of(o, "--by", value, words, ELEMENTSOF(words), &word);
 }
 
+static int take_fields(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->fields = value;
+	return 0;
+}
+
 static int take_json(struct options *o, const char *value, _unused_ bool terminal)
 {
 	static const char *const words[] = {"off", "short", "pretty"};
@@ -354,6 +360,7 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_ROLE] = take_role,
 	[OPTION_RANGE] = take_range,
 	[OPTION_LIMIT] = take_limit,
+	[OPTION_FIELDS] = take_fields,
 	[OPTION_BY] = take_by,
 	/* of single verbs */
 	[OPTION_BOUND_FOR] = take_bound_for,

@@ -87,6 +87,11 @@ SHAPE(shape_audit, {"programs", SHAPE_LIST, false, &shape_program}, {"claims", S
 	{"servers_omitted", SHAPE_INT}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_follow, {"event", SHAPE_TEXT}, {"claims", SHAPE_LIST, false, &shape_claim},
 	{"lost", SHAPE_INT});
+INNER_SHAPE(shape_answer, {"source", SHAPE_OBJECT, true, &shape_claim},
+	{"destination", SHAPE_OBJECT, true, &shape_claim}, {"others", SHAPE_INT},
+	{"reason", SHAPE_TEXT, true});
+SHAPE(shape_annotate, {"answers", SHAPE_LIST, false, &shape_answer});
+SHAPE(shape_receipt, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_doctor, {"checks", SHAPE_LIST, false, &shape_check_row});
 
 static bool is_number(const json_t *value, json_int_t max)

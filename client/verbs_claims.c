@@ -3,6 +3,7 @@
 /* who, now and history: claims, and the receipt. */
 
 #include "client/ask.h"
+#include "client/translated.h"
 
 /* The windows to ask: --at, else --since and --until, else this moment. Returns how many. */
 static int who_windows(
@@ -62,6 +63,9 @@ static enum status finish_claims(
 {
 	if (writer_count(w) == 0)
 		say_nothing(v, receipts);
+	if (writer_count(w) == 0 && o->verb == VERB_WHO && o->output == OUTPUT_TABLE &&
+		!o->no_legend)
+		translated_say(v, v->out);
 	if (writer_finish(w, NULL, receipts) < 0)
 		return complain_memory();
 	return answer_status(o, writer_count(w), receipts);

@@ -31,12 +31,14 @@
 #define LIMIT_LISTENERS        1024u                 /* servers in one answer */
 #define LIMIT_PLACES           65536u                /* rows of `local` remembered by one query */
 #define LIMIT_CLAIMS           100000000u            /* rows a client may ask for with `limit` */
+#define LIMIT_FLOWS            256u                  /* in one call of Annotate */
 #define LIMIT_FILTER_PORTS     64u                   /* ports in one filter */
 #define LIMIT_QUERY_USEC       (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
 #define LIMIT_STALLED_USEC     (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
 #define LIMIT_SYNC_USEC        (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */
 
-/* Client: what a daemon may send us. */
+/* Client: what a daemon, or a log, may send us. */
+#define LIMIT_LINE_BYTES  (1024u * 1024u) /* a longer line of a log goes through as it is */
 #define LIMIT_SELF_TEST   1000u /* claims of each kind: they leave that many ports in TIME_WAIT */
 #define LIMIT_REPLY_BYTES (16u * 1024u * 1024u)
 /* a daemon silent this long is given up: sync and query fit in it */

@@ -105,6 +105,8 @@ static const struct method *const ledger_methods[] = {
 	&method_audit,
 	&method_listeners,
 	&method_activity,
+	&method_annotate,
+	&method_receipt,
 	&method_occupancy,
 	&method_follow,
 	&method_sync,

@@ -22,6 +22,8 @@ static bool is_of_kind(const json_t *value, enum parameter_kind kind)
 		return json_is_boolean(value);
 	case PARAMETER_OBJECT:
 		return json_is_object(value);
+	case PARAMETER_ARRAY:
+		return json_is_array(value);
 	}
 	return false;
 }

@@ -7,6 +7,7 @@
 
 #include "common/varlink.h"
 #include "daemon/control/methods.h"
+#include "daemon/control/query_flows.h"
 
 #define SERVICE_INTERFACE "org.varlink.service"
 #define LEDGER_INTERFACE  "org.portledger.ledger"
@@ -71,6 +72,10 @@ struct request {
 			struct filter filter;
 			enum audit_by by;
 		} audit;
+		struct {
+			struct flow *flow; /* owned */
+			size_t count;
+		} flows;
 	};
 };
 
@@ -86,6 +91,7 @@ enum parameter_kind {
 	PARAMETER_STRING,
 	PARAMETER_BOOLEAN,
 	PARAMETER_OBJECT,
+	PARAMETER_ARRAY,
 };
 
 struct parameter {
@@ -149,6 +155,9 @@ extern const struct method method_explain;
 extern const struct method method_listeners;
 
 /* methods_pictures.c */
+/* methods_flows.c */
+extern const struct method method_annotate, method_receipt;
+
 extern const struct method method_activity, method_occupancy;
 
 /* methods_follow.c */

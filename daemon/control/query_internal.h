@@ -48,6 +48,7 @@ enum sql_shape {
 	SQL_NEWEST,       /* the same columns, newest first; :max, :skip */
 	SQL_COUNT,        /* from :place on: count, first opening */
 	SQL_AUDIT,        /* unordered: app, port, remote address, opened, end, unattributed */
+	SQL_UNORDERED,    /* a row's columns and its address */
 	SQL_CREDITED,     /* unordered: a row's columns and its address, app, no process */
 	SQL_PROGRAMS,     /* count, count of distinct programs */
 	SQL_FOLD,         /* unordered: the columns of query_fold.c */

@@ -173,6 +173,7 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 			       "p.pid IS NULL AND r.meta" META_ATTRIBUTION "<>" SQL_KERNEL
 			       " FROM r",
 			""},
+		[SQL_UNORDERED] = {" SELECT " ROW_COLUMN_LIST " FROM r", ""},
 		[SQL_CREDITED] = {" SELECT " ROW_COLUMN_LIST ",p.app,p.pid IS NULL FROM r", ""},
 		[SQL_PROGRAMS] = {" SELECT count(*),count(DISTINCT CASE WHEN p.pid IS NOT NULL"
 				  " THEN ifnull(a.exe,a.comm) END) FROM r",

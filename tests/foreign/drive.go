@@ -248,6 +248,29 @@ func (d *driver) listeners(listening int) {
 	d.drove(orgportledgerledger.Listeners())
 }
 
+// annotate has both ends of our connection, whichever way it is seen, and nobody's.
+func (d *driver) annotate(connected, listening int) {
+	tcp := "tcp"
+	flow := func(from, to int) orgportledgerledger.Flow {
+		return orgportledgerledger.Flow{At_usec: now(), Protocol: &tcp, Source: "127.0.0.1", Source_port: int64(from),
+			Destination: "127.0.0.1", Destination_port: int64(to)}
+	}
+	answers, err := orgportledgerledger.Annotate().Call(d.ctx, d.c,
+		[]orgportledgerledger.Flow{flow(connected, listening), flow(listening, connected), flow(1, 2)})
+	must(err, "Annotate")
+	check(len(answers) == 3 && answers[2].Source == nil && text(answers[2].Reason) == "unwatched-port", "Annotate: %v", answers)
+	for i, role := range []string{"connected", "accepted"} {
+		d.ours(*answers[i].Source, map[string]int{"connected": connected, "accepted": listening}[role], "tcp", role)
+		check(answers[i].Destination != nil && answers[i].Reason == nil && answers[i].Others == 0, "Annotate: %v", answers[i])
+	}
+	d.drove(orgportledgerledger.Annotate())
+
+	coverage, err := orgportledgerledger.Receipt().Call(d.ctx, d.c, d.start, now(), nil)
+	must(err, "Receipt")
+	d.coverage(coverage)
+	d.drove(orgportledgerledger.Receipt())
+}
+
 // pictures are of all that we claimed, in steps that add up to it.
 func (d *driver) pictures() {
 	pid := int64(os.Getpid())
@@ -409,6 +432,7 @@ func (d *driver) everything() {
 	d.claims(ports)
 	d.audit()
 	d.listeners(listening)
+	d.annotate(connected, listening)
 	d.pictures()
 	d.doctor()
 	d.refusals()

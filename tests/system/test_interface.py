@@ -44,6 +44,9 @@ def test_replies_are_what_is_declared(daemon, actor, interface):
         "Listeners": [{}, {**window, "bound_usec": 0, "filter": {"protocol": "tcp"}}],
         "Activity": [{**window, "step_usec": 30_000_000}],
         "Occupancy": [{**window, "step_usec": 30_000_000}],
+        "Annotate": [{"flows": []}, {"flows": [{"at_usec": now, "source": "127.0.0.1", "source_port": at, "destination": "::1",
+                                               "destination_port": udp}]}],
+        "Receipt": [window],
     }
     assert set(calls) | {"Follow"} == set(interface.methods)
     for method, questions in calls.items():
