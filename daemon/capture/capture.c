@@ -166,6 +166,8 @@ static void look(struct capture *c)
 	mark.sweep.cpu_usec = c->last_cpu = clock_cpu_usec() - cpu;
 	capture_say(c, &mark);
 	c->last_end = mark.sweep.end;
+	if (c->drain)
+		drain_touch(c->drain);
 	(void)hear(c, heard); /* telling much takes long, too */
 }
 

@@ -31,7 +31,7 @@ struct drain {
 	uint64_t position;           /* as last told */
 	bool waiting;                /* not woken by the kernel until the ledger has stored */
 	bool lost;
-	bool told; /* this ledger was told at all */
+	bool touched;
 };
 
 /* The ref of a process that an event names, told to the stream; 0: not known any more. Its unit in *ret_unit, valid as long as
@@ -168,11 +168,11 @@ static void say_drained(struct drain *d, usec_t at)
 	};
 	bool lost = now.lost != d->counts.lost || now.lost_ends != d->counts.lost_ends;
 
-	if (d->told && position == d->position && !lost &&
+	if (!d->touched && position == d->position && !lost &&
 		now.failures_dropped == d->counts.failures_dropped)
 		return;
 	d->options.say(d->options.context, &r);
-	d->told = true;
+	d->touched = false;
 	d->lost |= lost;
 	d->counts = now;
 	d->position = position;
@@ -215,6 +215,11 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
 		d->options.rest(d->options.context);
 }
 
+void drain_touch(struct drain *d)
+{
+	d->touched = true;
+}
+
 void drain_kept(struct drain *d, struct ring_position kept)
 {
 	if (kept.generation != d->facts.generation)
@@ -230,7 +235,7 @@ void drain_restart(struct drain *d, struct table *table, struct ring_position ke
 	bool same = kept.generation == d->facts.generation;
 
 	d->table = table;
-	d->told = false;
+	d->touched = true;
 	source_events_rewind(d->options.events, same ? kept.position : 0);
 	drain_kept(d, kept);
 }

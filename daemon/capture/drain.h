@@ -43,6 +43,9 @@ void drain_restart(struct drain *d, struct table *table, struct ring_position ke
 /* Reads all that waits, as far as the stream has room. False: something is left. */
 bool drain_read(struct drain *d);
 
+/* Something else was told of sockets that the events know: the next reading says how far it was read, in any case. */
+void drain_touch(struct drain *d);
+
 /* The ledger has stored all before this. */
 void drain_kept(struct drain *d, struct ring_position kept);
 
