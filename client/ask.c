@@ -267,8 +267,9 @@ enum status ask_call(struct connection *c, const char *method, json_t *parameter
 	return r < 0 ? complain_failure(c, r) : STATUS_FOUND;
 }
 
-enum status ask_reply(
-	struct connection *c, const struct shape *shape, json_t **ret, bool *ret_continues)
+/* `refusal` as ask_unless() has it, or NULL. */
+static enum status read_reply(struct connection *c, const struct shape *shape, const char *refusal,
+	json_t **ret, bool *ret_continues)
 {
 	_cleanup_(varlink_reply_done) struct varlink_reply reply = {0};
 	const char *wrong = NULL;
@@ -277,6 +278,11 @@ enum status ask_reply(
 	r = connection_reply(c, &reply);
 	if (r < 0)
 		return complain_failure(c, r);
+	if (reply.error && refusal && strncmp(reply.error, INTERFACE, strlen(INTERFACE)) == 0 &&
+		streq(reply.error + strlen(INTERFACE), refusal)) {
+		*ret = NULL;
+		return STATUS_FOUND;
+	}
 	if (reply.error)
 		return complain_error(c, &reply);
 	if (shape_check(shape, reply.parameters, &wrong) < 0) {
@@ -286,6 +292,21 @@ enum status ask_reply(
 	*ret = TAKE_PTR(reply.parameters);
 	*ret_continues = reply.continues;
 	return STATUS_FOUND;
+}
+
+enum status ask_reply(
+	struct connection *c, const struct shape *shape, json_t **ret, bool *ret_continues)
+{
+	return read_reply(c, shape, NULL, ret, ret_continues);
+}
+
+enum status ask_unless(struct connection *c, const char *method, json_t *parameters,
+	const struct shape *shape, const char *refusal, json_t **ret)
+{
+	enum status status = ask_call(c, method, parameters, NULL);
+	bool continues;
+
+	return status != STATUS_FOUND ? status : read_reply(c, shape, refusal, ret, &continues);
 }
 
 enum status ask(struct connection *c, const char *method, json_t *parameters,

@@ -24,6 +24,10 @@ void complain_no_daemon(const struct options *o);
 enum status ask(struct connection *c, const char *method, json_t *parameters,
 	const struct shape *shape, json_t **ret);
 
+/* The same; but where the daemon answers with the error `refusal` ("QueryTooLong"), it is found, and *ret is NULL. */
+enum status ask_unless(struct connection *c, const char *method, json_t *parameters,
+	const struct shape *shape, const char *refusal, json_t **ret);
+
 /* What becomes of the claims of one page. */
 typedef enum status (*ask_page_fn)(void *context, const json_t *claims);
 

@@ -38,6 +38,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"UDP sockets that were bound so long (10min)"},
 	[OPTION_SYSCTL] = {"sysctl", 0, NULL, GROUP_LISTENERS,
 		"a drop-in for /etc/sysctl.d that reserves their ports"},
+	[OPTION_OUTPUT] = {"output", 'o', "FILE", GROUP_OUTPUT, "the file to write: .html or .svg"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
@@ -109,6 +110,13 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger annotate <eve.json >eve-who.json        Suricata's log\n"
 		"  tail -F eve.json | portledger annotate | jq .portledger\n                                                     as it grows\n"
 		"  tshark -r x.pcap -T ek | portledger annotate --fields ek\n                                                     packets\n"},
+	[VERB_REPORT] = {"report", "-o FILE.html|.svg [PORT...]",
+		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER | GROUP_WINDOW |
+			GROUP_OVERNIGHT | GROUP_OUTPUT,
+		0, LIMIT_FILTER_PORTS, "the audit as pictures, in one file",
+		"  portledger report -o night.html                    what happened overnight\n"
+		"  portledger report -o curl.html --app curl -S -24h  one program, claim by claim\n"
+		"  portledger report -o port.svg 60530 -S yesterday   one port, as one picture\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",

@@ -24,6 +24,7 @@ enum group {
 	GROUP_SELF_TEST = 1 << 12,
 	GROUP_AUDIT = 1 << 15,
 	GROUP_FIELDS = 1 << 16,
+	GROUP_OUTPUT = 1 << 17,
 };
 
 enum option_id {
@@ -49,6 +50,7 @@ enum option_id {
 	OPTION_RANGE,
 	OPTION_BOUND_FOR,
 	OPTION_SYSCTL,
+	OPTION_OUTPUT,
 	OPTION_CONFIG,
 	OPTION_SELF_TEST,
 	OPTION_JSON,

@@ -26,6 +26,7 @@ static const struct {
 	[VERB_AUDIT] = {verb_audit, true},
 	[VERB_LISTENERS] = {verb_listeners, true},
 	[VERB_ANNOTATE] = {verb_annotate, false},
+	[VERB_REPORT] = {verb_report, false},
 	[VERB_DOCTOR] = {verb_doctor, false},
 	[VERB_CONFIG] = {verb_config, false},
 };

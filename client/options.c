@@ -156,6 +156,17 @@ static int check_groups(struct options *o, const struct given *given)
 	return 0;
 }
 
+/* A report has a form of its own, and a place. */
+static int check_report(struct options *o)
+{
+	if (o->verb != VERB_REPORT)
+		return 0;
+	if (o->output != OUTPUT_TABLE)
+		return options_usage(o, "a report is HTML or SVG: for other forms there is audit");
+	return o->report_path ? 0
+			      : options_usage(o, "report: to which file? -o FILE.html or FILE.svg");
+}
+
 /* What another host cannot heed: our path, and our names of users. */
 static int check_host(struct options *o, const struct given *given)
 {
@@ -237,6 +248,8 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 		return 0;
 	}
 	r = check_groups(ret, &given);
+	if (r == 0)
+		r = check_report(ret);
 	if (r == 0)
 		r = check_host(ret, &given);
 	return r < 0 ? r : options_take_times(ret, &given, now);

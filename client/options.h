@@ -22,6 +22,7 @@ enum verb {
 	VERB_AUDIT,
 	VERB_LISTENERS,
 	VERB_ANNOTATE,
+	VERB_REPORT,
 	VERB_DOCTOR,
 	VERB_CONFIG,
 	VERB_HELP,
@@ -75,6 +76,9 @@ struct options {
 	uint16_t peer_port;   /* 0: any */
 	int64_t uid, pid;     /* -1: any */
 	uint32_t self_test;   /* claims of each kind; 0: no self-test */
+
+	const char *report_path; /* of VERB_REPORT */
+	bool report_svg;         /* else HTML */
 
 	enum output output;
 	const char *field;  /* of OUTPUT_FIELD */

@@ -96,6 +96,7 @@ static int take_diff(struct options *o, const char *text, usec_t now)
 
 int options_take_times(struct options *o, const struct given *given, usec_t now)
 {
+	bool stretch = grammar_verbs[o->verb].groups & GROUP_OVERNIGHT;
 	int r;
 
 	if (given->is[OPTION_AT] && (given->is[OPTION_SINCE] || given->is[OPTION_UNTIL]))
@@ -117,7 +118,7 @@ int options_take_times(struct options *o, const struct given *given, usec_t now)
 		if (r < 0)
 			return r;
 	}
-	if (o->verb == VERB_AUDIT && o->since == USEC_UNSET && o->until == USEC_UNSET) {
+	if (stretch && o->since == USEC_UNSET && o->until == USEC_UNSET) {
 		r = overnight(o, now);
 		if (r < 0)
 			return r;
@@ -132,8 +133,8 @@ int options_take_times(struct options *o, const struct given *given, usec_t now)
 			o, "--since: that is still to come: %s", given->value[OPTION_SINCE]);
 	if (o->since != USEC_UNSET && o->until != USEC_UNSET && o->since >= o->until)
 		return options_usage(o, "the stretch ends before it begins");
-	if (o->verb == VERB_AUDIT && o->since == USEC_UNSET)
-		return options_usage(o, "audit: --until needs a --since");
+	if (stretch && o->since == USEC_UNSET)
+		return options_usage(o, "%s: --until needs a --since", grammar_verbs[o->verb].name);
 	if (given->is[OPTION_DIFF] && o->by && streq(o->by, "hour"))
 		return options_usage(o, "--diff: hours are others on another day; not --by=hour");
 	return given->is[OPTION_DIFF] ? take_diff(o, given->value[OPTION_DIFF], now) : 0;

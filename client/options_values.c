@@ -314,6 +314,23 @@ static int take_sysctl(struct options *o, _unused_ const char *value, _unused_ b
 	return 0;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	size_t length = strlen(text), wanted = strlen(end);
+
+	return length > wanted && streq(text + length - wanted, end);
+}
+
+/* The name says in which form. */
+static int take_output(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->report_path = value;
+	o->report_svg = ends_with(value, ".svg");
+	return o->report_svg || ends_with(value, ".html") || ends_with(value, ".htm")
+		       ? 0
+		       : options_usage(o, "--output: neither .html nor .svg: %s", value);
+}
+
 static int take_config(struct options *o, const char *value, _unused_ bool terminal)
 {
 	o->config_path = value;
@@ -365,6 +382,7 @@ static take_fn *const takes[OPTION_COUNT] = {
 	/* of single verbs */
 	[OPTION_BOUND_FOR] = take_bound_for,
 	[OPTION_SYSCTL] = take_sysctl,
+	[OPTION_OUTPUT] = take_output,
 	[OPTION_CONFIG] = take_config,
 	[OPTION_SELF_TEST] = take_self_test,
 	/* in which form */

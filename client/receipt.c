@@ -16,12 +16,8 @@
 /* Holes, gaps and ways of watching that a line names; the rest is counted, and whole in the JSON. */
 #define NAMED_MAX 3
 
-struct span {
-	usec_t from, until;
-};
-
 struct spans {
-	struct span *span; /* owned */
+	struct window *span; /* owned */
 	size_t count;
 };
 
@@ -61,7 +57,7 @@ int receipt_window(struct buf *b, usec_t from, usec_t until)
 
 static int compare_spans(const void *a, const void *b)
 {
-	const struct span *left = a, *right = b;
+	const struct window *left = a, *right = b;
 
 	return left->from < right->from ? -1 : left->from > right->from;
 }
@@ -72,34 +68,46 @@ static int find_holes(const json_t *coverage, struct spans *ret)
 	const json_t *stretches = list(coverage, "stretches"), *stretch;
 	size_t count = json_array_size(stretches), i, holes = 0;
 	usec_t from = row_time(coverage, "from_usec"), until = row_time(coverage, "until_usec");
-	_cleanup_(free_p) struct span *watched = calloc(count + 1, sizeof(*watched));
-	struct span *hole = calloc(count + 1, sizeof(*hole));
+	_cleanup_(free_p) struct window *watched = calloc(count + 1, sizeof(*watched));
+	struct window *hole = calloc(count + 1, sizeof(*hole));
 
 	if (!watched || !hole) {
 		free(hole);
 		return -ENOMEM;
 	}
 	json_array_foreach(stretches, i, stretch) watched[i] =
-		(struct span){row_time(stretch, "from_usec"), row_time(stretch, "until_usec")};
+		(struct window){row_time(stretch, "from_usec"), row_time(stretch, "until_usec")};
 	qsort(watched, count, sizeof(*watched), compare_spans);
 	for (i = 0; i < count && from < until; i++) {
 		if (watched[i].from > from)
-			hole[holes++] = (struct span){from, MIN(watched[i].from, until)};
+			hole[holes++] = (struct window){from, MIN(watched[i].from, until)};
 		from = MAX(from, watched[i].until);
 	}
 	if (from < until)
-		hole[holes++] = (struct span){from, until};
+		hole[holes++] = (struct window){from, until};
 	*ret = (struct spans){hole, holes};
 	return 0;
 }
 
-static bool gap_overlaps(const json_t *gap, const struct span *s)
+int receipt_holes(const json_t *coverage, struct window **ret, size_t *ret_count)
+{
+	struct spans holes;
+	int r = find_holes(coverage, &holes);
+
+	if (r < 0)
+		return r;
+	*ret = holes.span;
+	*ret_count = holes.count;
+	return 0;
+}
+
+static bool gap_overlaps(const json_t *gap, const struct window *s)
 {
 	return row_time(gap, "from_usec") < s->until && row_time(gap, "until_usec") > s->from;
 }
 
 /* The reason of the first gap that touches the hole, or NULL. */
-static const char *hole_reason(const json_t *coverage, const struct span *hole)
+static const char *hole_reason(const json_t *coverage, const struct window *hole)
 {
 	const json_t *gap;
 	size_t i;

@@ -14,6 +14,9 @@ bool receipt_watched(const json_t *coverage);
 
 bool receipt_complete(const json_t *coverage);
 
+/* What of the window no stretch covers, in the order of time: *ret is the caller's to free. 0 or -ENOMEM. */
+int receipt_holes(const json_t *coverage, struct window **ret, size_t *ret_count) _must_check_;
+
 /* Appends "Coverage: ..." without a line break, not yet escaped. 0 or -ENOMEM. */
 int receipt_text(const json_t *coverage, const struct view *v, struct buf *b) _must_check_;
 

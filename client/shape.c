@@ -85,6 +85,23 @@ SHAPE(shape_audit, {"programs", SHAPE_LIST, false, &shape_program}, {"claims", S
 	{"ports", SHAPE_INT}, {"unattributed", SHAPE_INT}, {"omitted", SHAPE_INT},
 	{"reasons", SHAPE_COUNTS}, {"servers", SHAPE_LIST, false, &shape_claim},
 	{"servers_omitted", SHAPE_INT}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
+INNER_SHAPE(shape_program_activity, {"exe", SHAPE_TEXT, true}, {"comm", SHAPE_TEXT, true},
+	{"unit", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true}, {"user", SHAPE_TEXT, true},
+	{"claims", SHAPE_INT}, {"before", SHAPE_INT}, {"steps", SHAPE_INTS});
+SHAPE(shape_activity, {"origin_usec", SHAPE_TIME}, {"step_usec", SHAPE_INT},
+	{"programs", SHAPE_LIST, false, &shape_program_activity}, {"omitted", SHAPE_INT},
+	{"claims", SHAPE_INT}, {"before", SHAPE_INT}, {"unattributed", SHAPE_INT},
+	{"steps", SHAPE_INTS}, {"ports", SHAPE_INT}, {"low", SHAPE_PORT},
+	{"port_claims", SHAPE_INTS}, {"elsewhere", SHAPE_INT},
+	{"ephemeral", SHAPE_OBJECT, false, &shape_range},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+INNER_SHAPE(shape_series, {"netns", SHAPE_INT, true}, {"netns_name", SHAPE_TEXT, true},
+	{"protocol", SHAPE_TEXT}, {"range", SHAPE_OBJECT, false, &shape_range}, {"peak", SHAPE_INT},
+	{"peak_usec", SHAPE_TIME}, {"used", SHAPE_INTS}, {"time_wait", SHAPE_INTS});
+SHAPE(shape_occupancy, {"origin_usec", SHAPE_TIME}, {"step_usec", SHAPE_INT},
+	{"series", SHAPE_LIST, false, &shape_series}, {"omitted", SHAPE_INT},
+	{"ephemeral", SHAPE_OBJECT, false, &shape_range},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_follow, {"event", SHAPE_TEXT}, {"claims", SHAPE_LIST, false, &shape_claim},
 	{"lost", SHAPE_INT});
 INNER_SHAPE(shape_answer, {"source", SHAPE_OBJECT, true, &shape_claim},
@@ -108,6 +125,17 @@ static bool are_texts(const json_t *list)
 	if (!json_is_array(list))
 		return false;
 	json_array_foreach(list, i, value) if (!json_is_string(value)) return false;
+	return true;
+}
+
+static bool are_ints(const json_t *list)
+{
+	const json_t *value;
+	size_t i;
+
+	if (!json_is_array(list))
+		return false;
+	json_array_foreach(list, i, value) if (!is_number(value, INT64_MAX)) return false;
 	return true;
 }
 
@@ -150,6 +178,8 @@ static bool member_holds(const struct shape_member *m, json_t *value, const char
 		return json_is_string(value);
 	case SHAPE_TEXTS:
 		return are_texts(value);
+	case SHAPE_INTS:
+		return are_ints(value);
 	case SHAPE_COUNTS:
 		return are_counts(value);
 	case SHAPE_OBJECT:

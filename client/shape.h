@@ -15,6 +15,7 @@ enum shape_type {
 	SHAPE_BOOL,
 	SHAPE_TEXT,
 	SHAPE_TEXTS,  /* a list of texts */
+	SHAPE_INTS,   /* a list of integers, each 0 or more */
 	SHAPE_COUNTS, /* texts to integers */
 	SHAPE_OBJECT, /* of the shape `of` */
 	SHAPE_LIST,   /* of objects of the shape `of` */
@@ -37,8 +38,8 @@ struct shape {
 /* Types of org.portledger.ledger. */
 extern const struct shape shape_claim, shape_coverage, shape_program, shape_check_row;
 /* Replies of its methods; Who and Claims have the same. */
-extern const struct shape shape_status, shape_explain, shape_claims, shape_audit, shape_follow,
-	shape_annotate, shape_receipt, shape_doctor;
+extern const struct shape shape_status, shape_explain, shape_claims, shape_audit, shape_activity,
+	shape_occupancy, shape_follow, shape_annotate, shape_receipt, shape_doctor;
 /* Rows that the client makes: a claim with `event` in front; a program with `change`; a setting; a kind of claim as it was tested. */
 extern const struct shape shape_event, shape_change, shape_setting, shape_self_test;
 

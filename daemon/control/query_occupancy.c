@@ -267,8 +267,10 @@ static int take_row(struct occupancy *o, const struct row *row)
 	struct end end = {.port = port};
 	size_t index;
 
-	if (port < o->range.low || port > o->range.high || opened >= o->window.until)
-		return 0; /* in the window by the earlier bound of its opening alone */
+	if (port < o->range.low || port > o->range.high)
+		return 0;
+	/* it may be in the window by the earlier bound of its opening alone: then at its end, as an audit has it */
+	opened = MIN(opened, o->window.until - 1);
 	while (o->ends > 0 && o->end[0].at <= opened) {
 		end = pop_end(o);
 		apply_end(o, &end);

@@ -86,6 +86,7 @@ static void test_times(_unused_ void **state)
 			NOW - 72 * USEC_PER_MINUTE},
 		/* 18:00 to 09:00: under way, so it ends now */
 		{"audit", NOW - 552 * USEC_PER_MINUTE, NOW},
+		{"report|-o|x.html", NOW - 552 * USEC_PER_MINUTE, NOW},
 		{"audit|--overnight", NOW - 552 * USEC_PER_MINUTE, NOW},
 		{"audit|-S|02:00", NOW - 72 * USEC_PER_MINUTE, USEC_UNSET},
 	};
@@ -203,6 +204,13 @@ static void test_refused(_unused_ void **state)
 		{"who|1|--at=03:13", "--at: that is still to come"},
 		{"history|-S|tomorrow", "--since: that is still to come"},
 		{"audit|-U|today", "needs a --since"},
+		{"report|-o|x.svg|-U|today", "report: --until needs a --since"},
+		{"report", "to which file"},
+		{"report|-o|x.pdf", "neither .html nor .svg"},
+		{"report|-o|.svg", "neither .html nor .svg"},
+		{"report|-o|x.html|--csv", "HTML or SVG"},
+		{"report|-o|x.html|--columns=exe", "--columns does not go with report"},
+		{"audit|-o|x.html", "--output does not go with audit"},
 		{"audit|--overnight|-U|today", "already"},
 		{"history|-n|0", "not a number"},
 		{"history|-n|100000001", "not a number"},

@@ -173,6 +173,12 @@ static usec_t closed_of(const struct past *p)
 	return p->in == IN_OPEN ? WALL_FOREVER : (usec_t)(p->opened + p->dur);
 }
 
+/* As far as it matters: at the latest at the window's end. */
+static usec_t opened_of(const struct past *p, const struct question *q)
+{
+	return MIN((usec_t)p->opened, q->window.until - 1);
+}
+
 static void look(const struct past *found, size_t count, const struct question *q,
 	struct steps step, usec_t at, struct seen *s)
 {
@@ -184,13 +190,12 @@ static void look(const struct past *found, size_t count, const struct question *
 		const struct past *p = &found[k];
 		uint8_t *port = &on_port[p->port - LOW];
 
-		if (netns_of(p) != s->netns || (p->meta & 3) != s->protocol ||
-			(usec_t)p->opened >= q->window.until)
+		if (netns_of(p) != s->netns || (p->meta & 3) != s->protocol)
 			continue;
 		s->any = true;
-		if ((usec_t)p->opened <= at && at < closed_of(p))
+		if (opened_of(p, q) <= at && at < closed_of(p))
 			*port = 2;
-		else if ((usec_t)p->opened <= at && at < (usec_t)past_released(p) && *port == 0)
+		else if (opened_of(p, q) <= at && at < (usec_t)past_released(p) && *port == 0)
 			*port = 1;
 	}
 	for (size_t k = 0; k < sizeof(on_port); k++) {
@@ -223,7 +228,7 @@ static size_t moments(const struct past *found, size_t count, const struct quest
 	for (size_t i = 0; i < steps_count(step, q->window); i++)
 		at[all++] = MAX(q->window.from, step.origin + i * step.length);
 	for (size_t i = 0; i < count; i++) {
-		at[all++] = (usec_t)found[i].opened;
+		at[all++] = opened_of(&found[i], q);
 		at[all++] = closed_of(&found[i]);
 		at[all++] = (usec_t)past_released(&found[i]);
 	}
