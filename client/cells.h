@@ -31,6 +31,9 @@ extern const struct kind kind_claims, kind_open_claims, kind_events, kind_progra
 /* A text or an integer as it is, "-" for null. Fresh, not yet escaped; NULL: no memory. */
 char *cell_member(const json_t *row, const char *member);
 
+/* "node (/usr/bin/node)", of a row of an audit. Fresh text, not yet escaped; NULL: no memory. */
+char *cell_program(const json_t *row, const struct view *v);
+
 /* Of one claim, for people. Fresh text, not yet escaped; NULL: no memory. */
 char *cell_process(const json_t *claim, const struct view *v);
 char *cell_remote(const json_t *claim, const struct view *v);

@@ -22,7 +22,7 @@ static bool is_by(const struct view *v, const char *what)
 
 /* A name that the file's does not begin with tells programs of one interpreter apart, and comes first: what is cut is
  * the end. */
-static char *cell_program(const json_t *row, const struct view *v)
+char *cell_program(const json_t *row, const struct view *v)
 {
 	const char *exe = row_text(row, "exe"), *comm = row_text(row, "comm"), *slash;
 	char *text = NULL;

@@ -29,7 +29,7 @@ void figure_done(struct figure *f)
 
 char *report_program(const struct report *r, const json_t *row)
 {
-	return kind_programs.cells[0].text(row, r->view);
+	return cell_program(row, r->view);
 }
 
 char *report_user(const struct report *r, const json_t *row)
