@@ -49,9 +49,9 @@ class Here:
 
 
 @contextlib.contextmanager
-def running_daemon(directory, interval, config="CpuBudget=100%\n"):
+def running_daemon(directory, interval, config="CpuBudget=100%\n", options=()):
     """A daemon that is stopped in order, or killed where the bench fails."""
-    daemon = conftest.Daemon(Here(), directory, interval=interval, config=config)
+    daemon = conftest.Daemon(Here(), directory, interval=interval, config=config, options=options)
     try:
         yield daemon.start()
         daemon.stop()
