@@ -122,7 +122,7 @@ struct process_slot {
 	char comm[16], parent_comm[16];
 	__u16 exe_bytes;   /* 0: not known */
 	__u8 exe_nameless; /* the file has no link any more, or never had */
-	__u8 padding;
+	__u8 exe_whole;    /* for its writer: the root was reached */
 	char exe[SLOT_EXE_BYTES];
 };
 _Static_assert(sizeof(struct process_slot) == 512, "a power of two");

@@ -36,11 +36,11 @@ static __always_inline __u64 cgroup_of_task(struct task_struct *task)
 	return task->cgroups->dfl_cgrp->kn->id;
 }
 
-/* Where a walk up to the root stands. */
+/* Where a walk up to the root stands. What the verifier must not take for known, since it looks at a step only once, is in the slot. */
 struct walk {
+	struct process_slot *slot;
 	struct dentry *dentry;
 	struct mount *mount;
-	__u32 used; /* bytes of the slot's `exe` */
 };
 
 static __always_inline struct mount *mount_of(struct vfsmount *mnt)
@@ -49,11 +49,10 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 }
 
 /* Appends a name. False: no room. */
-static __always_inline bool append_name(struct process_slot *slot, struct walk *w)
+static __always_inline bool append_name(struct process_slot *slot, struct dentry *dentry)
 {
-	struct dentry *dentry = w->dentry; /* the macro would look for ours in the kernel */
 	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
-	__u32 used = w->used;
+	__u32 used = slot->exe_bytes;
 	long size;
 
 	/* The verifier wants a size that fits wherever it begins. */
@@ -65,52 +64,48 @@ static __always_inline bool append_name(struct process_slot *slot, struct walk *
 		return false;
 	if (size <= 1 || size != (long)BPF_CORE_READ(dentry, d_name.len) + 1)
 		return false;
-	w->used = used + (__u32)size;
+	slot->exe_bytes = (__u16)(used + (__u32)size);
 	return true;
 }
 
-/* One step up. 0: go on, 1: that was the root, -1: it cannot be told. */
-static __always_inline int step_up(struct process_slot *slot, struct walk *w)
+/* One step up, for bpf_loop(): 0 to go on, 1 at the root, or where it cannot be told. */
+static long step_up(__u32 step, void *context)
 {
+	struct walk *w = context;
 	struct dentry *dentry = w->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = w->mount, *above;
 
+	(void)step;
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		above = BPF_CORE_READ(mount, mnt_parent);
-		if (above == mount)
-			return 1;
+		w->slot->exe_whole = above == mount;
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 		w->mount = above;
-		return 0;
+		return above == mount;
 	}
-	if (!append_name(slot, w))
-		return -1;
-	if (parent == dentry)
-		return 1; /* memfd: a name below nothing */
+	if (!append_name(w->slot, dentry))
+		return 1;
+	w->slot->exe_whole = parent == dentry; /* memfd: a name below nothing */
 	w->dentry = parent;
-	return 0;
+	return parent == dentry;
 }
 
 static __always_inline void write_exe(struct process_slot *slot, struct task_struct *task)
 {
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
-	struct walk w = {};
+	struct walk w = {.slot = slot};
 
 	slot->exe_bytes = 0;
 	slot->exe_nameless = 0;
+	slot->exe_whole = 0;
 	if (!file)
 		return;
 	w.dentry = BPF_CORE_READ(file, f_path.dentry);
 	w.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
 	slot->exe_nameless = BPF_CORE_READ(file, f_inode, i_nlink) == 0;
-	for (int i = 0; i < EXE_STEPS; i++) {
-		int r = step_up(slot, &w);
-
-		if (r > 0)
-			slot->exe_bytes = (__u16)w.used;
-		if (r != 0)
-			break;
-	}
+	(void)bpf_loop(EXE_STEPS, step_up, &w, 0);
+	if (!slot->exe_whole)
+		slot->exe_bytes = 0;
 }
 
 static __always_inline void write_slot(
