@@ -31,6 +31,7 @@
 #define RING_BYTES_MAX (1024u * 1024 * 1024)
 #define EXIT_USAGE     2
 #define EXIT_CONFIG    78 /* sysexits.h EX_CONFIG */
+#define KEPT_MAX       64 /* FileDescriptorStoreMax= of the unit */
 #define STOP_USEC      (30 * USEC_PER_SEC)
 /* What is larger gets pages of its own, which go with it: the arrays of one busy sweep leave no holes that the next, busier one
  * does not fit into. (glibc's own threshold rises to the largest that was ever freed.) */
@@ -414,8 +415,21 @@ static int open_files(struct daemon *d)
 	return r;
 }
 
+/* What is left of what systemd handed over: an earlier process may have kept it there. */
+static size_t list_passed(const struct daemon *d, struct events_fd ret[static KEPT_MAX])
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < d->handed.count && count < KEPT_MAX; i++)
+		if (d->handed.fds[i].fd >= 0)
+			ret[count++] = (struct events_fd){
+				.fd = d->handed.fds[i].fd, .name = d->handed.fds[i].name};
+	return count;
+}
+
 static int start_speaking(struct daemon *d)
 {
+	struct events_fd passed[KEPT_MAX];
 	const struct capture_options capture = {
 		.base = d->base,
 		.config = &d->config,
@@ -423,6 +437,8 @@ static int start_speaking(struct daemon *d)
 		.rung = d->options.rung,
 		.netns_self = d->options.netns_self,
 		.ring_bytes = d->options.ring_bytes,
+		.passed = passed,
+		.passed_count = list_passed(d, passed),
 		.context = d,
 		.ready = on_ready,
 	};
@@ -461,7 +477,32 @@ static int take_passed(struct daemon *d)
 	return r < 0 ? r : 0;
 }
 
-/* Closed here, they would come again with every start. */
+static bool was_passed(struct daemon *d, int fd)
+{
+	for (size_t i = 0; i < d->handed.count; i++) {
+		if (d->handed.fds[i].fd != fd)
+			continue;
+		(void)TAKE_FD(d->handed.fds[i].fd);
+		return true;
+	}
+	return false;
+}
+
+/* The kernel goes on with what these hold, whatever becomes of us: the next process takes it up where this one was. */
+static void keep_events(struct daemon *d)
+{
+	struct events_fd fds[KEPT_MAX];
+	size_t count = d->capture ? capture_fds(d->capture, fds, ELEMENTSOF(fds)) : 0;
+	int r = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (!was_passed(d, fds[i].fd) && r == 0)
+			r = service_keep(d->service, fds[i].fd, fds[i].name);
+	if (r < 0 && r != -EAGAIN)
+		log_warning("systemd does not keep what the kernel records with: %s", strerror(-r));
+}
+
+/* Of another version of this program, or of other settings. Closed here only, they would come again with every start. */
 static void drop_passed(struct daemon *d)
 {
 	for (size_t i = 0; i < d->handed.count; i++) {
@@ -469,7 +510,7 @@ static void drop_passed(struct daemon *d)
 
 		if (p->fd < 0)
 			continue;
-		log_warning("systemd passed '%s', which is of no use here", p->name);
+		log_debug("systemd passed '%s', which is of no use here", p->name);
 		service_forget(d->service, p->name);
 	}
 	passed_done(&d->handed);
@@ -516,6 +557,7 @@ static int start(struct daemon *d)
 	r = supervisor_new(&supervisor, &d->supervisor);
 	if (r < 0)
 		log_error("cannot start the ledger: %s", strerror(-r));
+	keep_events(d);
 	drop_passed(d);
 	/* After the fork: the children drop all; what is left here is what capture needs. */
 	if (r == 0)
