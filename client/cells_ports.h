@@ -5,4 +5,4 @@
 
 #include "client/cells.h"
 
-extern const struct kind kind_listeners;
+extern const struct kind kind_listeners, kind_pressure;

@@ -18,7 +18,8 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_BY] = {"by", 0, "WHAT", GROUP_AUDIT, "program, unit, user, port, hour or netns"},
 	[OPTION_DIFF] = {"diff", 0, "TIME", GROUP_AUDIT,
 		"only what is new or gone since then: yesterday, a time, a stretch"},
-	[OPTION_LIMIT] = {"limit", 'n', "N", GROUP_LIMIT, "only the newest N"},
+	[OPTION_LIMIT] = {"limit", 'n', "N", GROUP_LIMIT,
+		"only the newest N (pressure: the N fullest)"},
 	[OPTION_APP] = {"app", 0, "NAME", GROUP_FILTER, "name or path of the program"},
 	[OPTION_UNIT] = {"unit", 0, "NAME", GROUP_FILTER, "systemd unit"},
 	[OPTION_USER] = {"user", 0, "NAME|UID", GROUP_FILTER,
@@ -26,8 +27,8 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_PID] = {"pid", 0, "PID", GROUP_FILTER, "process"},
 	[OPTION_PROTO] = {"proto", 0, "NAME", GROUP_FILTER | GROUP_PROTOCOL,
 		"tcp, udp, udplite or mptcp"},
-	[OPTION_ADDR] = {"addr", 0, "ADDRESS", GROUP_FILTER, "local address"},
-	[OPTION_PEER] = {"peer", 0, "ADDRESS[:PORT]", GROUP_FILTER,
+	[OPTION_ADDR] = {"addr", 0, "ADDRESS", GROUP_FILTER | GROUP_PLACE, "local address"},
+	[OPTION_PEER] = {"peer", 0, "ADDRESS[:PORT]", GROUP_FILTER | GROUP_PLACE,
 		"the other end; [ADDRESS]:PORT for IPv6"},
 	[OPTION_NETNS] = {"netns", 0, "NAME|INODE", GROUP_FILTER | GROUP_NETNS,
 		"network namespace"},
@@ -39,6 +40,8 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_SYSCTL] = {"sysctl", 0, NULL, GROUP_LISTENERS,
 		"a drop-in for /etc/sysctl.d that reserves their ports"},
 	[OPTION_OUTPUT] = {"output", 'o', "FILE", GROUP_OUTPUT, "the file to write: .html or .svg"},
+	[OPTION_WINDOW] = {"window", 0, "SPAN", GROUP_PRESSURE,
+		"from --at on, or up to now, for so long (10min)"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
@@ -117,6 +120,13 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger report -o night.html                    what happened overnight\n"
 		"  portledger report -o curl.html --app curl -S -24h  one program, claim by claim\n"
 		"  portledger report -o port.svg 60530 -S yesterday   one port, as one picture\n"},
+	[VERB_PRESSURE] = {"pressure", "",
+		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_AT |
+			GROUP_LIMIT | GROUP_PROTOCOL | GROUP_NETNS | GROUP_PLACE | GROUP_PRESSURE,
+		0, 0, "how near exhaustion, per destination, and through whom",
+		"  portledger pressure                        now, with the peak of the last 10 min\n"
+		"  portledger pressure --at 03:00 --window 1h then, for an hour\n"
+		"  portledger pressure --peer 10.0.9.7:5432   of one destination\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",

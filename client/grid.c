@@ -60,7 +60,8 @@ static char *heading_of(const char *name)
 
 static bool is_number(const struct shape_member *m)
 {
-	return m->type == SHAPE_INT || m->type == SHAPE_TIME || m->type == SHAPE_PORT;
+	return m->type == SHAPE_INT || m->type == SHAPE_SIGNED || m->type == SHAPE_TIME ||
+	       m->type == SHAPE_PORT;
 }
 
 static int add_column(struct grid *g, struct grid_column column)

@@ -27,6 +27,7 @@ static const struct {
 	[VERB_LISTENERS] = {verb_listeners, true},
 	[VERB_ANNOTATE] = {verb_annotate, false},
 	[VERB_REPORT] = {verb_report, false},
+	[VERB_PRESSURE] = {verb_pressure, true},
 	[VERB_DOCTOR] = {verb_doctor, false},
 	[VERB_CONFIG] = {verb_config, false},
 };

@@ -221,6 +221,7 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 		.since = USEC_UNSET,
 		.until = USEC_UNSET,
 		.bound_for = USEC_UNSET,
+		.window_span = USEC_UNSET,
 		.uid = -1,
 		.pid = -1,
 	};

@@ -23,6 +23,7 @@ enum verb {
 	VERB_LISTENERS,
 	VERB_ANNOTATE,
 	VERB_REPORT,
+	VERB_PRESSURE,
 	VERB_DOCTOR,
 	VERB_CONFIG,
 	VERB_HELP,
@@ -64,6 +65,7 @@ struct options {
 	int at_count;
 	usec_t since, until; /* USEC_UNSET: not given */
 	usec_t bound_for;    /* of listeners; USEC_UNSET: not given */
+	usec_t window_span;  /* of pressure; USEC_UNSET: not given */
 	bool sysctl;         /* of listeners: a drop-in for sysctl.d(5) */
 	uint32_t limit;      /* 0: none */
 	const char *fields;  /* of annotate: where a record has what; NULL: eve */

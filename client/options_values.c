@@ -308,6 +308,13 @@ static int take_bound_for(struct options *o, const char *value, _unused_ bool te
 	return 0;
 }
 
+static int take_window_span(struct options *o, const char *value, _unused_ bool terminal)
+{
+	if (when_parse_span(value, &o->window_span) < 0 || o->window_span == 0)
+		return options_usage(o, "--window: not a span of time: %s", value);
+	return 0;
+}
+
 static int take_sysctl(struct options *o, _unused_ const char *value, _unused_ bool terminal)
 {
 	o->sysctl = true;
@@ -383,6 +390,7 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_BOUND_FOR] = take_bound_for,
 	[OPTION_SYSCTL] = take_sysctl,
 	[OPTION_OUTPUT] = take_output,
+	[OPTION_WINDOW] = take_window_span,
 	[OPTION_CONFIG] = take_config,
 	[OPTION_SELF_TEST] = take_self_test,
 	/* in which form */

@@ -168,6 +168,8 @@ static bool member_holds(const struct shape_member *m, json_t *value, const char
 	switch (m->type) {
 	case SHAPE_INT:
 		return is_number(value, INT64_MAX);
+	case SHAPE_SIGNED:
+		return json_is_integer(value);
 	case SHAPE_TIME:
 		return is_number(value, TIME_MAX);
 	case SHAPE_PORT:

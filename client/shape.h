@@ -9,9 +9,10 @@
 #include "common/clock.h"
 
 enum shape_type {
-	SHAPE_INT,  /* an integer, 0 or more */
-	SHAPE_TIME, /* µs since the epoch, up to the year 9999 */
-	SHAPE_PORT, /* 0 to 65535 */
+	SHAPE_INT,    /* an integer, 0 or more */
+	SHAPE_SIGNED, /* an integer */
+	SHAPE_TIME,   /* µs since the epoch, up to the year 9999 */
+	SHAPE_PORT,   /* 0 to 65535 */
 	SHAPE_BOOL,
 	SHAPE_TEXT,
 	SHAPE_TEXTS,  /* a list of texts */

@@ -12,3 +12,16 @@ SHAPE(shape_listener, CLAIM_MEMBERS, {"reserved", SHAPE_BOOL, true}, {"sockets",
 SHAPE(shape_listeners, {"listeners", SHAPE_LIST, false, &shape_listener}, {"omitted", SHAPE_INT},
 	{"ephemeral_range", SHAPE_OBJECT, false, &shape_range}, {"netns", SHAPE_INT, true},
 	{"reserved", SHAPE_TEXT, true}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
+
+INNER_SHAPE(shape_opener, {"comm", SHAPE_TEXT, true}, {"exe", SHAPE_TEXT, true},
+	{"unit", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true}, {"claims", SHAPE_INT});
+SHAPE(shape_pressure_row, {"scope", SHAPE_TEXT}, {"protocol", SHAPE_TEXT},
+	{"netns", SHAPE_INT, true}, {"netns_name", SHAPE_TEXT, true},
+	{"local_address", SHAPE_TEXT, true}, {"remote_address", SHAPE_TEXT, true},
+	{"remote_port", SHAPE_PORT, true}, {"low", SHAPE_PORT}, {"high", SHAPE_PORT},
+	{"available", SHAPE_INT}, {"used", SHAPE_INT}, {"time_wait", SHAPE_INT},
+	{"peak", SHAPE_INT}, {"peak_usec", SHAPE_TIME}, {"peak_time_wait", SHAPE_INT},
+	{"claims", SHAPE_INT}, {"grown", SHAPE_SIGNED}, {"bound_first", SHAPE_BOOL},
+	{"full_usec", SHAPE_TIME, true}, {"openers", SHAPE_LIST, false, &shape_opener});
+SHAPE(shape_pressure, {"pressure", SHAPE_LIST, false, &shape_pressure_row}, {"omitted", SHAPE_INT},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});

@@ -29,6 +29,10 @@
 #define LIMIT_OCCUPANCY_ENDS   2097152u
 #define LIMIT_OCCUPANCY_LOCALS 16384u
 #define LIMIT_LISTENERS        1024u                 /* servers in one answer */
+#define LIMIT_PRESSURE_ROWS    256u                  /* destinations in one answer */
+#define LIMIT_PRESSURE_GROUPS  131072u               /* namespaces and destinations in one window */
+#define LIMIT_PRESSURE_HELD    1048576u              /* ports of these that are taken at once */
+#define LIMIT_PRESSURE_OPENERS 4096u                 /* programs counted of one destination */
 #define LIMIT_PLACES           65536u                /* rows of `local` remembered by one query */
 #define LIMIT_CLAIMS           100000000u            /* rows a client may ask for with `limit` */
 #define LIMIT_FLOWS            256u                  /* in one call of Annotate */

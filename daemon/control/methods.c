@@ -104,6 +104,7 @@ static const struct method *const ledger_methods[] = {
 	&method_claims,
 	&method_audit,
 	&method_listeners,
+	&method_pressure,
 	&method_activity,
 	&method_annotate,
 	&method_receipt,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Listeners: servers whose port the kernel may give to a client, and what is reserved. */
+/* Listeners: servers whose port the kernel may give to a client, and what is reserved. Pressure: who uses the ports up. */
 
 #include "daemon/control/methods_private.h"
 
@@ -9,7 +9,9 @@
 #include "daemon/control/query_ports.h"
 #include "daemon/control/reserved.h"
 
-#define LISTENERS_WINDOW (30 * USEC_PER_DAY)    /* in which collisions are counted */
+#define LISTENERS_WINDOW (30 * USEC_PER_DAY) /* in which collisions are counted */
+#define PRESSURE_WINDOW  (10 * USEC_PER_MINUTE)
+#define PRESSURE_ROWS    20
 #define LISTENERS_BOUND  (10 * USEC_PER_MINUTE) /* a UDP socket this old may be a server */
 
 static int parse_listeners(struct request *r)
@@ -91,4 +93,77 @@ const struct method method_listeners = {
 	.looks = LOOKS_ALWAYS,
 	.parse = parse_listeners,
 	.run = listeners,
+};
+
+/* A part of what is taken would look like room. */
+static bool is_of_programs(const struct filter *f)
+{
+	return f->app || f->unit || f->uid >= 0 || f->pid >= 0 || f->role >= 0 ||
+	       f->port_count > 0 || f->range.high;
+}
+
+static int parse_pressure(struct request *r)
+{
+	int64_t limit = PRESSURE_ROWS;
+	int e = take_filter(r, &r->pressure.filter);
+
+	if (e == ANSWERED && is_of_programs(&r->pressure.filter))
+		return refuse_parameter(r, "filter");
+	if (e == ANSWERED)
+		e = take_integer(r, "limit", 1, LIMIT_PRESSURE_ROWS, &limit);
+	if (e == ANSWERED)
+		e = take_window(r, "since_usec", "until_usec");
+	if (e != ANSWERED)
+		return e;
+	if (!json_is_integer(json_object_get(r->call.parameters, "since_usec")))
+		r->window.from = usec_sub(r->window.until, PRESSURE_WINDOW);
+	r->pressure.limit = (size_t)limit;
+	return ANSWERED;
+}
+
+/* What is asked of now is told of when the ledger looked, which was later than the question. */
+static struct window looked_window(const struct request *r)
+{
+	const struct committed *last = link_last(r->methods->link);
+	struct window w = r->window;
+
+	if (last && w.until >= r->asked.wall)
+		w.until = MAX(r->asked.wall, last->until_wall);
+	return w;
+}
+
+static int pressure(struct request *r)
+{
+	_cleanup_(buf_done) struct buf text = {0};
+	struct port_set set;
+	const struct reservations own = {reserved_netns(), &set};
+	const struct reservations *reserved = reserved_read(&set) == 0 ? &own : NULL;
+	struct window window = looked_window(r);
+	struct port_range range;
+	int e = query_ephemeral(r->methods->query, window.until, &range);
+
+	if (e == 0)
+		e = buf_append_string(&text, "{");
+	if (e == 0)
+		e = query_pressure(r->methods->query, &r->pressure.filter, window, range, reserved,
+			r->pressure.limit, &text);
+	if (e == 0)
+		e = append_coverage(r, &r->pressure.filter, &text);
+	if (e == 0)
+		e = buf_append_string(&text, "}");
+	return e < 0 ? e : request_reply(r, &text, false);
+}
+
+const struct method method_pressure = {
+	"Pressure",
+	(const struct parameter[]){
+		{"since_usec", PARAMETER_INTEGER, false},
+		{"until_usec", PARAMETER_INTEGER, false},
+		{"limit", PARAMETER_INTEGER, false},
+		{"filter", PARAMETER_OBJECT, false},
+		{0},
+	},
+	.looks = LOOKS_UNLESS_PAST,
+	.parse = parse_pressure,
+	.run = pressure,
 };

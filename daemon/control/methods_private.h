@@ -66,6 +66,10 @@ struct request {
 		} listeners;
 		struct {
 			struct filter filter;
+			size_t limit;
+		} pressure;
+		struct {
+			struct filter filter;
 			struct steps steps;
 		} picture;
 		struct {
@@ -152,7 +156,7 @@ int append_rows(
 extern const struct method method_explain;
 
 /* methods_ports.c */
-extern const struct method method_listeners;
+extern const struct method method_listeners, method_pressure;
 
 /* methods_pictures.c */
 /* methods_flows.c */

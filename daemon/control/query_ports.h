@@ -35,3 +35,13 @@ struct reservations {
  */
 int query_listeners(struct query *q, const struct filter *filter, usec_t bound_before,
 	struct window window, const struct reservations *reserved, struct buf *out) _must_check_;
+
+/*
+ * Appends `"pressure":[...],"omitted":..`: how many ports of `range` were taken at once in the window, for each namespace and
+ * protocol, and for the `limit` destinations that were fullest. Of the filter, protocol and places are heeded: a peer only for which
+ * destinations are told. Memory: what was under way at once (-E2BIG: LIMIT_PRESSURE_HELD, LIMIT_PRESSURE_GROUPS); two
+ * walks over the claims of the window. `reserved` may be NULL: not known.
+ */
+int query_pressure(struct query *q, const struct filter *filter, struct window window,
+	struct port_range range, const struct reservations *reserved, size_t limit,
+	struct buf *out) _must_check_;

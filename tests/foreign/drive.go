@@ -269,6 +269,20 @@ func (d *driver) annotate(connected, listening int) {
 	must(err, "Receipt")
 	d.coverage(coverage)
 	d.drove(orgportledgerledger.Receipt())
+// pressure tells of our connection and of our UDP sockets.
+func (d *driver) pressure(listening int) {
+	one := int64(1)
+	port := int64(listening)
+	rows, omitted, coverage, err := orgportledgerledger.Pressure().Call(d.ctx, d.c, nil, nil, &one, &orgportledgerledger.Filter{Peer_port: &port})
+	must(err, "Pressure")
+	check(len(rows) == 3 && omitted == 0, "Pressure: %v", rows)
+	check(rows[0].Scope == "namespace" && rows[1].Scope == "namespace", "Pressure: %v", rows)
+	to := rows[2]
+	check(to.Scope == "destination" && to.Used == 1 && to.Peak == 1 && to.Claims == 1 && to.Available <= to.High-to.Low, "Pressure: %v", to)
+	check(text(to.Remote_address) == "127.0.0.1" && number(to.Remote_port) == port && text(to.Local_address) == "127.0.0.1", "Pressure: %v", to)
+	check(len(to.Openers) == 1 && to.Openers[0].Claims == 1 && !to.Bound_first && to.Time_wait == 0, "Pressure: %v", to.Openers)
+	d.coverage(coverage)
+	d.drove(orgportledgerledger.Pressure())
 }
 
 // pictures are of all that we claimed, in steps that add up to it.
@@ -433,6 +447,7 @@ func (d *driver) everything() {
 	d.audit()
 	d.listeners(listening)
 	d.annotate(connected, listening)
+	d.pressure(listening)
 	d.pictures()
 	d.doctor()
 	d.refusals()

@@ -32,6 +32,12 @@ def hostile_answers():
         "Explain": explain(now=open_claims, last=[bad], coverage=receipt),
         "Audit": audit(program(exe=HOSTILE, comm=HOSTILE, unit=HOSTILE, user=HOSTILE), omitted=1, servers=[bad],
                        reasons={HOSTILE: 1}, coverage=coverage(stretches=[], gaps=receipt["gaps"])),
+        "Pressure": {"pressure": [{
+            "scope": scope, "protocol": HOSTILE, "netns": 1, "netns_name": HOSTILE, "local_address": HOSTILE,
+            "remote_address": HOSTILE, "remote_port": 1, "low": 1, "high": 2, "available": 2, "used": 2, "time_wait": 2, "peak": 2,
+            "peak_usec": 1, "peak_time_wait": 2, "claims": 2, "grown": -2, "bound_first": True, "full_usec": None,
+            "openers": [{"comm": HOSTILE, "exe": HOSTILE, "unit": HOSTILE, "uid": 0, "claims": 2}]}
+            for scope in ("destination", HOSTILE)], "omitted": 1, "coverage": receipt},
         "Listeners": {"listeners": [{**c, "reserved": False, "sockets": 1, "tenures": 1, "collisions": 1, "collision_usec": 1,
                                      "collision_comm": HOSTILE, "collision_exe": HOSTILE, "collision_unit": HOSTILE}
                                     for c in open_claims], "omitted": 0, "ephemeral_range": {"low": 32768, "high": 60999},
@@ -44,7 +50,7 @@ def hostile_answers():
 
 
 VERBS = (["status"], ["60530"], ["who", "60530"], ["now"], ["history"], ["audit"], ["doctor"], ["follow"],
-         ["listeners"])
+         ["listeners"], ["pressure"])
 
 
 @pytest.mark.parametrize("mode", ["--json=off", "--json=short", "--json=pretty", "--csv", "-Fcomm", "--columns=comm,exe,unit"])
@@ -52,7 +58,7 @@ VERBS = (["status"], ["60530"], ["who", "60530"], ["now"], ["history"], ["audit"
 def test_no_hostile_byte_reaches_the_output(fake, mode, locale):
     daemon = fake(hostile_answers())
     for verb in VERBS:
-        if (mode == "-Fcomm" and verb[0] in ("status", "doctor")) or (
+        if (mode == "-Fcomm" and verb[0] in ("status", "doctor", "pressure")) or (
                 mode.startswith("--columns") and verb[0] not in ("who", "now", "history", "audit", "listeners")):
             continue  # these have no such columns
         result = run(daemon, *verb, mode, LC_ALL=locale)

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Who uses ports up, and who takes those of servers: a random history, in segments and not, against a look at each claim. */
+
+#include "daemon/control/query_ports.h"
+#include "tests/unit/query-oracle.h"
+
+#define WINDOWS 150u
+#define RANGE                                                                                      \
+	(struct port_range)                                                                        \
+	{                                                                                          \
+		32768, 33167                                                                       \
+	}
+
+/* A destination of the made-up history, as its oracle sees it. */
+struct destination {
+	int64_t local, raddr, rport;
+};
+
+static bool is_of(const struct past *p, const struct destination *d)
+{
+	return (p->meta & META_PROTOCOL_MASK) == PROTOCOL_TCP &&
+	       (p->meta >> META_ROLE_SHIFT & META_ROLE_MASK) == ROLE_CONNECTED &&
+	       p->raddr == d->raddr && p->rport == d->rport &&
+	       (p->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK) == d->local;
+}
+
+static int64_t opened_in(const struct past *p, struct window w)
+{
+	return MIN(p->opened, (int64_t)w.until);
+}
+
+/* How many ports (`claims` false) or claims were under way at `at`. */
+static int64_t under_way(
+	const struct past *found, size_t count, struct window w, int64_t at, bool claims)
+{
+	uint8_t on[UINT16_MAX + 1] = {0};
+	int64_t taken = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (opened_in(&found[i], w) > at || past_released(&found[i]) <= at)
+			continue;
+		taken += claims || !on[found[i].port];
+		on[found[i].port] = 1;
+	}
+	return taken;
+}
+
+struct expected {
+	int64_t used, peak, claims;
+};
+
+static struct expected expect(const struct past *found, size_t count, struct window w)
+{
+	int64_t from = (int64_t)w.from, until = (int64_t)w.until;
+	struct expected e = {.used = under_way(found, count, w, until, false),
+		.peak = under_way(found, count, w, from, false)};
+
+	for (size_t i = 0; i < count; i++) {
+		int64_t opened = opened_in(&found[i], w);
+
+		e.claims += opened >= from && !(found[i].meta >> META_PREEXISTING_SHIFT & 1);
+		if (opened > from)
+			e.peak = MAX(e.peak, under_way(found, count, w, opened, false));
+	}
+	return e;
+}
+
+static int64_t value(sqlite3_stmt *s, int column)
+{
+	return sqlite3_column_int64(s, column);
+}
+
+/* One row of an answer. */
+static void check_row(
+	const struct past *all, size_t count, struct window w, sqlite3_stmt *s, struct past *found)
+{
+	struct destination d = {value(s, 0), value(s, 1), value(s, 2)};
+	struct expected e;
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (is_of(&all[i], &d))
+			found[n++] = all[i];
+	e = expect(found, n, w);
+	assert_int_equal(value(s, 3), e.used);
+	assert_int_equal(value(s, 4), e.peak);
+	assert_int_equal(value(s, 5), e.claims);
+	/* nobody is known in this history, so they are all one opener's */
+	assert_int_equal(value(s, 7), under_way(found, n, w, value(s, 6), true));
+}
+
+static size_t count_destinations(
+	const struct past *all, size_t count, struct window w, struct past *found)
+{
+	size_t destinations = 0;
+
+	for (int64_t local = 1; local <= 3; local++)
+		for (int64_t raddr = 0x0a000000; raddr < 0x0a000005; raddr++)
+			for (int64_t rport = 443; rport <= 444; rport++) {
+				struct destination d = {local, raddr, rport};
+				size_t n = 0;
+
+				for (size_t i = 0; i < count; i++)
+					if (is_of(&all[i], &d))
+						found[n++] = all[i];
+				destinations += n > 0 && expect(found, n, w).peak > 0;
+			}
+	return destinations;
+}
+
+/* The answer as rows: which destination, and what is said of it. */
+static sqlite3_stmt *open_answer(struct fixture *f, const struct buf *text)
+{
+	sqlite3_stmt *s;
+
+	assert_int_equal(
+		sqlite3_prepare_v2(f->history.db,
+			"SELECT r.value->>'local_address',"
+			"(SELECT 167772160+CAST(substr(r.value->>'remote_address',8) AS INT)),"
+			"r.value->>'remote_port',r.value->>'used',r.value->>'peak',r.value->>'claims',"
+			"r.value->>'peak_usec',r.value->>'$.openers[0].claims'"
+			" FROM json_each(?1,'$.pressure') r WHERE r.value->>'scope'='destination'",
+			-1, &s, NULL),
+		SQLITE_OK);
+	assert_int_equal(sqlite3_bind_text(s, 1, (const char *)buf_bytes(text), (int)buf_size(text),
+				 SQLITE_STATIC),
+		SQLITE_OK);
+	return s;
+}
+
+/* Addresses by which the locals of the history can be told apart: "1", "2", "3". */
+static void name_locals(struct fixture *f)
+{
+	history_sql(&f->history, "INSERT INTO netns VALUES(1,1,7,4026531840,NULL);"
+				 "INSERT INTO local VALUES(1,1,'1'),(2,1,'2'),(3,1,'3')");
+}
+
+static void test_pressure(void **state)
+{
+	struct fixture *f = *state;
+	struct past *all = calloc(CLAIMS, sizeof(*all)), *found = calloc(CLAIMS, sizeof(*found));
+	size_t rows = 0;
+
+	assert_true(all && found);
+	name_locals(f);
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		struct question q = {.filter = FILTER_ANY, .rows = ROWS_ALL};
+		_cleanup_(buf_done) struct buf text = {0};
+		size_t told = 0, count;
+		sqlite3_stmt *s;
+		int64_t port;
+
+		q.window.from = random_time(&f->history, &port);
+		q.window.until = MAX(q.window.from + 1, random_time(&f->history, &port));
+		q.filter.range = RANGE;
+		count = oracle(&f->history, &q, all);
+		begin(f);
+		assert_int_equal(buf_append_string(&text, "{"), 0);
+		assert_int_equal(query_pressure(f->query, &q.filter, q.window, RANGE, NULL,
+					 LIMIT_PRESSURE_ROWS, &text),
+			0);
+		assert_int_equal(buf_append_string(&text, "}"), 0);
+		query_end(f->query);
+		s = open_answer(f, &text);
+		for (; sqlite3_step(s) == SQLITE_ROW; told++)
+			check_row(all, count, q.window, s, found);
+		(void)sqlite3_finalize(s);
+		assert_int_equal(told, count_destinations(all, count, q.window, found));
+		rows += told;
+	}
+	assert_true(rows > WINDOWS * 5);
+	free(all);
+	free(found);
+}
+
+/* A server of the history, and what is to be said of it. */
+static void check_listener(struct fixture *f, struct window w, sqlite3_stmt *s)
+{
+	const struct history *h = &f->history;
+	int64_t sockets = 0, tenures = 0, collisions = 0, last = 0;
+
+	for (size_t i = 0; i < h->count; i++) {
+		const struct past *p = &h->past[i];
+		int64_t role = p->meta >> META_ROLE_SHIFT & META_ROLE_MASK;
+
+		if (p->port != value(s, 0) || (p->meta & META_PROTOCOL_MASK) != PROTOCOL_TCP)
+			continue;
+		sockets += p->in == IN_OPEN && role == ROLE_LISTENING;
+		if (!past_touches(p, (int64_t)w.from, (int64_t)w.until))
+			continue;
+		tenures += role == ROLE_LISTENING;
+		collisions += role == ROLE_CONNECTED;
+		if (role == ROLE_CONNECTED)
+			last = MAX(last, p->opened);
+	}
+	assert_int_equal(value(s, 1), sockets);
+	assert_int_equal(value(s, 2), tenures);
+	assert_int_equal(value(s, 3), collisions);
+	assert_int_equal(value(s, 4), last);
+}
+
+static size_t count_servers(const struct history *h)
+{
+	uint8_t on[UINT16_MAX + 1] = {0};
+	size_t count = 0;
+
+	for (size_t i = 0; i < h->count; i++) {
+		const struct past *p = &h->past[i];
+
+		if (p->in != IN_OPEN || (p->meta & META_PROTOCOL_MASK) != PROTOCOL_TCP ||
+			(p->meta >> META_ROLE_SHIFT & META_ROLE_MASK) != ROLE_LISTENING)
+			continue;
+		count += !on[p->port];
+		on[p->port] = 1;
+	}
+	return count;
+}
+
+static void test_listeners(void **state)
+{
+	struct fixture *f = *state;
+
+	name_locals(f);
+	for (unsigned i = 0; i < 20; i++) {
+		_cleanup_(buf_done) struct buf text = {0};
+		struct filter any = FILTER_ANY;
+		struct window w;
+		sqlite3_stmt *s;
+		size_t told = 0;
+		int64_t port;
+
+		w.from = random_time(&f->history, &port);
+		w.until = MAX(w.from + 1, random_time(&f->history, &port));
+		any.protocol = PROTOCOL_TCP;
+		begin(f);
+		assert_int_equal(buf_append_string(&text, "{"), 0);
+		assert_int_equal(query_listeners(f->query, &any, 0, w, NULL, &text), 0);
+		assert_int_equal(buf_append_string(&text, "}"), 0);
+		query_end(f->query);
+		assert_int_equal(sqlite3_prepare_v2(f->history.db,
+					 "SELECT r.value->>'port',r.value->>'sockets',"
+					 "r.value->>'tenures',r.value->>'collisions',"
+					 "ifnull(r.value->>'collision_usec',0)"
+					 " FROM json_each(?1,'$.listeners') r",
+					 -1, &s, NULL),
+			SQLITE_OK);
+		assert_int_equal(sqlite3_bind_text(s, 1, (const char *)buf_bytes(&text),
+					 (int)buf_size(&text), SQLITE_STATIC),
+			SQLITE_OK);
+		for (; sqlite3_step(s) == SQLITE_ROW; told++)
+			check_listener(f, w, s);
+		(void)sqlite3_finalize(s);
+		assert_int_equal(told, count_servers(&f->history));
+		assert_true(told > 5);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_pressure, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_listeners, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
