@@ -62,18 +62,23 @@ static int append_class(struct request *r, struct buf *text)
 	struct query_state state;
 	const struct coverage *c;
 	uint16_t port = r->explain.port;
+	struct port_range range;
 	int e = query_state(r->methods->query, &state);
 
 	if (e < 0)
 		return e;
 	c = last && last->coverage.ranges.count ? &last->coverage : &state.coverage;
+	range = c->ephemeral;
+	if (r->explain.netns)
+		e = query_netns_range(r->methods->query, r->explain.netns, range, &range);
+	if (e < 0)
+		return e;
 	return buf_append_format(text,
 		"{\"port\":%u,\"class\":\"%s\",\"service\":null,\"dynamic\":%s,\"ephemeral\":%s,"
 		"\"reserved\":%s,\"watched\":%s,\"ephemeral_range\":{\"low\":%u,\"high\":%u}",
 		port, class_of(port), port >= 49152 ? "true" : "false",
-		c->ephemeral.low <= port && port <= c->ephemeral.high ? "true" : "false",
-		reserved_text(r, port), port_ranges_contain(&c->ranges, port) ? "true" : "false",
-		c->ephemeral.low, c->ephemeral.high);
+		range.low <= port && port <= range.high ? "true" : "false", reserved_text(r, port),
+		port_ranges_contain(&c->ranges, port) ? "true" : "false", range.low, range.high);
 }
 
 /* Who has it now: as many as a page holds. */

@@ -31,16 +31,24 @@ static int parse_listeners(struct request *r)
 	return ANSWERED;
 }
 
+/* What is known of the daemon's own namespace at the end of the window. `set` is what `reserved` points to. */
+static int know_kernel(struct request *r, usec_t at, struct port_set *set, struct kernel_ports *ret)
+{
+	*ret = (struct kernel_ports){
+		.netns = reserved_netns(), .reserved = reserved_read(set) == 0 ? set : NULL};
+	return query_ephemeral(r->methods->query, at, &ret->range);
+}
+
 /* What the kernel keeps from clients, as its own list; null where that is not to be seen. */
-static int append_reserved(const struct reservations *reserved, struct buf *text)
+static int append_reserved(const struct kernel_ports *known, struct buf *text)
 {
 	int e;
 
-	if (!reserved)
+	if (!known->reserved)
 		return buf_append_string(text, ",\"reserved\":null");
 	e = buf_append_string(text, ",\"reserved\":\"");
 	if (e == 0)
-		e = port_set_format(reserved->set, text);
+		e = port_set_format(known->reserved, text);
 	return e == 0 ? buf_append_string(text, "\"") : e;
 }
 
@@ -53,27 +61,23 @@ static int append_own_netns(uint64_t netns, struct buf *text)
 static int listeners(struct request *r)
 {
 	_cleanup_(buf_done) struct buf text = {0};
-	struct filter *f = &r->listeners.filter;
+	const struct filter *f = &r->listeners.filter;
+	struct kernel_ports known;
 	struct port_set set;
-	const struct reservations own = {reserved_netns(), &set};
-	const struct reservations *reserved = reserved_read(&set) == 0 ? &own : NULL;
-	struct port_range range;
-	int e = query_ephemeral(r->methods->query, r->window.until, &range);
+	int e = know_kernel(r, r->window.until, &set, &known);
 
-	if (e < 0)
-		return e;
-	f->range = range;
-	e = buf_append_string(&text, "{");
 	if (e == 0)
-		e = query_listeners(r->methods->query, f, r->listeners.bound_before, r->window,
-			reserved, &text);
+		e = buf_append_string(&text, "{");
+	if (e == 0)
+		e = query_listeners(
+			r->methods->query, f, r->listeners.bound_before, r->window, &known, &text);
 	if (e == 0)
 		e = buf_append_format(&text, ",\"ephemeral_range\":{\"low\":%u,\"high\":%u}",
-			range.low, range.high);
+			known.range.low, known.range.high);
 	if (e == 0)
-		e = append_own_netns(own.netns, &text);
+		e = append_own_netns(known.netns, &text);
 	if (e == 0)
-		e = append_reserved(reserved, &text);
+		e = append_reserved(&known, &text);
 	if (e == 0)
 		e = append_coverage(r, f, &text);
 	if (e == 0)
@@ -135,17 +139,15 @@ static struct window looked_window(const struct request *r)
 static int pressure(struct request *r)
 {
 	_cleanup_(buf_done) struct buf text = {0};
-	struct port_set set;
-	const struct reservations own = {reserved_netns(), &set};
-	const struct reservations *reserved = reserved_read(&set) == 0 ? &own : NULL;
 	struct window window = looked_window(r);
-	struct port_range range;
-	int e = query_ephemeral(r->methods->query, window.until, &range);
+	struct kernel_ports known;
+	struct port_set set;
+	int e = know_kernel(r, window.until, &set, &known);
 
 	if (e == 0)
 		e = buf_append_string(&text, "{");
 	if (e == 0)
-		e = query_pressure(r->methods->query, &r->pressure.filter, window, range, reserved,
+		e = query_pressure(r->methods->query, &r->pressure.filter, window, &known,
 			r->pressure.limit, &text);
 	if (e == 0)
 		e = append_coverage(r, &r->pressure.filter, &text);

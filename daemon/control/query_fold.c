@@ -118,3 +118,24 @@ int query_ephemeral(struct query *q, usec_t at, struct port_range *ret)
 			(uint16_t)sqlite3_column_int(statement, 1)};
 	return 0;
 }
+
+int query_netns_range(
+	struct query *q, const char *netns, struct port_range otherwise, struct port_range *ret)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_prepare(q,
+		"SELECT ephemeral_low,ephemeral_high FROM netns WHERE ephemeral_high<>0"
+		" AND (name=:netns OR CAST(inode AS TEXT)=:netns) ORDER BY id DESC LIMIT 1",
+		&statement);
+
+	if (r < 0)
+		return r;
+	query_bind_text(statement, ":netns", netns);
+	r = query_step(statement);
+	if (r < 0)
+		return r;
+	*ret = r == 0 ? otherwise
+		      : (struct port_range){(uint16_t)sqlite3_column_int(statement, 0),
+				(uint16_t)sqlite3_column_int(statement, 1)};
+	return 0;
+}

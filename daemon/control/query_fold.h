@@ -5,6 +5,7 @@
  * bounded by him. */
 
 #include "daemon/control/query_internal.h"
+#include "daemon/control/query_ports.h"
 
 /* One claim of the walk. */
 struct fold_row {
@@ -32,8 +33,10 @@ int query_fold(struct query *q, const struct question *question, bool ordered, f
 
 /* Where a claim is, whatever session of the daemon saw it. */
 struct fold_place {
-	int64_t id;    /* the same for the same namespace and address */
-	int64_t netns; /* the same for the same namespace; 0: not known */
+	int64_t id;              /* the same for the same namespace and address */
+	int64_t netns;           /* the same for the same namespace; 0: not known */
+	uint64_t inode;          /* of the namespace */
+	struct port_range range; /* that its kernel hands out, as last known; high 0: not known */
 };
 
 struct places;
@@ -43,3 +46,10 @@ DEFINE_CLEANUP(struct places, places_free)
 
 /* Where a row of `local` is; remembered, but for more than LIMIT_PLACES. */
 int places_find(struct places *p, int64_t local, struct fold_place *ret) _must_check_;
+
+/* What is handed out there: of the daemon's own namespace, and of one of which nothing is known, it is `known->range`. */
+struct port_range place_range(const struct fold_place *place, const struct kernel_ports *known);
+
+/* From the lowest to the highest port that any namespace hands out. */
+int query_hull(
+	struct query *q, const struct kernel_ports *known, struct port_range *ret) _must_check_;

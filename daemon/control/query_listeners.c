@@ -24,8 +24,9 @@ struct server {
 struct servers {
 	struct server *server; /* owned; in the order of ports */
 	size_t count, omitted;
-	size_t batch_from, batch_until;              /* those whose ports are being walked */
-	struct places *places;                       /* owned */
+	size_t batch_from, batch_until; /* those whose ports are being walked */
+	struct places *places;          /* owned */
+	const struct kernel_ports *known;
 	sqlite3_stmt *same_program, *app_of, *extra; /* owned */
 };
 
@@ -87,6 +88,7 @@ static struct server *find_server(struct servers *s, const struct server *wanted
 static int add_server(struct servers *s, const struct row *row)
 {
 	struct server server = {.row = *row, .sockets = 1, .collision_app = ROW_NULL};
+	struct port_range range;
 	struct server *known;
 	int r = find_app(s, row->column[ROW_PROCESS], &server.app);
 
@@ -95,6 +97,9 @@ static int add_server(struct servers *s, const struct row *row)
 			row->column[ROW_META] >> META_LOCAL_SHIFT & META_LOCAL_MASK, &server.place);
 	if (r < 0)
 		return r;
+	range = place_range(&server.place, s->known);
+	if (row->column[ROW_PORT] < range.low || row->column[ROW_PORT] > range.high)
+		return 0;
 	known = find_server(s, &server);
 	if (!known && s->count == LIMIT_LISTENERS) {
 		s->omitted++;
@@ -223,10 +228,12 @@ static int count_claims(struct servers *s, struct query *q, struct window window
 }
 
 /* A claim's members, and what is said of the server. */
-static int append_server(struct servers *s, struct query *q, const struct server *server,
-	const struct reservations *known, struct buf *out)
+static int append_server(
+	struct servers *s, struct query *q, const struct server *server, struct buf *out)
 {
-	bool reserved = known && port_set_has(known->set, (uint16_t)server->row.column[ROW_PORT]);
+	uint16_t port = (uint16_t)server->row.column[ROW_PORT];
+	/* another namespace has a list of its own */
+	bool known = s->known->reserved && server->place.inode == s->known->netns;
 	const char *text;
 	int r = query_row_json(q, &server->row, out);
 
@@ -235,16 +242,13 @@ static int append_server(struct servers *s, struct query *q, const struct server
 	buf_truncate(out, buf_size(out) - 1); /* the object goes on */
 	(void)sqlite3_reset(s->extra);
 	query_bind(s->extra, ":app", server->collision_app);
-	query_bind(s->extra, ":netns", server->place.netns);
 	r = query_step(s->extra);
 	text = r == 1 ? (const char *)sqlite3_column_text(s->extra, 0) : NULL;
 	if (!text)
 		return r < 0 ? r : -ENOMEM;
-	if (known && (uint64_t)sqlite3_column_int64(s->extra, 1) != known->netns)
-		known = NULL; /* another namespace has a list of its own */
 	r = buf_append_format(out,
 		",\"reserved\":%s,\"sockets\":%llu,\"tenures\":%llu,\"collisions\":%llu,\"collision_usec\":",
-		!known ? "null" : (reserved ? "true" : "false"),
+		!known ? "null" : (port_set_has(s->known->reserved, port) ? "true" : "false"),
 		(unsigned long long)server->sockets, (unsigned long long)server->tenures,
 		(unsigned long long)server->collisions);
 	if (r == 0)
@@ -268,22 +272,24 @@ static int prepare(struct servers *s, struct query *q)
 	if (r == 0) /* json_object() without its opening brace */
 		r = query_prepare(q,
 			"SELECT substr(json_object('collision_comm',a.comm,'collision_exe',a.exe,"
-			"'collision_unit',a.unit),2),(SELECT inode FROM netns WHERE id=:netns)"
-			" FROM (SELECT 1) LEFT JOIN app a ON a.id=:app",
+			"'collision_unit',a.unit),2) FROM (SELECT 1) LEFT JOIN app a ON a.id=:app",
 			&s->extra);
 	s->server = calloc(LIMIT_LISTENERS, sizeof(*s->server));
 	return r == 0 && !s->server ? -ENOMEM : r;
 }
 
 int query_listeners(struct query *q, const struct filter *filter, usec_t bound_before,
-	struct window window, const struct reservations *reserved, struct buf *out)
+	struct window window, const struct kernel_ports *known, struct buf *out)
 {
-	_cleanup_(servers_done) struct servers s = {.count = 0};
+	_cleanup_(servers_done) struct servers s = {.known = known};
+	struct filter in_range = *filter;
 	size_t before = buf_size(out);
 	int r = prepare(&s, q);
 
 	if (r == 0)
-		r = read_servers(&s, q, filter, bound_before);
+		r = query_hull(q, known, &in_range.range);
+	if (r == 0)
+		r = read_servers(&s, q, &in_range, bound_before);
 	if (r == 0)
 		r = count_claims(&s, q, window);
 	if (r == 0)
@@ -292,7 +298,7 @@ int query_listeners(struct query *q, const struct filter *filter, usec_t bound_b
 		if (i > 0)
 			r = buf_append_string(out, ",");
 		if (r == 0)
-			r = append_server(&s, q, &s.server[i], reserved, out);
+			r = append_server(&s, q, &s.server[i], out);
 	}
 	if (r == 0)
 		r = buf_append_format(out, "],\"omitted\":%zu", s.omitted);

@@ -4,6 +4,7 @@
  * up once a row. */
 
 #include "daemon/control/query_fold.h"
+#include "daemon/control/query_ports.h"
 
 #define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
@@ -27,7 +28,10 @@ int places_new(struct query *q, struct places **ret)
 	if (!p)
 		return -ENOMEM;
 	r = query_prepare(q,
-		"SELECT min(m.id),min(k.id) FROM local l JOIN netns n ON n.id=l.netns"
+		"SELECT min(m.id),min(k.id),n.inode,(SELECT e.ephemeral_low<<16|e.ephemeral_high"
+		" FROM netns e WHERE e.inode=n.inode AND e.cookie=n.cookie AND e.ephemeral_high<>0"
+		" ORDER BY e.id DESC LIMIT 1)"
+		" FROM local l JOIN netns n ON n.id=l.netns"
 		" JOIN netns k ON k.inode=n.inode AND k.cookie=n.cookie"
 		" JOIN local m ON m.netns=k.id AND m.address=l.address WHERE l.id=:local",
 		&p->statement);
@@ -52,6 +56,15 @@ struct places *places_free(struct places *p)
 	return NULL;
 }
 
+/* low << 16 | high; null: not known. */
+static struct port_range range_of(sqlite3_stmt *statement, int column)
+{
+	int64_t packed = sqlite3_column_int64(statement, column);
+
+	return (struct port_range){
+		(uint16_t)(packed >> 16 & UINT16_MAX), (uint16_t)(packed & UINT16_MAX)};
+}
+
 static int look_up(struct places *p, int64_t local, struct fold_place *ret)
 {
 	int r;
@@ -64,7 +77,9 @@ static int look_up(struct places *p, int64_t local, struct fold_place *ret)
 	*ret = (struct fold_place){.id = local};
 	if (r == 1 && query_column(p->statement, 0) != ROW_NULL)
 		*ret = (struct fold_place){.id = sqlite3_column_int64(p->statement, 0),
-			.netns = sqlite3_column_int64(p->statement, 1)};
+			.netns = sqlite3_column_int64(p->statement, 1),
+			.inode = (uint64_t)sqlite3_column_int64(p->statement, 2),
+			.range = range_of(p->statement, 3)};
 	return 0;
 }
 
@@ -91,5 +106,29 @@ int places_find(struct places *p, int64_t local, struct fold_place *ret)
 		free(k);
 		return -ENOMEM;
 	}
+	return 0;
+}
+
+struct port_range place_range(const struct fold_place *place, const struct kernel_ports *known)
+{
+	bool own = known->netns != 0 && place->inode == known->netns;
+
+	return own || place->range.high == 0 ? known->range : place->range;
+}
+
+int query_hull(struct query *q, const struct kernel_ports *known, struct port_range *ret)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_first(q,
+		"SELECT min(ephemeral_low),max(ephemeral_high) FROM netns WHERE ephemeral_high<>0",
+		&statement);
+
+	if (r < 0)
+		return r;
+	*ret = known->range;
+	if (query_column(statement, 0) != ROW_NULL)
+		*ret = (struct port_range){
+			(uint16_t)MIN((int)ret->low, sqlite3_column_int(statement, 0)),
+			(uint16_t)MAX((int)ret->high, sqlite3_column_int(statement, 1))};
 	return 0;
 }

@@ -22,26 +22,30 @@ int query_programs(struct query *q, const struct question *question, uint64_t *r
 /* The range that the kernel handed out at `at`, in the daemon's own namespace; high 0: not known. */
 int query_ephemeral(struct query *q, usec_t at, struct port_range *ret) _must_check_;
 
-/* What is not handed out in one namespace. */
-struct reservations {
-	uint64_t netns; /* inode number */
-	const struct port_set *set;
+/* What the kernel does with ports in the daemon's own namespace. */
+struct kernel_ports {
+	uint64_t netns;          /* inode number; 0: not known */
+	struct port_range range; /* that it hands out, or handed out at the time of the question */
+	const struct port_set *reserved; /* of these it does not, now; NULL: not known */
 };
+
+/* The range of the namespace with this name or inode number, as last known; `otherwise` where it is not. */
+int query_netns_range(struct query *q, const char *netns, struct port_range otherwise,
+	struct port_range *ret) _must_check_;
 
 /*
  * Appends `"listeners":[...],"omitted":..`: the open claims that match and listen, or are bound by UDP since
  * `bound_before` at the latest (wall), with what claims of their ports in the window were for them. Costs a seek in each
- * segment of the window for each of their ports. `reserved` may be NULL: not known.
+ * segment of the window for each of their ports. Only what is in the range of its namespace is told.
  */
 int query_listeners(struct query *q, const struct filter *filter, usec_t bound_before,
-	struct window window, const struct reservations *reserved, struct buf *out) _must_check_;
+	struct window window, const struct kernel_ports *known, struct buf *out) _must_check_;
 
 /*
- * Appends `"pressure":[...],"omitted":..`: how many ports of `range` were taken at once in the window, for each namespace and
+ * Appends `"pressure":[...],"omitted":..`: how many of the ports that are handed out were taken at once in the window, for each namespace and
  * protocol, and for the `limit` destinations that were fullest. Of the filter, protocol and places are heeded: a peer only for which
  * destinations are told. Memory: what was under way at once (-E2BIG: LIMIT_PRESSURE_HELD, LIMIT_PRESSURE_GROUPS); two
- * walks over the claims of the window. `reserved` may be NULL: not known.
+ * walks over the claims of the window.
  */
 int query_pressure(struct query *q, const struct filter *filter, struct window window,
-	struct port_range range, const struct reservations *reserved, size_t limit,
-	struct buf *out) _must_check_;
+	const struct kernel_ports *known, size_t limit, struct buf *out) _must_check_;

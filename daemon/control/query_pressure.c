@@ -101,8 +101,8 @@ static struct end heap_pop(struct pressure *p)
 	return first;
 }
 
-static int find_group(struct pressure *p, const struct group_key *key, int64_t netns, bool make,
-	struct group **ret)
+static int find_group(struct pressure *p, const struct group_key *key,
+	const struct fold_place *place, bool make, struct group **ret)
 {
 	struct group *g;
 
@@ -116,7 +116,9 @@ static int find_group(struct pressure *p, const struct group_key *key, int64_t n
 	if (!g)
 		return -ENOMEM;
 	g->key = *key;
-	g->netns = netns;
+	g->netns = place->netns;
+	g->inode = place->inode;
+	g->range = place_range(place, p->known);
 	g->peak_at = USEC_UNSET;
 	HASH_ADD(hh, p->groups, key, sizeof(g->key), g);
 	if (!g->hh.tbl) {
@@ -238,12 +240,21 @@ static bool destination_key(
 	return true;
 }
 
-static void note_parity(const struct pressure *p, struct group *g, const struct fold_row *row)
+static void note_parity(struct group *g, const struct fold_row *row)
 {
-	if ((row->port ^ p->range.low) & 1)
+	if ((row->port ^ g->range.low) & 1)
 		g->other_parity++;
 	else
 		g->own_parity++;
+}
+
+/* Does its namespace hand the port out? */
+static bool is_handed_out(
+	const struct pressure *p, const struct fold_row *row, const struct fold_place *place)
+{
+	struct port_range range = place_range(place, p->known);
+
+	return row->port >= range.low && row->port <= range.high;
 }
 
 /* It may be in the window by the earlier bound of its opening alone: then it was there at the end. */
@@ -269,16 +280,18 @@ static int take_claim(void *context, const struct fold_row *found)
 	if (!p->started && row->opened > p->window.from)
 		start(p);
 	give_back_until(p, row->opened);
+	if (!is_handed_out(p, row, &place))
+		return 0;
 	keys[0] = namespace_key(row, &place);
 	count += destination_key(row, &place, &keys[1]);
 	for (size_t i = 0; i < count; i++) {
 		struct group *g = NULL;
 
-		r = find_group(p, &keys[i], place.netns, true, &g);
+		r = find_group(p, &keys[i], &place, true, &g);
 		if (r < 0)
 			return r;
 		g->claims += row->opened >= p->window.from && !row->preexisting;
-		note_parity(p, g, row);
+		note_parity(g, row);
 		if (row->released != USEC_UNSET && row->released <= row->opened)
 			continue;
 		r = take_port(p, g, row);
@@ -288,60 +301,49 @@ static int take_claim(void *context, const struct fold_row *found)
 	return 0;
 }
 
-/* What a client can be given at all: per namespace, less what is reserved and what is bound. */
-static int note_blocked(struct pressure *p, const struct reservations *reserved, struct query *q)
+static unsigned count_free(const struct group *g, const struct port_set *taken)
 {
-	_cleanup_(stmt_p) sqlite3_stmt *inode = NULL;
+	return (unsigned)(g->range.high - g->range.low + 1) -
+	       port_set_count(taken, g->range.low, g->range.high);
+}
+
+/* What a client can be given at all in a namespace: less what is reserved; to a destination, less what is bound, too. */
+static int note_blocked(struct pressure *p)
+{
 	struct pair *pair, *next;
 	struct group *g, *after;
-	int r = query_prepare(q, "SELECT inode FROM netns WHERE id=:netns", &inode);
 
 	HASH_ITER (hh, p->groups, g, after) {
-		if (r < 0)
-			return r;
 		if (g->key.destination)
 			continue;
 		g->blocked = calloc(1, sizeof(*g->blocked));
 		if (!g->blocked)
 			return -ENOMEM;
-		(void)sqlite3_reset(inode);
-		query_bind(inode, ":netns", g->netns);
-		r = query_step(inode);
-		if (r == 1 && reserved &&
-			(uint64_t)sqlite3_column_int64(inode, 0) == reserved->netns)
-			*g->blocked = *reserved->set;
+		if (p->known->reserved && g->inode == p->known->netns)
+			*g->blocked = *p->known->reserved;
+		g->available = count_free(g, g->blocked);
 	}
-	HASH_ITER (hh, p->groups, g, after) {
-		unsigned size = (unsigned)(p->range.high - p->range.low + 1);
-
-		if (!g->key.destination)
-			g->available =
-				size - port_set_count(g->blocked, p->range.low, p->range.high);
-	}
-	HASH_ITER (hh, p->pairs, pair, next) {
-		g = pair->group;
-		if (!g->key.destination && g->key.protocol == PROTOCOL_TCP && pair->blocking > 0)
-			port_set_add(g->blocked, (uint16_t)pair->key.port);
-	}
-	return r < 0 ? r : 0;
+	HASH_ITER (hh, p->pairs, pair, next)
+		if (pair->group->blocked && pair->group->key.protocol == PROTOCOL_TCP &&
+			pair->blocking > 0)
+			port_set_add(pair->group->blocked, (uint16_t)pair->key.port);
+	return 0;
 }
 
 static void note_available(struct pressure *p)
 {
+	static const struct port_set none;
 	struct group *g, *next;
 
 	HASH_ITER (hh, p->groups, g, next) {
 		const struct group_key of = {
 			.place = g->netns, .remote_port = -1, .protocol = g->key.protocol};
-		unsigned size = (unsigned)(p->range.high - p->range.low + 1);
 		struct group *whole;
 
 		if (!g->key.destination)
 			continue;
 		HASH_FIND(hh, p->groups, &of, sizeof(of), whole);
-		g->available =
-			whole ? size - port_set_count(whole->blocked, p->range.low, p->range.high)
-			      : size;
+		g->available = count_free(g, whole ? whole->blocked : &none);
 	}
 }
 
@@ -443,14 +445,14 @@ static int take_peak(void *context, const struct fold_row *found)
 	size_t count = 1;
 	int r = places_find(p->places, row->local, &place);
 
-	if (r < 0)
+	if (r < 0 || !is_handed_out(p, row, &place))
 		return r;
 	keys[0] = namespace_key(row, &place);
 	count += destination_key(row, &place, &keys[1]);
 	for (size_t i = 0; i < count && r == 0; i++) {
 		struct group *g = NULL;
 
-		r = find_group(p, &keys[i], place.netns, false, &g);
+		r = find_group(p, &keys[i], &place, false, &g);
 		if (r < 0 || !g || !g->listed)
 			continue;
 		g->waiting +=
@@ -484,24 +486,25 @@ static int watched_since(struct query *q, struct window window, usec_t *ret)
 }
 
 int query_pressure(struct query *q, const struct filter *filter, struct window window,
-	struct port_range range, const struct reservations *reserved, size_t limit, struct buf *out)
+	const struct kernel_ports *known, size_t limit, struct buf *out)
 {
-	_cleanup_(pressure_done) struct pressure p = {.window = window, .range = range};
+	_cleanup_(pressure_done) struct pressure p = {.window = window, .known = known};
 	struct question question = {.filter = *filter, .window = window, .rows = ROWS_ALL};
 	size_t before = buf_size(out);
 	usec_t since = window.from;
 	int r = places_new(q, &p.places);
 
-	question.filter.range = range;
 	question.filter.peer_port = -1;
 	question.filter.peer = (struct address){0};
+	if (r == 0)
+		r = query_hull(q, known, &question.filter.range);
 	if (r == 0)
 		r = query_fold(q, &question, true, take_claim, &p);
 	if (r == 0 && !p.started)
 		start(&p);
 	if (r == 0) {
 		give_back_until(&p, window.until);
-		r = note_blocked(&p, reserved, q);
+		r = note_blocked(&p);
 	}
 	if (r == 0) {
 		note_available(&p);

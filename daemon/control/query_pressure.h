@@ -30,9 +30,11 @@ struct opener {
 
 struct group {
 	struct group_key key;
-	int64_t netns;          /* fold_place.netns */
-	uint64_t used, waiting; /* at the end of the window */
-	uint64_t at_start;      /* used when the window began */
+	int64_t netns;           /* fold_place.netns */
+	uint64_t inode;          /* of the namespace */
+	struct port_range range; /* that it hands out */
+	uint64_t used, waiting;  /* at the end of the window */
+	uint64_t at_start;       /* used when the window began */
 	uint64_t peak, peak_waiting;
 	usec_t peak_at;  /* wall; USEC_UNSET: never used */
 	uint64_t claims; /* opened in the window */
@@ -67,7 +69,7 @@ struct end {
 
 struct pressure {
 	struct window window;
-	struct port_range range;
+	const struct kernel_ports *known;
 	struct group *groups; /* owned */
 	struct pair *pairs;   /* owned; those with `held` */
 	struct end *heap;     /* owned; the earliest first */

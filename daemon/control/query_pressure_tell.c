@@ -64,7 +64,7 @@ static int append_numbers(
 		",\"low\":%u,\"high\":%u,\"available\":%u,\"used\":%llu,\"time_wait\":%llu,"
 		"\"peak\":%llu,\"peak_usec\":%llu,\"peak_time_wait\":%llu,\"claims\":%llu,"
 		"\"grown\":%lld,\"bound_first\":%s,\"full_usec\":",
-		p->range.low, p->range.high, g->available, (unsigned long long)g->used,
+		g->range.low, g->range.high, g->available, (unsigned long long)g->used,
 		(unsigned long long)g->waiting, (unsigned long long)g->peak,
 		(unsigned long long)g->peak_at, (unsigned long long)g->peak_waiting,
 		(unsigned long long)g->claims, (long long)g->used - (long long)g->at_start,

@@ -6,11 +6,12 @@
 #include "tests/unit/query-oracle.h"
 
 #define WINDOWS 150u
-#define RANGE                                                                                      \
-	(struct port_range)                                                                        \
-	{                                                                                          \
-		32768, 33167                                                                       \
-	}
+
+#define OWN          4026531840u
+#define LOCAL_BESIDE 3     /* the local address that is in another namespace, */
+#define BESIDE_HIGH  32868 /* which hands out from the same port to this one */
+
+static const struct kernel_ports known = {.netns = OWN, .range = {32768, 33167}};
 
 /* A destination of the made-up history, as its oracle sees it. */
 struct destination {
@@ -22,7 +23,8 @@ static bool is_of(const struct past *p, const struct destination *d)
 	return (p->meta & META_PROTOCOL_MASK) == PROTOCOL_TCP &&
 	       (p->meta >> META_ROLE_SHIFT & META_ROLE_MASK) == ROLE_CONNECTED &&
 	       p->raddr == d->raddr && p->rport == d->rport &&
-	       (p->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK) == d->local;
+	       (p->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK) == d->local &&
+	       (d->local != LOCAL_BESIDE || p->port <= BESIDE_HIGH);
 }
 
 static int64_t opened_in(const struct past *p, struct window w)
@@ -88,6 +90,7 @@ static void check_row(
 	assert_int_equal(value(s, 5), e.claims);
 	/* nobody is known in this history, so they are all one opener's */
 	assert_int_equal(value(s, 7), under_way(found, n, w, value(s, 6), true));
+	assert_int_equal(value(s, 8), d.local == LOCAL_BESIDE ? BESIDE_HIGH : known.range.high);
 }
 
 static size_t count_destinations(
@@ -119,7 +122,7 @@ static sqlite3_stmt *open_answer(struct fixture *f, const struct buf *text)
 			"SELECT r.value->>'local_address',"
 			"(SELECT 167772160+CAST(substr(r.value->>'remote_address',8) AS INT)),"
 			"r.value->>'remote_port',r.value->>'used',r.value->>'peak',r.value->>'claims',"
-			"r.value->>'peak_usec',r.value->>'$.openers[0].claims'"
+			"r.value->>'peak_usec',r.value->>'$.openers[0].claims',r.value->>'high'"
 			" FROM json_each(?1,'$.pressure') r WHERE r.value->>'scope'='destination'",
 			-1, &s, NULL),
 		SQLITE_OK);
@@ -132,8 +135,9 @@ static sqlite3_stmt *open_answer(struct fixture *f, const struct buf *text)
 /* Addresses by which the locals of the history can be told apart: "1", "2", "3". */
 static void name_locals(struct fixture *f)
 {
-	history_sql(&f->history, "INSERT INTO netns VALUES(1,1,7,4026531840,NULL);"
-				 "INSERT INTO local VALUES(1,1,'1'),(2,1,'2'),(3,1,'3')");
+	history_sql(&f->history, "INSERT INTO netns VALUES(1,1,7,4026531840,NULL,1,2),"
+				 "(2,1,8,5,'beside',32768,32868);"
+				 "INSERT INTO local VALUES(1,1,'1'),(2,1,'2'),(3,2,'3')");
 }
 
 static void test_pressure(void **state)
@@ -153,11 +157,10 @@ static void test_pressure(void **state)
 
 		q.window.from = random_time(&f->history, &port);
 		q.window.until = MAX(q.window.from + 1, random_time(&f->history, &port));
-		q.filter.range = RANGE;
 		count = oracle(&f->history, &q, all);
 		begin(f);
 		assert_int_equal(buf_append_string(&text, "{"), 0);
-		assert_int_equal(query_pressure(f->query, &q.filter, q.window, RANGE, NULL,
+		assert_int_equal(query_pressure(f->query, &q.filter, q.window, &known,
 					 LIMIT_PRESSURE_ROWS, &text),
 			0);
 		assert_int_equal(buf_append_string(&text, "}"), 0);
@@ -174,6 +177,11 @@ static void test_pressure(void **state)
 	free(found);
 }
 
+static bool is_beside(const struct past *p)
+{
+	return (p->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK) == LOCAL_BESIDE;
+}
+
 /* A server of the history, and what is to be said of it. */
 static void check_listener(struct fixture *f, struct window w, sqlite3_stmt *s)
 {
@@ -184,7 +192,8 @@ static void check_listener(struct fixture *f, struct window w, sqlite3_stmt *s)
 		const struct past *p = &h->past[i];
 		int64_t role = p->meta >> META_ROLE_SHIFT & META_ROLE_MASK;
 
-		if (p->port != value(s, 0) || (p->meta & META_PROTOCOL_MASK) != PROTOCOL_TCP)
+		if (p->port != value(s, 0) || (p->meta & META_PROTOCOL_MASK) != PROTOCOL_TCP ||
+			is_beside(p) != (value(s, 5) != OWN))
 			continue;
 		sockets += p->in == IN_OPEN && role == ROLE_LISTENING;
 		if (!past_touches(p, (int64_t)w.from, (int64_t)w.until))
@@ -202,17 +211,19 @@ static void check_listener(struct fixture *f, struct window w, sqlite3_stmt *s)
 
 static size_t count_servers(const struct history *h)
 {
-	uint8_t on[UINT16_MAX + 1] = {0};
+	uint8_t on[UINT16_MAX + 1][2] = {{0}};
 	size_t count = 0;
 
 	for (size_t i = 0; i < h->count; i++) {
 		const struct past *p = &h->past[i];
 
+		if (is_beside(p) && p->port > BESIDE_HIGH)
+			continue;
 		if (p->in != IN_OPEN || (p->meta & META_PROTOCOL_MASK) != PROTOCOL_TCP ||
 			(p->meta >> META_ROLE_SHIFT & META_ROLE_MASK) != ROLE_LISTENING)
 			continue;
-		count += !on[p->port];
-		on[p->port] = 1;
+		count += !on[p->port][is_beside(p)];
+		on[p->port][is_beside(p)] = 1;
 	}
 	return count;
 }
@@ -235,13 +246,13 @@ static void test_listeners(void **state)
 		any.protocol = PROTOCOL_TCP;
 		begin(f);
 		assert_int_equal(buf_append_string(&text, "{"), 0);
-		assert_int_equal(query_listeners(f->query, &any, 0, w, NULL, &text), 0);
+		assert_int_equal(query_listeners(f->query, &any, 0, w, &known, &text), 0);
 		assert_int_equal(buf_append_string(&text, "}"), 0);
 		query_end(f->query);
 		assert_int_equal(sqlite3_prepare_v2(f->history.db,
 					 "SELECT r.value->>'port',r.value->>'sockets',"
 					 "r.value->>'tenures',r.value->>'collisions',"
-					 "ifnull(r.value->>'collision_usec',0)"
+					 "ifnull(r.value->>'collision_usec',0),r.value->>'netns'"
 					 " FROM json_each(?1,'$.listeners') r",
 					 -1, &s, NULL),
 			SQLITE_OK);
