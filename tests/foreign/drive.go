@@ -269,6 +269,8 @@ func (d *driver) annotate(connected, listening int) {
 	must(err, "Receipt")
 	d.coverage(coverage)
 	d.drove(orgportledgerledger.Receipt())
+}
+
 // pressure tells of our connection and of our UDP sockets.
 func (d *driver) pressure(listening int) {
 	one := int64(1)
