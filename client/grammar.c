@@ -15,6 +15,13 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"the last 18:00 to 09:00 (the default); see $PORTLEDGER_OVERNIGHT"},
 	[OPTION_FIELDS] = {"fields", 0, "LIST", GROUP_FIELDS,
 		"eve, ek, zeek, or time=PATH,src=PATH,..."},
+	[OPTION_FORMAT] = {"format", 0, "FORMAT", GROUP_EXPORT,
+		"ndjson (the default), csv or sqlite"},
+	[OPTION_TO] = {"to", 0, "FILE", GROUP_EXPORT, "into this file, behind what it has"},
+	[OPTION_CURSOR] = {"cursor", 0, "CURSOR", GROUP_EXPORT, "go on behind it"},
+	[OPTION_CURSOR_FILE] = {"cursor-file", 0, "FILE", GROUP_EXPORT,
+		"go on behind the cursor in it, and keep the new one there"},
+	[OPTION_OPEN] = {"open", 0, NULL, GROUP_EXPORT, "then the claims that are open now"},
 	[OPTION_BY] = {"by", 0, "WHAT", GROUP_AUDIT, "program, unit, user, port, hour or netns"},
 	[OPTION_DIFF] = {"diff", 0, "TIME", GROUP_AUDIT,
 		"only what is new or gone since then: yesterday, a time, a stretch"},
@@ -127,6 +134,13 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger pressure                        now, with the peak of the last 10 min\n"
 		"  portledger pressure --at 03:00 --window 1h then, for an hour\n"
 		"  portledger pressure --peer 10.0.9.7:5432   of one destination\n"},
+	[VERB_EXPORT] = {"export", "",
+		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER |
+			GROUP_WINDOW | GROUP_EXPORT,
+		0, 0, "released claims, to be gone on with later",
+		"  portledger export -S yesterday >claims.ndjson      as JSON, an object a line\n"
+		"  portledger export --cursor-file=c >>claims.ndjson  what was released since the last time\n"
+		"  portledger export --format=sqlite --to=claims.db   into an indexed table\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",

@@ -28,6 +28,7 @@ static const struct {
 	[VERB_ANNOTATE] = {verb_annotate, false},
 	[VERB_REPORT] = {verb_report, false},
 	[VERB_PRESSURE] = {verb_pressure, true},
+	[VERB_EXPORT] = {verb_export, false},
 	[VERB_DOCTOR] = {verb_doctor, false},
 	[VERB_CONFIG] = {verb_config, false},
 };

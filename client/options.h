@@ -24,6 +24,7 @@ enum verb {
 	VERB_ANNOTATE,
 	VERB_REPORT,
 	VERB_PRESSURE,
+	VERB_EXPORT,
 	VERB_DOCTOR,
 	VERB_CONFIG,
 	VERB_HELP,
@@ -68,9 +69,12 @@ struct options {
 	usec_t window_span;  /* of pressure; USEC_UNSET: not given */
 	bool sysctl;         /* of listeners: a drop-in for sysctl.d(5) */
 	uint32_t limit;      /* 0: none */
-	const char *fields;  /* of annotate: where a record has what; NULL: eve */
-	const char *by;      /* what an audit counts by; NULL: programs */
-	bool diff;           /* --diff: against `other` */
+	const char *format;  /* of export; NULL: ndjson */
+	const char *output_path, *cursor, *cursor_path; /* of export; NULL: none */
+	bool open;                                      /* export: then what is open now */
+	const char *fields; /* of annotate: where a record has what; NULL: eve */
+	const char *by;     /* what an audit counts by; NULL: programs */
+	bool diff;          /* --diff: against `other` */
 	struct window other;
 
 	const char *protocol, *app, *unit, *netns, *role, *range; /* NULL: any */

@@ -210,6 +210,39 @@ static int take_fields(struct options *o, const char *value, _unused_ bool termi
 	return 0;
 }
 
+static int take_format(struct options *o, const char *value, _unused_ bool terminal)
+{
+	static const char *const words[] = {"ndjson", "csv", "sqlite"};
+	size_t word;
+
+	o->format = value;
+	return one_of(o, "--format", value, words, ELEMENTSOF(words), &word);
+}
+
+static int take_to(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->output_path = value;
+	return 0;
+}
+
+static int take_cursor(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->cursor = value;
+	return 0;
+}
+
+static int take_cursor_file(struct options *o, const char *value, _unused_ bool terminal)
+{
+	o->cursor_path = value;
+	return 0;
+}
+
+static int take_open(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->open = true;
+	return 0;
+}
+
 static int take_json(struct options *o, const char *value, _unused_ bool terminal)
 {
 	static const char *const words[] = {"off", "short", "pretty"};
@@ -385,6 +418,11 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_RANGE] = take_range,
 	[OPTION_LIMIT] = take_limit,
 	[OPTION_FIELDS] = take_fields,
+	[OPTION_FORMAT] = take_format,
+	[OPTION_TO] = take_to,
+	[OPTION_CURSOR] = take_cursor,
+	[OPTION_CURSOR_FILE] = take_cursor_file,
+	[OPTION_OPEN] = take_open,
 	[OPTION_BY] = take_by,
 	/* of single verbs */
 	[OPTION_BOUND_FOR] = take_bound_for,

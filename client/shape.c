@@ -108,6 +108,9 @@ INNER_SHAPE(shape_answer, {"source", SHAPE_OBJECT, true, &shape_claim},
 	{"destination", SHAPE_OBJECT, true, &shape_claim}, {"others", SHAPE_INT},
 	{"reason", SHAPE_TEXT, true});
 SHAPE(shape_annotate, {"answers", SHAPE_LIST, false, &shape_answer});
+SHAPE(shape_released, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAPE_TEXT},
+	{"last", SHAPE_BOOL}, {"coverage", SHAPE_OBJECT, true, &shape_coverage});
+SHAPE(shape_sync, {"commit", SHAPE_INT}, {"until_usec", SHAPE_TIME});
 SHAPE(shape_receipt, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
 SHAPE(shape_doctor, {"checks", SHAPE_LIST, false, &shape_check_row});
 

@@ -40,7 +40,8 @@ struct shape {
 extern const struct shape shape_claim, shape_coverage, shape_program, shape_check_row;
 /* Replies of its methods; Who and Claims have the same. */
 extern const struct shape shape_status, shape_explain, shape_claims, shape_audit, shape_activity,
-	shape_occupancy, shape_follow, shape_annotate, shape_receipt, shape_doctor;
+	shape_occupancy, shape_follow, shape_annotate, shape_receipt, shape_released, shape_sync,
+	shape_doctor;
 /* Rows that the client makes: a claim with `event` in front; a program with `change`; a setting; a kind of claim as it was tested. */
 extern const struct shape shape_event, shape_change, shape_setting, shape_self_test;
 

@@ -106,6 +106,7 @@ static const struct method *const ledger_methods[] = {
 	&method_listeners,
 	&method_pressure,
 	&method_activity,
+	&method_released,
 	&method_annotate,
 	&method_receipt,
 	&method_occupancy,

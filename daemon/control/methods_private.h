@@ -31,6 +31,16 @@ struct claims_stream {
 	bool ended;    /* all is read */
 };
 
+/* Released claims, in the order of release. */
+struct released_stream {
+	struct filter filter;
+	struct release_place ahead; /* where reading goes on */
+	struct release_place given; /* behind the last row that was given */
+	struct rows rows;           /* read, from `next` on not given yet */
+	size_t next;
+	bool ended; /* all is read */
+};
+
 struct follow_stream {
 	TAILQ_ENTRY(request) entry;
 	struct filter filter;
@@ -54,6 +64,7 @@ struct request {
 	struct window window; /* fixed when asked */
 	union {
 		struct claims_stream claims;
+		struct released_stream released;
 		struct follow_stream follow;
 		struct {
 			uint16_t port;
@@ -159,6 +170,9 @@ extern const struct method method_explain;
 extern const struct method method_listeners, method_pressure;
 
 /* methods_pictures.c */
+/* methods_released.c */
+extern const struct method method_released;
+
 /* methods_flows.c */
 extern const struct method method_annotate, method_receipt;
 

@@ -122,6 +122,20 @@ int query_rows(struct query *q, const struct question *question, size_t max, str
 /* Appends the row as the JSON text of a Claim. */
 int query_row_json(struct query *q, const struct row *row, struct buf *out) _must_check_;
 
+/* Where a reader of released claims goes on: at the first row released at `released`, of which `skip` were given. */
+struct release_place {
+	usec_t released; /* wall */
+	uint64_t skip;
+};
+
+/* Moves the place behind this row, which is the next of the answer. */
+void release_pass(struct release_place *place, const struct row *row);
+
+/* Appends at most `max` claims that match and were released before `until`, from `place` on, in the order of their release, and
+ * moves `place` behind them. Fewer than `max`: there are no more, and `place` is `until`. */
+int query_released(struct query *q, const struct filter *filter, usec_t until, size_t max,
+	struct release_place *place, struct rows *rows) _must_check_;
+
 /* How many claims answer the question; *ret_first is when the first was opened, USEC_UNSET without any. */
 int query_count(struct query *q, const struct question *question, uint64_t *ret_count,
 	usec_t *ret_first) _must_check_;

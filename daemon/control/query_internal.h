@@ -59,6 +59,9 @@ enum sql_shape {
  * decides the text; values are only ever bound. */
 char *sql_question(const struct question *question, enum sql_shape shape);
 
+/* The statement for claims with a release in [:low, :high), in the order of release; :max. */
+char *sql_released(const struct filter *filter);
+
 /* The statement for the rows of one kind that `condition` selects, filtered. */
 char *sql_tail(
 	const struct filter *filter, enum rows_of kind, const char *condition, const char *order);

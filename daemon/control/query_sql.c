@@ -130,6 +130,34 @@ static void append_joins(
 					   " LEFT JOIN netns n ON n.id=l.netns");
 }
 
+/* The kinds of rows that have a release, with what can be looked up of it. */
+char *sql_released(const struct filter *f)
+{
+	static const struct {
+		const char *rows, *bounds;
+	} released[] = {
+		{ROWS_OF_SEG, " AND s.released_to>=:low AND s.released_from<:high"},
+		{ROWS_OF_LONG, ""},
+		{ROWS_OF_HOT, ""},
+	};
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	for (size_t i = 0; i < ELEMENTSOF(released); i++) {
+		sqlite3_str_appendall(sql, i == 0 ? WITH_ROWS : " UNION ALL ");
+		sqlite3_str_appendall(sql, released[i].rows);
+		sqlite3_str_appendall(sql, " WHERE 1");
+		append_ports(sql, f);
+		sqlite3_str_appendall(sql, released[i].bounds);
+	}
+	sqlite3_str_appendall(sql, ") SELECT " ROW_COLUMN_LIST " FROM r");
+	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
+		names_process(f));
+	sqlite3_str_appendall(sql, " WHERE r.released_usec>=:low AND r.released_usec<:high");
+	append_filter(sql, f);
+	sqlite3_str_appendall(sql, " ORDER BY r.released_usec," KEY ",r.process LIMIT :max");
+	return sqlite3_str_finish(sql);
+}
+
 static void append_arms(sqlite3_str *sql, const struct question *question)
 {
 	const char *between = WITH_ROWS;

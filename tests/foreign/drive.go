@@ -287,6 +287,28 @@ func (d *driver) pressure(listening int) {
 	d.drove(orgportledgerledger.Pressure())
 }
 
+// released has what we let go, once; its cursor goes on behind it.
+func (d *driver) released() {
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	must(err, "udp")
+	port := int64(udp.LocalAddr().(*net.UDPAddr).Port)
+	d.sync()
+	must(udp.Close(), "close")
+	for i := 0; i < 3; i++ {
+		d.sync()
+	}
+	until := now()
+	filter := &orgportledgerledger.Filter{Ports: &[]int64{port}}
+	claims, cursor, last, coverage, err := orgportledgerledger.Released().Call(d.ctx, d.c, &d.start, &until, filter, nil)
+	must(err, "Released")
+	check(len(claims) == 1 && claims[0].Port == port && last && coverage != nil, "Released: %v, %v", claims, last)
+	d.coverage(*coverage)
+	claims, _, last, _, err = orgportledgerledger.Released().Call(d.ctx, d.c, nil, nil, filter, &cursor)
+	must(err, "Released")
+	check(len(claims) == 0 && last, "Released: %v", claims)
+	d.drove(orgportledgerledger.Released())
+}
+
 // pictures are of all that we claimed, in steps that add up to it.
 func (d *driver) pictures() {
 	pid := int64(os.Getpid())
@@ -450,6 +472,7 @@ func (d *driver) everything() {
 	d.listeners(listening)
 	d.annotate(connected, listening)
 	d.pressure(listening)
+	d.released()
 	d.pictures()
 	d.doctor()
 	d.refusals()

@@ -47,7 +47,7 @@ def test_replies_are_what_is_declared(daemon, actor, interface):
         "Occupancy": [{**window, "step_usec": 30_000_000}],
         "Annotate": [{"flows": []}, {"flows": [{"at_usec": now, "source": "127.0.0.1", "source_port": at, "destination": "::1",
                                                "destination_port": udp}]}],
-        "Receipt": [window],
+        "Receipt": [window], "Released": [{}, window, {"cursor": "r1.5.0"}],
     }
     assert set(calls) | {"Follow"} == set(interface.methods)
     for method, questions in calls.items():
