@@ -472,9 +472,9 @@ func (d *driver) everything() {
 	d.listeners(listening)
 	d.annotate(connected, listening)
 	d.pressure(listening)
-	d.released()
 	d.pictures()
 	d.doctor()
+	d.released() // makes a claim more, which the sums above do not have
 	d.refusals()
 	d.crowd()
 	d.follow() // last: that a follower left is noticed within a second
