@@ -70,13 +70,19 @@ int on_sockops(struct bpf_sock_ops *ctx)
 /*
  * May a TIME_WAIT remainder be left? There is one only where our FIN was acknowledged. Sequence numbers that were spent
  * on no data are one for a FIN, and one for the SYN on the side that opened (daemon/capture/diag_end.c); one alone
- * is the FIN of an accepted connection if more was delivered than the data and the SYN. Where in doubt, there may be.
+ * is the FIN of an accepted connection if more was delivered than the data and the SYN. MPTCP disconnects its subflows when
+ * they have ended, which wipes all that; of a connection it leaves the largest window. Where in doubt, there may be.
  */
 static __always_inline bool may_linger(struct tcp_sock *tp, struct sock *sk)
 {
 	__u64 marks = tp->bytes_acked - (tp->bytes_sent - tp->bytes_retrans);
+	__u32 unacknowledged = tp->write_seq - tp->snd_una;
 
-	if (sk->sk_err != 0 || tp->snd_una != tp->write_seq || tp->delivered == 0)
+	if (sk->sk_err != 0)
+		return false;
+	if (tp->delivered == 0)
+		return tcp_protocol(tp) == RECORD_MPTCP && unacknowledged > 3;
+	if (unacknowledged != 0)
 		return false;
 	return marks >= 2 ||
 	       (marks == 1 && tp->delivered + tp->total_retrans >= tp->data_segs_out + 2);

@@ -1,0 +1,716 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What is between the kernel side and its reader: room that is given back late, losses, restarts, the snapshot. */
+
+#include "tests/unit/events-script.h"
+
+#include <linux/capability.h>
+#include <poll.h>
+#include <sys/syscall.h>
+
+#define SMALL_RING 65536u
+
+/* ---- positions ---- */
+
+static void make_claims(size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int fd = new_socket(AF_INET, SOCK_DGRAM, 0);
+
+		send_to(fd, AF_INET, 9);
+		(void)close(fd);
+	}
+}
+
+static size_t claims_told(struct source_events *s)
+{
+	struct told t = {0};
+	size_t n;
+
+	hear(s, &t);
+	n = count_kind(&t, EVENT_CLAIM);
+	told_done(&t);
+	return n;
+}
+
+static void test_room_is_given_back_when_told(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	uint64_t begin = source_events_position(s), middle;
+
+	make_claims(3);
+	assert_int_equal(claims_told(s), 3);
+	assert_int_equal(claims_told(s), 0);
+	middle = source_events_position(s);
+	assert_true(middle > begin);
+	assert_int_equal(source_events_waiting(s), middle - begin);
+	make_claims(2);
+	source_events_release(s, middle + 1000); /* not more than was read */
+	assert_int_equal(source_events_position(s), middle);
+	assert_int_equal(source_events_waiting(s), middle - begin - (middle - begin) / 3);
+	source_events_release(s, begin); /* nor back */
+	assert_int_equal(claims_told(s), 2);
+	source_events_free(s);
+}
+
+static void test_rewind(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	uint64_t first, second;
+
+	make_claims(1);
+	assert_int_equal(claims_told(s), 1);
+	first = source_events_position(s);
+	make_claims(2);
+	assert_int_equal(claims_told(s), 2);
+	second = source_events_position(s);
+	make_claims(4);
+	source_events_rewind(s, second);
+	assert_int_equal(claims_told(s), 4);
+	source_events_rewind(s, first);
+	assert_int_equal(claims_told(s), 6);
+	source_events_rewind(s, 0);
+	assert_int_equal(claims_told(s), 7);
+	/* what no record begins at, or what never was, is not believed */
+	source_events_rewind(s, first + 8);
+	assert_int_equal(claims_told(s), 7);
+	source_events_rewind(s, UINT64_MAX);
+	assert_int_equal(claims_told(s), 7);
+	/* what was given back is gone */
+	source_events_release(s, second);
+	source_events_rewind(s, first);
+	assert_int_equal(claims_told(s), 4);
+	source_events_free(s);
+}
+
+static int stop_at_second(void *context, const struct event_seen *e _unused_)
+{
+	size_t *count = context;
+
+	return ++*count == 2 ? -ENOSPC : 0;
+}
+
+static void test_reader_that_stops(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	struct told t = {0};
+	size_t count = 0;
+
+	make_claims(2);
+	assert_int_equal(source_events_read(s, stop_at_second, &count), -ENOSPC);
+	hear(s, &t);
+	assert_int_equal(t.count, 3); /* an end, and another claim */
+	told_done(&t);
+	source_events_free(s);
+}
+
+/* ---- waking ---- */
+
+static bool is_readable(const struct source_events *s)
+{
+	struct pollfd p = {.fd = source_events_fd(s), .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static void test_waking(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s;
+
+	o.ring_bytes = SMALL_RING;
+	s = open_with(&o);
+	(void)claims_told(s);
+	make_claims(10);
+	assert_false(is_readable(s));
+	make_claims(SMALL_RING / 4 / 80);
+	assert_true(is_readable(s));
+	/* it is answered, although the room was not given back */
+	(void)claims_told(s);
+	assert_false(is_readable(s));
+	source_events_release(s, source_events_position(s));
+	make_claims(10);
+	assert_false(is_readable(s));
+	make_claims(SMALL_RING / 4 / 80);
+	assert_true(is_readable(s));
+	source_events_free(s);
+}
+
+/* ---- losses ---- */
+
+/* What a run of claims made, by cookie; rings that are too small for it must account for each. */
+struct run {
+	uint64_t *cookies;
+	size_t made;
+	int listener;
+	int kept[64]; /* still open */
+	size_t kept_count;
+};
+
+#define RUN 4000
+
+static void made(struct run *r, int fd)
+{
+	assert_true(r->made < RUN);
+	r->cookies[r->made++] = cookie_of(fd);
+}
+
+/* To the listener, which takes it, so that its queue does not fill. */
+static void connect_and_close(struct run *r, int fd)
+{
+	int peer;
+
+	assert_int_equal(connect_to(fd, AF_INET, LISTENER), 0);
+	peer = accept(r->listener, NULL, NULL);
+	made(r, fd);
+	(void)close(fd);
+	(void)close(peer);
+}
+
+static void make_tcp(struct run *r)
+{
+	connect_and_close(r, new_socket(AF_INET, SOCK_STREAM, 0));
+}
+
+static void make_listener(struct run *r)
+{
+	int fd = new_listener(AF_INET6, 0, 0);
+
+	made(r, fd);
+	(void)close(fd);
+}
+
+static void make_bound_connection(struct run *r)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM, 0), one = 1;
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+	assert_int_equal(bind_to(fd, AF_INET, 0), 0);
+	connect_and_close(r, fd);
+}
+
+static void make_sender(struct run *r)
+{
+	int fd = new_socket(AF_INET, SOCK_DGRAM, 0);
+
+	send_to(fd, AF_INET, 9);
+	send_to(fd, AF_INET, 9);
+	made(r, fd);
+	(void)close(fd);
+}
+
+static void make_udp_connected(struct run *r)
+{
+	int fd = new_socket(AF_INET6, SOCK_DGRAM, 0);
+
+	assert_int_equal(connect_to(fd, AF_INET6, 9), 0);
+	made(r, fd);
+	(void)close(fd);
+}
+
+static void make_kept(struct run *r)
+{
+	int fd = new_socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (r->kept_count == ELEMENTSOF(r->kept)) {
+		(void)close(fd);
+		return;
+	}
+	assert_int_equal(bind_to(fd, AF_INET, 0), 0);
+	made(r, fd);
+	r->kept[r->kept_count++] = fd;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x, y;
+
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	return x < y ? -1 : x > y;
+}
+
+/* How many different sockets of the run were told of as claims. */
+static size_t recorded(const struct told *t, const struct run *r)
+{
+	uint64_t *seen = calloc(t->count + 1, sizeof(*seen));
+	size_t count = 0, different = 0;
+
+	assert_non_null(seen);
+	for (size_t i = 0; i < t->count; i++) {
+		const struct event_seen *e = &t->events[i];
+
+		if (e->kind == EVENT_CLAIM || e->kind == EVENT_WHOLE)
+			seen[count++] = e->cookie;
+	}
+	qsort(seen, count, sizeof(*seen), compare);
+	for (size_t i = 0; i < count; i++) {
+		if (i > 0 && seen[i] == seen[i - 1])
+			continue;
+		different++;
+		assert_non_null(
+			bsearch(&seen[i], r->cookies, r->made, sizeof(*r->cookies), compare));
+	}
+	free(seen);
+	return different;
+}
+
+static void lose(size_t reader_every)
+{
+	static void (*const makers[])(struct run * r) = {make_tcp, make_listener,
+		make_bound_connection, make_sender, make_udp_connected, make_kept};
+	struct run r = {.cookies = calloc(RUN, sizeof(*r.cookies))};
+	struct source_events_options o = options_here();
+	struct events_counts counts;
+	struct source_events *s;
+	struct told t = {0};
+
+	assert_non_null(r.cookies);
+	o.ring_bytes = SMALL_RING;
+	s = open_with(&o);
+	r.listener = new_listener(AF_INET, 0, LISTENER);
+	made(&r, r.listener);
+	for (size_t i = 0; i < RUN - 200; i++) {
+		makers[i % ELEMENTSOF(makers)](&r);
+		if (reader_every != 0 && i % reader_every == 0) {
+			assert_int_equal(source_events_read(s, keep_event, &t), 0);
+			source_events_release(s, source_events_position(s));
+		}
+	}
+	/* room again: what is still open is told by its end */
+	assert_int_equal(source_events_read(s, keep_event, &t), 0);
+	source_events_release(s, source_events_position(s));
+	for (size_t i = 0; i < r.kept_count; i++)
+		(void)close(r.kept[i]);
+	(void)close(r.listener);
+	assert_int_equal(source_events_read(s, keep_event, &t), 0);
+	counts = source_events_counts(s);
+	qsort(r.cookies, r.made, sizeof(*r.cookies), compare);
+	print_message("made %zu recorded %zu lost %lu deferred %lu lost ends %lu\n", r.made,
+		recorded(&t, &r), (unsigned long)counts.lost, (unsigned long)counts.deferred,
+		(unsigned long)counts.lost_ends);
+	assert_int_equal(r.made, recorded(&t, &r) + counts.lost);
+	assert_true(counts.lost > 0 && counts.deferred >= counts.lost);
+	told_done(&t);
+	free(r.cookies);
+	source_events_free(s);
+}
+
+static void test_losses_are_counted(void **state _unused_)
+{
+	lose(0);    /* a reader that stands still */
+	lose(1600); /* one that comes now and then */
+}
+
+/* An opening without room is told by its end: when, by whom, where. */
+static void test_whole_by_its_end(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	const struct event_seen *e;
+	struct source_events *s;
+	struct endpoint local;
+	struct told t = {0};
+	usec_t before;
+	uint64_t cookie;
+	int fd;
+
+	o.ring_bytes = SMALL_RING;
+	s = open_with(&o);
+	make_claims(SMALL_RING / 80 + 10);
+	before = clock_boot();
+	fd = new_listener(AF_INET6, 0, 0);
+	cookie = cookie_of(fd);
+	local = local_of(fd);
+	hear(s, &t);
+	source_events_release(s, source_events_position(s));
+	assert_null(find_told(&t, EVENT_CLAIM, cookie, 0));
+	assert_true(source_events_counts(s).deferred >= 2);
+	make_claims(1); /* time goes on */
+	(void)close(fd);
+	hear(s, &t);
+	e = get_told(&t, EVENT_WHOLE, cookie, 0);
+	assert_null(find_told(&t, EVENT_RELEASE, cookie, 0));
+	assert_int_equal(e->role, ROLE_LISTENING);
+	assert_endpoints(e, &local, NULL);
+	assert_true(e->at >= before - 1 && e->at < t.events[0].at && e->closed > e->at);
+	assert_int_not_equal(e->process, 0);
+	told_done(&t);
+	source_events_free(s);
+}
+
+/* ---- restarts ---- */
+
+#define FDS 32
+
+/* As the service manager does: descriptors of its own, by the same names. */
+static size_t keep_fds(struct source_events *s, struct events_fd *ret, char names[][96])
+{
+	struct events_fd fds[FDS];
+	size_t n = source_events_fds(s, fds, FDS);
+
+	assert_true(n >= 13 && n < FDS);
+	for (size_t i = 0; i < n; i++) {
+		(void)snprintf(names[i], 96, "%s", fds[i].name);
+		ret[i] = (struct events_fd){
+			.fd = fcntl(fds[i].fd, F_DUPFD_CLOEXEC, 3), .name = names[i]};
+		assert_true(ret[i].fd >= 0);
+	}
+	return n;
+}
+
+static void close_fds(const struct events_fd *fds, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		(void)close(fds[i].fd);
+}
+
+static void test_adoption(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	struct events_facts before = source_events_facts(s), after;
+	struct events_fd fds[FDS];
+	char names[FDS][96];
+	struct told t = {0};
+	uint64_t position, cookie;
+	int fd;
+
+	assert_false(before.adopted);
+	assert_int_not_equal(before.generation, 0);
+	assert_true(before.attached <= clock_boot());
+	make_claims(1);
+	assert_int_equal(claims_told(s), 1);
+	position = source_events_position(s);
+	make_claims(2);
+	o.passed_count = keep_fds(s, fds, names);
+	o.passed = fds;
+	source_events_free(s);
+
+	/* nobody is there, and the kernel goes on */
+	fd = new_listener(AF_INET, 0, LISTENER);
+	cookie = cookie_of(fd);
+	s = open_with(&o);
+	after = source_events_facts(s);
+	assert_true(after.adopted);
+	assert_int_equal(after.generation, before.generation);
+	assert_int_equal(after.attached, before.attached);
+	assert_int_equal(after.ring_bytes, before.ring_bytes);
+	source_events_rewind(s, position);
+	hear(s, &t);
+	assert_int_equal(count_kind(&t, EVENT_CLAIM), 4);
+	process_unref(process_of(s, get_told(&t, EVENT_CLAIM, cookie, 0)));
+	/* what was seen of it then ends now */
+	(void)close(fd);
+	hear(s, &t);
+	(void)get_told(&t, EVENT_RELEASE, cookie, 0);
+	assert_int_equal(source_events_counts(s).lost, 0);
+	told_done(&t);
+	source_events_free(s);
+}
+
+/* What does not fit is left alone, and its programs go when the caller closes it. */
+static void test_no_adoption(void **state _unused_)
+{
+	struct source_events_options o = options_here(), other;
+	struct source_events *s = open_with(&o), *next;
+	uint64_t generation = source_events_facts(s).generation;
+	struct events_obstacle obstacle;
+	struct events_fd fds[FDS];
+	char names[FDS][96];
+
+	o.passed_count = keep_fds(s, fds, names);
+	o.passed = fds;
+	source_events_free(s);
+
+	/* other settings */
+	other = o;
+	other.ring_bytes = SMALL_RING;
+	next = open_with(&other);
+	assert_false(source_events_facts(next).adopted);
+	assert_int_not_equal(source_events_facts(next).generation, generation);
+	source_events_free(next);
+	/* not all of it */
+	other = o;
+	other.passed_count--;
+	next = open_with(&other);
+	assert_false(source_events_facts(next).adopted);
+	source_events_free(next);
+	/* what has the names, and is something else */
+	for (size_t i = 0; i < o.passed_count; i++) {
+		(void)close(fds[i].fd);
+		fds[i].fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	next = open_with(&o);
+	assert_false(source_events_facts(next).adopted);
+	source_events_free(next);
+	for (size_t i = 0; i < o.passed_count; i++)
+		assert_int_equal(fcntl(fds[i].fd, F_GETFD), FD_CLOEXEC);
+	close_fds(fds, o.passed_count);
+	/* names of others */
+	fds[0] = (struct events_fd){.fd = -1, .name = "portledger-1-zz"};
+	fds[1] = (struct events_fd){.fd = -1, .name = NULL};
+	o.passed_count = 2;
+	o.drain = true;
+	assert_int_equal(source_events_open(&o, &next, &obstacle), -ENOENT);
+}
+
+/* An upgrade: a new ring is made, and what waits in the old one is read. */
+static void test_drain(void **state _unused_)
+{
+	struct source_events_options o = options_here(), drain;
+	struct source_events *old = open_with(&o), *next;
+	uint64_t generation = source_events_facts(old).generation;
+	struct events_fd fds[FDS];
+	char names[FDS][96];
+
+	make_claims(3);
+	o.passed_count = keep_fds(old, fds, names);
+	o.passed = fds;
+	source_events_free(old);
+	o.ring_bytes = SMALL_RING; /* any difference will do */
+	next = open_with(&o);
+	make_claims(2);
+	drain = o;
+	drain.drain = true;
+	old = open_with(&drain);
+	assert_int_equal(source_events_facts(old).generation, generation);
+	assert_int_equal(claims_told(old), 5);
+	source_events_free(old);
+	for (size_t i = 0; i < o.passed_count; i++)
+		assert_int_equal(fcntl(fds[i].fd, F_GETFD), -1);
+	make_claims(1);
+	assert_int_equal(claims_told(next), 3);
+	source_events_free(next);
+}
+
+/* ---- the snapshot ---- */
+
+struct holders {
+	struct holder_seen seen[256];
+	size_t count;
+};
+
+static int keep_holder(void *context, const struct holder_seen *h)
+{
+	struct holders *all = context;
+
+	if (all->count < ELEMENTSOF(all->seen))
+		all->seen[all->count++] = *h;
+	return 0;
+}
+
+static const struct holder_seen *holder_by_port(
+	const struct holders *all, pid_t pid, uint16_t port, enum protocol protocol)
+{
+	for (size_t i = 0; i < all->count; i++)
+		if (all->seen[i].pid == pid && all->seen[i].socket.local.port == port &&
+			all->seen[i].socket.protocol == protocol)
+			return &all->seen[i];
+	fail_msg("not in the snapshot: pid %d, port %d", pid, port);
+	abort();
+}
+
+static int stop(void *context _unused_, const struct holder_seen *h _unused_)
+{
+	return 5;
+}
+
+static void test_snapshot(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	/* older than the hooks */
+	int listener = new_listener(AF_INET6, 0, 50000), udp = new_socket(AF_INET, SOCK_DGRAM, 0);
+	int mptcp = new_listener(AF_INET, IPPROTO_MPTCP, 50001);
+	int outside = new_listener(AF_INET, 0, 1000);
+	struct holders all = {.count = 0};
+	const struct holder_seen *h;
+	struct source_events *s;
+	struct told t = {0};
+	struct stat status;
+	uint64_t cookie;
+	int ends[2];
+	pid_t child;
+
+	assert_int_equal(connect_to(udp, AF_INET, 9), 0);
+	s = open_with(&o);
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	child = fork();
+	if (child == 0) {
+		char byte;
+
+		(void)close(ends[1]);
+		_exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+	}
+	assert_int_equal(source_events_snapshot(s, keep_holder, &all), 0);
+	(void)close(ends[1]);
+	wait_for(child, 0);
+
+	h = holder_by_port(&all, getpid(), 50000, PROTOCOL_TCP);
+	assert_int_equal(fstat(listener, &status), 0);
+	assert_int_equal(h->inode, status.st_ino);
+	assert_int_equal(h->socket.role, ROLE_LISTENING);
+	assert_int_equal(h->socket.netns, netns_cookie());
+	cookie = h->socket.cookie; /* given by the snapshot: nobody else asked */
+	assert_int_equal(cookie, cookie_of(listener));
+	assert_true(h->start_boot > 0 && h->start_boot < clock_boot());
+	/* inherited */
+	h = holder_by_port(&all, child, 50000, PROTOCOL_TCP);
+	assert_int_equal(h->socket.cookie, cookie);
+	h = holder_by_port(&all, getpid(), local_of(udp).port, PROTOCOL_UDP);
+	assert_int_equal(h->socket.role, ROLE_CONNECTED);
+	assert_int_equal(h->socket.remote.port, 9);
+	h = holder_by_port(&all, getpid(), 50001, PROTOCOL_MPTCP);
+	assert_int_equal(h->socket.cookie, cookie_of(mptcp));
+	for (size_t i = 0; i < all.count; i++)
+		assert_int_not_equal(all.seen[i].socket.local.port, 1000);
+	assert_int_equal(source_events_snapshot(s, stop, NULL), 5);
+
+	/* who has a cookie now ends visibly */
+	cookie = cookie_of(udp);
+	(void)close(udp);
+	(void)close(listener);
+	(void)close(mptcp);
+	(void)close(outside);
+	hear(s, &t);
+	(void)get_told(&t, EVENT_RELEASE, cookie, 0);
+	assert_int_equal(count_kind(&t, EVENT_CLAIM), 0);
+	assert_int_equal(count_kind(&t, EVENT_WHOLE), 0);
+	told_done(&t);
+	source_events_free(s);
+}
+
+/* Older than the hooks, and gone before anybody looked; unless somebody else on this machine has looked: then the end is all. */
+static void test_unknown_beginning(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s;
+	size_t whole = 0;
+
+	for (int i = 0; i < 20; i++) {
+		int fd = new_socket(AF_INET, SOCK_DGRAM, 0);
+		struct told t = {0};
+		uint16_t port;
+
+		assert_int_equal(bind_to(fd, AF_INET, 0), 0);
+		port = local_of(fd).port;
+		s = open_with(&o);
+		(void)close(fd);
+		hear(s, &t);
+		assert_int_equal(t.count, 1);
+		if (t.events[0].kind == EVENT_WHOLE) {
+			whole++;
+			assert_int_equal(t.events[0].at, USEC_UNSET);
+			assert_int_equal(t.events[0].process, 0);
+			assert_int_equal(t.events[0].role, ROLE_BOUND);
+			assert_int_equal(t.events[0].local.port, port);
+			i = 20;
+		} else {
+			assert_int_equal(t.events[0].kind, EVENT_RELEASE);
+		}
+		told_done(&t);
+		source_events_free(s);
+	}
+	if (whole == 0)
+		print_message("cannot run here: another program gives every socket a cookie\n");
+}
+
+/* ---- rights ---- */
+
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	demand(setresuid(65534, 65534, 65534) == 0);
+	demand(syscall(SYS_capset, &header, none) == 0);
+}
+
+/* Everything after attaching, and adopting, is done without a right. */
+static void test_without_rights(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	struct events_fd fds[FDS];
+	char names[FDS][96];
+	pid_t pid;
+
+	o.passed_count = keep_fds(s, fds, names);
+	o.passed = fds;
+	make_claims(1);
+	source_events_free(s);
+	pid = fork();
+	if (pid == 0) {
+		struct events_obstacle obstacle;
+		struct holders all = {.count = 0};
+		struct told t = {0};
+
+		drop_capabilities();
+		demand(source_events_open(&o, &s, &obstacle) == 0);
+		demand(source_events_facts(s).adopted);
+		demand(source_events_read(s, keep_event, &t) == 0);
+		demand(count_kind(&t, EVENT_CLAIM) == 1);
+		source_events_release(s, source_events_position(s));
+		demand(source_events_waiting(s) == 0);
+		demand(source_events_snapshot(s, keep_holder, &all) == 0);
+		o.ranges.count = 0;
+		demand(source_events_watch(s, &o) == 0);
+		make_claims(1);
+		demand(source_events_read(s, keep_event, &t) == 0);
+		demand(count_kind(&t, EVENT_CLAIM) == 1);
+		_exit(0);
+	}
+	wait_for(pid, 0);
+	close_fds(fds, o.passed_count);
+}
+
+static void test_obstacles(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct events_obstacle obstacle = {.reason = ""};
+		struct source_events *s = NULL;
+
+		drop_capabilities();
+		demand(source_events_open(&o, &s, &obstacle) < 0);
+		demand(!s);
+		demand(streq(obstacle.reason,
+			"missing capabilities: CAP_BPF CAP_PERFMON CAP_NET_ADMIN"));
+		demand(obstacle.remedy);
+		_exit(0);
+	}
+	wait_for(pid, 0);
+	o.ring_bytes = 5000;
+	{
+		struct events_obstacle obstacle = {.reason = ""};
+		struct source_events *s = NULL;
+
+		assert_int_equal(source_events_open(&o, &s, &obstacle), -EINVAL);
+		assert_int_not_equal(obstacle.reason[0], '\0');
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_room_is_given_back_when_told),
+		cmocka_unit_test(test_rewind),
+		cmocka_unit_test(test_reader_that_stops),
+		cmocka_unit_test(test_waking),
+		cmocka_unit_test(test_losses_are_counted),
+		cmocka_unit_test(test_whole_by_its_end),
+		cmocka_unit_test(test_adoption),
+		cmocka_unit_test(test_no_adoption),
+		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_unknown_beginning),
+		cmocka_unit_test(test_without_rights),
+		cmocka_unit_test(test_obstacles),
+	};
+
+	return cmocka_run_group_tests(tests, enter_namespace, NULL);
+}
