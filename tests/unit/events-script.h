@@ -187,6 +187,19 @@ static inline int new_listener(int family, int protocol, uint16_t port)
 	return fd;
 }
 
+#define SMALL_RING 65536u /* bytes */
+
+/* Each told by a claim and an end, of 80 bytes together. */
+static inline void make_claims(size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int fd = new_socket(AF_INET, SOCK_DGRAM, 0);
+
+		send_to(fd, AF_INET, 9);
+		(void)close(fd);
+	}
+}
+
 /* ---- what was told ---- */
 
 struct told {
