@@ -318,18 +318,18 @@ enum status ask(struct connection *c, const char *method, json_t *parameters,
 	return status != STATUS_FOUND ? status : ask_reply(c, shape, ret, &continues);
 }
 
-enum status ask_pages(struct connection *c, const char *method, json_t *parameters,
-	ask_page_fn take, void *context, json_t *receipts)
+enum status ask_pages_of(struct connection *c, const char *method, const struct shape *shape,
+	const char *rows, json_t *parameters, ask_page_fn take, void *context, json_t *receipts)
 {
 	bool more = true;
 
 	while (more && !ferror(stdout)) {
 		_cleanup_(json_decrefp) json_t *page = NULL;
 		json_t *cursor, *coverage;
-		enum status status = ask(c, method, json_incref(parameters), &shape_claims, &page);
+		enum status status = ask(c, method, json_incref(parameters), shape, &page);
 
 		if (status == STATUS_FOUND)
-			status = take(context, json_object_get(page, "claims"));
+			status = take(context, json_object_get(page, rows));
 		if (status != STATUS_FOUND)
 			return status;
 		cursor = json_object_get(page, "cursor");
@@ -345,6 +345,13 @@ enum status ask_pages(struct connection *c, const char *method, json_t *paramete
 			return complain_memory();
 	}
 	return STATUS_FOUND;
+}
+
+enum status ask_pages(struct connection *c, const char *method, json_t *parameters,
+	ask_page_fn take, void *context, json_t *receipts)
+{
+	return ask_pages_of(
+		c, method, &shape_claims, "claims", parameters, take, context, receipts);
 }
 
 enum status ask_writer(

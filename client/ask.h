@@ -39,6 +39,10 @@ typedef enum status (*ask_page_fn)(void *context, const json_t *claims);
 enum status ask_pages(struct connection *c, const char *method, json_t *parameters,
 	ask_page_fn take, void *context, json_t *receipts);
 
+/* The same for another method: of its reply, a `shape` with `cursor` and `coverage`, `rows` names the list. */
+enum status ask_pages_of(struct connection *c, const char *method, const struct shape *shape,
+	const char *rows, json_t *parameters, ask_page_fn take, void *context, json_t *receipts);
+
 /* The same in two steps, for replies that go on. */
 enum status ask_call(
 	struct connection *c, const char *method, json_t *parameters, const char *flag);

@@ -25,6 +25,7 @@ enum status verb_now(const struct options *o, struct view *v);
 enum status verb_history(const struct options *o, struct view *v);
 enum status verb_follow(const struct options *o, struct view *v);
 enum status verb_audit(const struct options *o, struct view *v);
+enum status verb_failures(const struct options *o, struct view *v);
 enum status verb_listeners(const struct options *o, struct view *v);
 enum status verb_annotate(const struct options *o, struct view *v);
 enum status verb_report(const struct options *o, struct view *v);

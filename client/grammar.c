@@ -109,6 +109,10 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger audit --diff yesterday                  what did not happen the night before\n"
 		"  portledger audit --by unit --overnight             the same per unit\n"
 		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
+	[VERB_FAILURES] = {"failures", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
+		LIMIT_FILTER_PORTS, "binds and connects that failed, and who had the port",
+		"  portledger failures -S today                       what failed for want of a port\n"
+		"  portledger failures 8080                           who could not have that port, and who had it\n"},
 	[VERB_LISTENERS] = {"listeners", "", GROUPS_PAST | GROUP_SINCE | GROUP_LISTENERS, 0, 0,
 		"servers on ports that the kernel hands out, and the fix",
 		"  portledger listeners                           who may lose his port to a client\n"

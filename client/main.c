@@ -24,6 +24,7 @@ static const struct {
 	[VERB_HISTORY] = {verb_history, true},
 	[VERB_FOLLOW] = {verb_follow, false},
 	[VERB_AUDIT] = {verb_audit, true},
+	[VERB_FAILURES] = {verb_failures, true},
 	[VERB_LISTENERS] = {verb_listeners, true},
 	[VERB_ANNOTATE] = {verb_annotate, false},
 	[VERB_REPORT] = {verb_report, false},

@@ -193,7 +193,9 @@ static int put_gaps(struct buf *b, const json_t *coverage, const struct spans *h
 static bool same_way(const json_t *a, const json_t *b)
 {
 	return streq(row_text(a, "source"), row_text(b, "source")) &&
-	       row_int(a, "interval_usec", 0) == row_int(b, "interval_usec", 0);
+	       row_int(a, "interval_usec", 0) == row_int(b, "interval_usec", 0) &&
+	       row_true(a, "udp_connect") == row_true(b, "udp_connect") &&
+	       row_true(a, "failures") == row_true(b, "failures");
 }
 
 /* Under events nothing short is missed, and the sweeps behind them are only an audit. */
@@ -208,20 +210,39 @@ static bool way_is_told(const json_t *stretch)
 	return streq(row_text(stretch, "source"), "destroy");
 }
 
-static int put_way(struct buf *b, const json_t *stretch)
+/* What events do not tell, or tell late, where it is not asked for or not to be had. */
+static int put_off(struct buf *b, const json_t *stretch)
+{
+	bool udp = row_true(stretch, "udp_connect"), failures = row_true(stretch, "failures");
+
+	if (udp && failures)
+		return 0;
+	return buf_append_format(b, " (%s%s%s)",
+		udp ? "" : "UDP connects are known only from their end",
+		udp || failures ? "" : "; ", failures ? "" : "failed binds not watched");
+}
+
+/* An answer about failures has only stretches that watched them, and UDP connects are no matter of it. */
+static bool is_of_failures(const struct view *v)
+{
+	return v->options->verb == VERB_FAILURES;
+}
+
+static int put_way(struct buf *b, const struct view *v, const json_t *stretch)
 {
 	const char *source = row_text(stretch, "source");
 	char way[FORMAT_WAY_MAX];
+	int r;
 
-	/* under events, whatever the sweeps are */
-	return buf_append_string(
-		b, way_sweeps(stretch)
-			   ? format_way(source, (usec_t)row_int(stretch, "interval_usec", 0), way)
-			   : source);
+	if (way_sweeps(stretch))
+		return buf_append_string(
+			b, format_way(source, (usec_t)row_int(stretch, "interval_usec", 0), way));
+	r = buf_append_string(b, source); /* whatever the sweeps are */
+	return r < 0 || is_of_failures(v) ? r : put_off(b, stretch);
 }
 
 /* "sweep every 1 s, sweep every 2 s": each way once, in the order of time. */
-static int put_ways(struct buf *b, const json_t *stretches)
+static int put_ways(struct buf *b, const struct view *v, const json_t *stretches)
 {
 	const json_t *named[NAMED_MAX], *stretch;
 	size_t i, count = 0;
@@ -240,14 +261,14 @@ static int put_ways(struct buf *b, const json_t *stretches)
 		named[count++] = stretch;
 		r = buf_append_string(b, count == 1 ? " watched by " : ", ");
 		if (r == 0)
-			r = put_way(b, stretch);
+			r = put_way(b, v, stretch);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int put_loss(struct buf *b, const json_t *coverage)
+static int put_loss(struct buf *b, const struct view *v, const json_t *coverage)
 {
 	int64_t lost = row_int(coverage, "lost", 0);
 	const json_t *stretch;
@@ -264,7 +285,8 @@ static int put_loss(struct buf *b, const json_t *coverage)
 	if (receipt_complete(coverage))
 		return buf_append_string(b, "; complete");
 	if (lost > 0)
-		r = buf_append_format(b, "; %s lost", format_count((uint64_t)lost, count));
+		r = buf_append_format(b, "; %s %s", format_count((uint64_t)lost, count),
+			is_of_failures(v) ? "left out" : "lost");
 	if (r == 0 && sweeps)
 		r = buf_append_string(b, told ? "; shorter claims are without a process, or missing"
 					      : "; shorter claims may be missing");
@@ -293,7 +315,9 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 	if (r < 0)
 		return r;
 	if (!receipt_watched(coverage)) {
-		r = buf_append_string(b, "Coverage: not watching at that time (");
+		r = buf_append_string(b, is_of_failures(v)
+						 ? "Coverage: failures not watched at that time ("
+						 : "Coverage: not watching at that time (");
 		if (r == 0)
 			r = receipt_window(b, from, until);
 		if (r == 0)
@@ -311,12 +335,12 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 	if (r == 0 && until >= v->now && until <= v->now + USEC_PER_SEC && until > from + 1)
 		r = buf_append_string(b, " (now)");
 	if (r == 0)
-		r = put_ways(b, list(coverage, "stretches"));
+		r = put_ways(b, v, list(coverage, "stretches"));
 	if (r == 0)
 		r = put_holes(b, coverage, &holes);
 	if (r == 0)
 		r = put_gaps(b, coverage, &holes);
-	return r < 0 ? r : put_loss(b, coverage);
+	return r < 0 ? r : put_loss(b, v, coverage);
 }
 
 static int extend(json_t *to, const json_t *from, const char *name)

@@ -17,7 +17,8 @@ SHAPE(shape_claim, CLAIM_MEMBERS);
 SHAPE(shape_event, {"event", SHAPE_TEXT}, CLAIM_MEMBERS);
 
 INNER_SHAPE(shape_stretch, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
-	{"source", SHAPE_TEXT}, {"interval_usec", SHAPE_INT});
+	{"source", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"udp_connect", SHAPE_BOOL},
+	{"failures", SHAPE_BOOL});
 INNER_SHAPE(shape_gap, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"reason", SHAPE_TEXT}, {"lost", SHAPE_INT, true});
 SHAPE(shape_coverage, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
@@ -64,9 +65,11 @@ SHAPE(shape_status, {"rung", SHAPE_TEXT}, {"interval_usec", SHAPE_INT}, {"sweeps
 	{"sweep_cpu_usec", SHAPE_INT, true}, {"open_claims", SHAPE_INT, true},
 	{"recorded", SHAPE_INT, true}, {"lost", SHAPE_INT, true}, {"gaps", SHAPE_INT, true},
 	{"unattributed", SHAPE_INT, true}, {"found_only_by_sweep", SHAPE_INT, true},
-	{"database_bytes", SHAPE_INT}, {"oldest_usec", SHAPE_TIME, true}, {"degraded", SHAPE_TEXTS},
+	{"lost_ends", SHAPE_INT, true}, {"database_bytes", SHAPE_INT},
+	{"oldest_usec", SHAPE_TIME, true}, {"degraded", SHAPE_TEXTS},
 	{"processes", SHAPE_LIST, false, &shape_process}, {"version", SHAPE_TEXT},
-	{"watching", SHAPE_BOOL}, {"ranges", SHAPE_LIST, false, &shape_range},
+	{"watching", SHAPE_BOOL}, {"udp_connect", SHAPE_BOOL}, {"failures", SHAPE_BOOL},
+	{"ranges", SHAPE_LIST, false, &shape_range},
 	{"ephemeral", SHAPE_OBJECT, false, &shape_range}, {"used", SHAPE_COUNTS});
 
 SHAPE(shape_explain, {"port", SHAPE_PORT}, {"class", SHAPE_TEXT, true},

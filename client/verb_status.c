@@ -63,6 +63,19 @@ static void print_history(const struct view *v, const json_t *reply)
 		format_bytes((uint64_t)row_int(reply, "database_bytes", 0), bytes));
 }
 
+/* What costs where it cannot be had for nothing, and so may be off. */
+static void print_extras(const struct view *v, const json_t *reply)
+{
+	print_label(v, "extras");
+	fputs(row_true(reply, "udp_connect")
+			? "UDP connects are told at once"
+			: "UDP connects are known only from their end (UdpConnect=)",
+		v->out);
+	fputs(row_true(reply, "failures") ? "; failures are watched\n"
+					  : "; failures are not watched (Failures=)\n",
+		v->out);
+}
+
 static void print_counts(const struct view *v, const json_t *reply)
 {
 	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
@@ -82,8 +95,11 @@ static void print_counts(const struct view *v, const json_t *reply)
 			   : "what lives shorter than the interval is not seen, nor counted",
 			v->out);
 	if (events)
-		fprintf(v->out, "; %s found only by sweep", count(reply, "found_only_by_sweep", c));
+		fprintf(v->out, ", %s ends lost; %s found only by sweep",
+			count(reply, "lost_ends", a), count(reply, "found_only_by_sweep", c));
 	fputc('\n', v->out);
+	if (events)
+		print_extras(v, reply);
 }
 
 static void print_range(const struct view *v, const json_t *range)

@@ -182,7 +182,7 @@
 	X("holder_opened_usec", "r.holder_opened_usec")
 
 #define SQL_CALL(r)  "CASE " r ".call WHEN 1 THEN 'bind' ELSE 'connect' END"
-#define SQL_ERROR(r) "CASE " r ".error WHEN 1 THEN 'in-use' ELSE 'not-available' END"
+#define SQL_ERROR(r) "CASE " r ".error WHEN 1 THEN 'in_use' ELSE 'not_available' END"
 
 #define FAILURE_JOINS                                                                              \
 	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                     \

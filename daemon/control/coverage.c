@@ -14,10 +14,20 @@
 
 #include "daemon/schema.h"
 
+/* A row of coverage, as far as a receipt tells it. */
+struct stretch {
+	usec_t from, until;
+	int source;
+	usec_t interval;
+	bool udp_connect, failures;
+};
+
 struct receipt {
 	const struct filter *asked;
+	bool of_failures;
 	struct window window;
 	struct buf stretches, gaps; /* JSON text of the elements */
+	struct stretch last;        /* counted, and not among the elements yet: it may go on */
 	size_t stretch_count, gap_count;
 	usec_t watched_until; /* watched without a hole from the window's begin to here */
 	usec_t unlisted;      /* from here on, not all is listed; USEC_UNSET */
@@ -53,18 +63,54 @@ static int append_gap(
 	return r;
 }
 
-static int append_stretch(struct receipt *c, usec_t from, usec_t until, int source, usec_t interval)
+static const char *boolean(bool truth)
 {
-	if (source < 0 || source >= SOURCE_COUNT)
-		return -EUCLEAN;
-	if (from > c->watched_until)
-		c->hole = true;
-	c->watched_until = MAX(c->watched_until, until);
-	c->swept |= source != SOURCE_EVENTS;
+	return truth ? "true" : "false";
+}
+
+/* Writes the last stretch down, if there is one. */
+static int flush_stretch(struct receipt *c)
+{
+	const struct stretch *t = &c->last;
+
+	if (c->stretch_count == 0)
+		return 0;
 	return buf_append_format(&c->stretches,
-		"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"source\":\"%s\",\"interval_usec\":%llu}",
-		c->stretch_count++ ? "," : "", (unsigned long long)from, (unsigned long long)until,
-		source_name((enum source)source), (unsigned long long)interval);
+		"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"source\":\"%s\",\"interval_usec\":%llu,"
+		"\"udp_connect\":%s,\"failures\":%s}",
+		c->stretch_count > 1 ? "," : "", (unsigned long long)t->from,
+		(unsigned long long)t->until, source_name((enum source)t->source),
+		(unsigned long long)t->interval, boolean(t->udp_connect), boolean(t->failures));
+}
+
+/* Is it the last one, going on? A daemon that was started anew may not have missed anything. */
+static bool goes_on(const struct receipt *c, const struct stretch *t)
+{
+	const struct stretch *last = &c->last;
+
+	return c->stretch_count > 0 && last->until == t->from && last->source == t->source &&
+	       last->interval == t->interval && last->udp_connect == t->udp_connect &&
+	       last->failures == t->failures;
+}
+
+static int append_stretch(struct receipt *c, const struct stretch *t)
+{
+	int r;
+
+	if (t->source < 0 || t->source >= SOURCE_COUNT)
+		return -EUCLEAN;
+	if (t->from > c->watched_until)
+		c->hole = true;
+	c->watched_until = MAX(c->watched_until, t->until);
+	c->swept |= t->source != SOURCE_EVENTS;
+	if (goes_on(c, t)) {
+		c->last.until = t->until;
+		return 0;
+	}
+	r = flush_stretch(c);
+	c->stretch_count++;
+	c->last = *t;
+	return r;
 }
 
 /* Is [from, until], clipped, of any use? A moment is, where the window is one. */
@@ -86,11 +132,14 @@ static bool watched_asked(const struct filter *asked, const char *ranges_text, i
 	return asked->protocol < 0 || protocols >> asked->protocol & 1;
 }
 
-static int expired_until(struct query *q, usec_t *ret)
+static int expired_until(const struct receipt *c, struct query *q, usec_t *ret)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = query_first(
-		q, "SELECT value FROM counter WHERE name='expired_until_usec'", &statement);
+	int r = query_first(q,
+		c->of_failures ? "SELECT max(value) FROM counter WHERE name IN"
+				 " ('expired_until_usec','failures_expired_usec')"
+			       : "SELECT value FROM counter WHERE name='expired_until_usec'",
+		&statement);
 
 	if (r < 0)
 		return r;
@@ -100,14 +149,36 @@ static int expired_until(struct query *q, usec_t *ret)
 	return 0;
 }
 
+/* 1: the row's stretch says something of the question. */
+static bool read_stretch(
+	const struct receipt *c, sqlite3_stmt *row, usec_t expired, struct stretch *ret)
+{
+	struct stretch t = {
+		.from = MAX((usec_t)sqlite3_column_int64(row, 0), expired),
+		.until = (usec_t)sqlite3_column_int64(row, 1),
+		.source = sqlite3_column_int(row, 2),
+		.interval = (usec_t)sqlite3_column_int64(row, 3),
+		.udp_connect = sqlite3_column_int(row, 6) != 0,
+		.failures = sqlite3_column_int(row, 7) != 0,
+	};
+
+	*ret = t;
+	if (t.from > t.until || !clip(&c->window, &ret->from, &ret->until) ||
+		(c->of_failures && !t.failures))
+		return false;
+	return watched_asked(
+		c->asked, (const char *)sqlite3_column_text(row, 4), sqlite3_column_int64(row, 5));
+}
+
 static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	struct stretch t;
 	int r = query_prepare(q,
 		"SELECT c.from_usec," SQL_WATCHED_UNTIL
 		" AS watched_until,c.source,c.interval_usec,"
-		"c.ranges,c.protocols FROM coverage c WHERE watched_until>=:from"
-		" AND c.from_usec<=:until ORDER BY c.from_usec,c.id",
+		"c.ranges,c.protocols,c.udp_connect,c.failures FROM coverage c"
+		" WHERE watched_until>=:from AND c.from_usec<=:until ORDER BY c.from_usec,c.id",
 		&statement);
 
 	if (r < 0)
@@ -115,32 +186,31 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 	query_bind(statement, ":from", (int64_t)c->window.from);
 	query_bind(statement, ":until", (int64_t)c->window.until);
 	while ((r = query_step(statement)) == 1) {
-		usec_t from = (usec_t)sqlite3_column_int64(statement, 0);
-		usec_t until = (usec_t)sqlite3_column_int64(statement, 1);
-
-		from = MAX(from, expired);
-		if (from > until || !clip(&c->window, &from, &until) ||
-			!watched_asked(c->asked, (const char *)sqlite3_column_text(statement, 4),
-				sqlite3_column_int64(statement, 5)))
+		if (!read_stretch(c, statement, expired, &t))
 			continue;
-		if (c->stretch_count == LIMIT_RECEIPT_ROWS) {
-			c->unlisted = MIN(c->unlisted, from);
-			return 0;
+		if (c->stretch_count == LIMIT_RECEIPT_ROWS && !goes_on(c, &t)) {
+			c->unlisted = MIN(c->unlisted, t.from);
+			break;
 		}
-		r = append_stretch(c, from, until, sqlite3_column_int(statement, 2),
-			(usec_t)sqlite3_column_int64(statement, 3));
+		r = append_stretch(c, &t);
 		if (r < 0)
 			return r;
 	}
-	return r;
+	return r < 0 ? r : flush_stretch(c);
 }
 
 static int read_gaps(struct receipt *c, struct query *q)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
-		"SELECT from_usec,until_usec,json_quote(reason),lost FROM gap"
-		" WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
+		c->of_failures
+			? "SELECT from_usec,until_usec,json_quote(reason),lost,id FROM gap WHERE"
+			  " until_usec>=:from AND from_usec<=:until"
+			  " AND reason NOT IN ('events-lost','ends-lost') UNION ALL"
+			  " SELECT from_usec,until_usec,'\"left-out\"',n,id FROM failure_left_out"
+			  " WHERE until_usec>=:from AND from_usec<=:until ORDER BY 1,5"
+			: "SELECT from_usec,until_usec,json_quote(reason),lost FROM gap"
+			  " WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
 		&statement);
 
 	if (r < 0)
@@ -171,7 +241,7 @@ static int read_gaps(struct receipt *c, struct query *q)
 static int collect(struct receipt *c, struct query *q)
 {
 	usec_t expired;
-	int r = expired_until(q, &expired);
+	int r = expired_until(c, q, &expired);
 
 	if (r == 0 && expired > c->window.from)
 		r = append_gap(
@@ -214,11 +284,12 @@ static int append_receipt(const struct receipt *c, struct buf *out)
 	return r;
 }
 
-int coverage_receipt(
-	struct query *q, const struct filter *asked, struct window window, struct buf *out)
+static int append(struct query *q, bool of_failures, const struct filter *asked,
+	struct window window, struct buf *out)
 {
 	_cleanup_(receipt_done) struct receipt c = {
 		.asked = asked,
+		.of_failures = of_failures,
 		.window = window,
 		.watched_until = window.from,
 		.unlisted = USEC_UNSET,
@@ -232,4 +303,16 @@ int coverage_receipt(
 	if (r < 0)
 		buf_truncate(out, before);
 	return r;
+}
+
+int coverage_receipt(
+	struct query *q, const struct filter *asked, struct window window, struct buf *out)
+{
+	return append(q, false, asked, window, out);
+}
+
+int coverage_receipt_failures(
+	struct query *q, const struct filter *asked, struct window window, struct buf *out)
+{
+	return append(q, true, asked, window, out);
 }

@@ -110,6 +110,7 @@ static const struct method *const ledger_methods[] = {
 	&method_annotate,
 	&method_receipt,
 	&method_occupancy,
+	&method_failures,
 	&method_follow,
 	&method_sync,
 	&method_doctor,

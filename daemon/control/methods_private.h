@@ -7,6 +7,7 @@
 
 #include "common/varlink.h"
 #include "daemon/control/methods.h"
+#include "daemon/control/query_failures.h"
 #include "daemon/control/query_flows.h"
 
 #define SERVICE_INTERFACE "org.varlink.service"
@@ -41,6 +42,14 @@ struct released_stream {
 	bool ended; /* all is read */
 };
 
+/* A stream, or one page, of failures. */
+struct failures_stream {
+	struct filter filter;
+	struct failure_place place; /* behind the last row that was given */
+	uint64_t left;              /* of the limit; UINT64_MAX: there is none */
+	bool placed;                /* `place` is where the answer begins */
+};
+
 struct follow_stream {
 	TAILQ_ENTRY(request) entry;
 	struct filter filter;
@@ -66,6 +75,7 @@ struct request {
 		struct claims_stream claims;
 		struct released_stream released;
 		struct follow_stream follow;
+		struct failures_stream failures;
 		struct {
 			uint16_t port;
 			int protocol;
@@ -162,6 +172,9 @@ int append_coverage(struct request *r, const struct filter *asked, struct buf *t
 /* Appends rows [*next, ...) as the elements of a JSON array, as many as a page holds. */
 int append_rows(
 	struct request *r, const struct rows *rows, size_t *next, struct buf *text) _must_check_;
+
+/* methods_failures.c */
+extern const struct method method_failures;
 
 /* methods_explain.c */
 extern const struct method method_explain;

@@ -194,6 +194,7 @@ static int append_numbers(const struct request *r, const struct picture *p, stru
 		{"gaps", c, l->gaps},
 		{"unattributed", read || c, read ? p->state.unattributed : l->unattributed},
 		{"found_only_by_sweep", c, l->found_only_by_sweep},
+		{"lost_ends", c && l->coverage.rung == SOURCE_EVENTS, l->lost_ends},
 		{"database_bytes", true, database_bytes(r)},
 		{"oldest_usec", read && p->state.oldest != USEC_UNSET, p->state.oldest},
 	};
@@ -207,7 +208,8 @@ static int append_numbers(const struct request *r, const struct picture *p, stru
 static int append_ranges(const struct picture *p, struct buf *text)
 {
 	const struct coverage *c = picture_coverage(p);
-	int e = buf_append_string(text, ",\"ranges\":[");
+	int e = buf_append_format(text, ",\"udp_connect\":%s,\"failures\":%s,\"ranges\":[",
+		c->udp_connect ? "true" : "false", c->failures ? "true" : "false");
 
 	for (uint32_t i = 0; e == 0 && i < c->ranges.count; i++)
 		e = buf_append_format(text, "%s{\"low\":%u,\"high\":%u}", i ? "," : "",
@@ -380,6 +382,14 @@ static int check_rights(struct checks *c, const struct coverage *k)
 	if (e == 0 && !k->bound_only)
 		e = append_check(c, "bound-only", warning, NULL,
 			"TCP sockets that are bound and no more are not seen: the kernel is older than 6.8");
+	if (e == 0 && k->rung == SOURCE_EVENTS && !k->udp_connect)
+		e = append_check(c, "udp-connect", ok, "set UdpConnect=yes in portledger.conf",
+			"UDP connects are known only from their end; UdpConnect=yes costs every system call "
+			"20 to 50 ns");
+	if (e == 0 && k->rung == SOURCE_EVENTS && !k->failures)
+		e = append_check(c, "failures", ok, "set Failures=yes in portledger.conf",
+			"binds and connects that fail are not watched; Failures=yes costs every system call "
+			"20 to 50 ns");
 	if (e == 0 && !k->netns_all)
 		e = append_check(
 			c, "netns", ok, NULL, "only the daemon's own network namespace is watched");

@@ -144,7 +144,7 @@ static int latest_coverage(struct query *q, struct query_state *state)
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_first(q,
 		"SELECT source,interval_usec,ranges,ephemeral_low,ephemeral_high,protocols,bound_only,"
-		"accepted,foreign_processes,netns_all FROM coverage ORDER BY id DESC LIMIT 1",
+		"accepted,foreign_processes,netns_all,udp_connect,failures FROM coverage ORDER BY id DESC LIMIT 1",
 		&statement);
 
 	if (r <= 0)
@@ -161,6 +161,8 @@ static int latest_coverage(struct query *q, struct query_state *state)
 		.accepted = sqlite3_column_int(statement, 7),
 		.foreign_processes = sqlite3_column_int(statement, 8),
 		.netns_all = sqlite3_column_int(statement, 9),
+		.udp_connect = sqlite3_column_int(statement, 10),
+		.failures = sqlite3_column_int(statement, 11),
 	};
 	if (state->coverage.rung >= SOURCE_COUNT)
 		return -EUCLEAN;

@@ -135,10 +135,11 @@ func (d *driver) sync() {
 }
 
 func (d *driver) status() {
-	rung, interval, sweeps, _, open, recorded, lost, _, _, _, bytes, _, degraded, processes, version, watching, ranges, ephemeral, used, err :=
+	rung, interval, sweeps, _, open, recorded, lost, _, _, _, lostEnds, bytes, _, degraded, processes, version, watching, udpConnect, failures, ranges, ephemeral, used, err :=
 		orgportledgerledger.Status().Call(d.ctx, d.c)
 	must(err, "Status")
 	check(rung == "destroy" && interval > 0 && number(sweeps) > 0 && watching && version != "" && lost == nil, "Status: %s %d %d %v", rung, interval, number(sweeps), watching)
+	check(lostEnds == nil && !udpConnect && !failures, "Status: %v %v %v", lostEnds, udpConnect, failures)
 	check(number(open) >= 3 && number(recorded) >= 3 && bytes > 0 && used["tcp"] >= 2 && used["udp"] >= sockets, "Status: %d open, used %v", number(open), used)
 	check(len(ranges) > 0 && ephemeral.Low < ephemeral.High && degraded != nil, "Status: ranges %v, ephemeral %v", ranges, ephemeral)
 	names := []string{}
@@ -309,6 +310,15 @@ func (d *driver) released() {
 	d.drove(orgportledgerledger.Released())
 }
 
+// failures are not watched under this rung, and the receipt has no stretch that says so.
+func (d *driver) failures() {
+	failures, cursor, coverage, err := orgportledgerledger.Failures().Call(d.ctx, d.c, nil, &d.start, nil, nil, nil)
+	must(err, "Failures")
+	check(len(failures) == 0 && cursor == nil && coverage != nil, "Failures: %v %v", failures, cursor)
+	check(len(coverage.Stretches) == 0 && !coverage.Complete, "Failures: %v", coverage)
+	d.drove(orgportledgerledger.Failures())
+}
+
 // pictures are of all that we claimed, in steps that add up to it.
 func (d *driver) pictures() {
 	pid := int64(os.Getpid())
@@ -472,6 +482,7 @@ func (d *driver) everything() {
 	d.listeners(listening)
 	d.annotate(connected, listening)
 	d.pressure(listening)
+	d.failures()
 	d.pictures()
 	d.doctor()
 	d.released() // makes a claim more, which the sums above do not have

@@ -36,7 +36,8 @@ def recent(**members):
 def coverage(since=NIGHT - 7_114_000, until=NIGHT + 52_886_000, **members):
     """A receipt: the minute of NIGHT, watched by sweeps throughout."""
     whole = {"from_usec": since, "until_usec": until, "lost": None, "gaps": [], "complete": False,
-             "stretches": [{"from_usec": since, "until_usec": until, "source": "sweep", "interval_usec": 1_000_000}]}
+             "stretches": [{"from_usec": since, "until_usec": until, "source": "sweep", "interval_usec": 1_000_000,
+                            "udp_connect": False, "failures": False}]}
     return {**whole, **members}
 
 
@@ -58,7 +59,7 @@ def audit(*programs, **members):
 def status(**members):
     whole = {"rung": "sweep", "interval_usec": 1_000_000, "sweeps": 4123, "sweep_cpu_usec": 4_947_600,
              "open_claims": 96, "recorded": 182_113, "lost": None, "gaps": 1, "unattributed": 31,
-             "found_only_by_sweep": 0, "database_bytes": 43_200_000, "oldest_usec": NIGHT - 20 * 86_400_000_000,
+             "found_only_by_sweep": 0, "lost_ends": None, "udp_connect": False, "failures": False, "database_bytes": 43_200_000, "oldest_usec": NIGHT - 20 * 86_400_000_000,
              "degraded": [], "version": "0.1.0", "watching": True, "ranges": [{"low": 32768, "high": 65535}],
              "ephemeral": {"low": 32768, "high": 60999}, "used": {"tcp": 1204, "udp": 7},
              "processes": [{"name": "capture", "pid": 10, "cpu_usec": 5_200_000, "pss_bytes": 3_200_000},

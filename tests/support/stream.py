@@ -30,10 +30,12 @@ def endpoint(address, port):
     return bytes([family]) + (address or b"") + struct.pack("<H", port)
 
 
-def sighting(kind, cookie, at, after, port=0, remote=None, opener=0, local=b"\x7f\0\0\1", role=0, protocol=0, holders=()):
-    """`remote`: (packed address, port). An opener is known from /proc/PID/fd."""
+def sighting(kind, cookie, at, after, port=0, remote=None, opener=0, local=b"\x7f\0\0\1", role=0, protocol=0, holders=(),
+             event=False, time_wait=False, netns=1):
+    """`remote`: (packed address, port). An opener is known from /proc/PID/fd, or by an event."""
     return record(SIGHTING, b"".join((
-        struct.pack("<BBBBBBBBQQ", kind, 0, protocol, role, 3 if opener else 0, 0, 0, 0, cookie, 1),
+        struct.pack("<BBBBBBBBQQ", kind, 2 if event else 0, protocol, role, (1 if event else 3) if opener else 0, time_wait,
+                    0, 0, cookie, netns),
         endpoint(local, port) if port else endpoint(None, 0),
         endpoint(*remote) if remote else endpoint(None, 0),
         struct.pack("<QQQII", at, after, UNSET, opener, len(holders)),
@@ -48,7 +50,7 @@ class Recording:
                  udp_connect=0, failures=0):
         self.file = open(path, "wb")
         self.boot, self.offset, self.interval = boot, wall - boot, interval
-        self.sweeps = 0
+        self.sweeps, self.generation = 0, generation
         self.file.write(MAGIC + record(HELLO, boot_id + struct.pack("<QQi", boot, wall, 1) + text("0") +
                         struct.pack("<Q", generation)))
         self.settings(max_age, max_bytes)
@@ -75,6 +77,26 @@ class Recording:
 
     def absent(self, cookie):
         self.file.write(sighting(ABSENT, cookie, self.boot, self.boot - self.interval))
+
+    def event(self, cookie, port, **more):
+        """The kernel tells of a claim as it is made."""
+        self.file.write(sighting(PRESENT, cookie, self.boot, UNSET, port, event=True, **more))
+
+    def closed(self, cookie, time_wait=False):
+        self.file.write(sighting(CLOSED, cookie, self.boot, UNSET, event=True, time_wait=time_wait))
+
+    def released(self, cookie):
+        self.file.write(sighting(RELEASED, cookie, self.boot, UNSET, event=True))
+
+    def drained(self, position, lost=0, lost_ends=0, failures_dropped=0, urgent=False):
+        """All that the ring told before this place has been written."""
+        self.write(DRAINED, struct.pack("<QQQQQQB", self.generation, position, lost, lost_ends, failures_dropped, self.boot,
+                                        urgent))
+
+    def failure(self, port, process=0, call=1, error=1, protocol=0, local=b"\x7f\0\0\1", remote=None):
+        """`call`: 1 bind, 2 connect; `error`: 1 in use, 2 not available."""
+        self.write(FAILURE, struct.pack("<QQBBB", self.boot, 1, protocol, error, call) + endpoint(local, port) +
+                   (endpoint(*remote) if remote else endpoint(None, 0)) + struct.pack("<I", process))
 
     def sweep(self, sockets=0):
         """The end of a whole sweep that began when the clock was moved here."""

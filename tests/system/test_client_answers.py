@@ -146,10 +146,11 @@ def test_table_says_what_is_known_and_no_more(fake):
     ({"stretches": []}, "Coverage: not watching at that time (2026-11-23 03:12:00-03:13:00)"),
     ({"stretches": [], "gaps": [{"from_usec": 0, "until_usec": NIGHT, "reason": "expired", "lost": None}]}, ": expired)"),
     ({"complete": True, "lost": 0, "stretches": [
-        {"from_usec": MINUTE, "until_usec": MINUTE + 60_000_000, "source": "events", "interval_usec": 60_000_000}]},
+        {"from_usec": MINUTE, "until_usec": MINUTE + 60_000_000, "source": "events", "interval_usec": 60_000_000,
+         "udp_connect": True, "failures": True}]},
      "03:12:00-03:13:00 watched by events; complete"),
     ({"stretches": [{"from_usec": MINUTE + 10_000_000, "until_usec": MINUTE + 60_000_000, "source": "procnet",
-                     "interval_usec": 250_000}],
+                     "interval_usec": 250_000, "udp_connect": False, "failures": False}],
       "gaps": [{"from_usec": MINUTE, "until_usec": MINUTE + 10_000_000, "reason": "down", "lost": None},
                {"from_usec": MINUTE + 30_000_000, "until_usec": MINUTE + 31_000_000, "reason": "disk full", "lost": 12}]},
      "watched by /proc/net every 250 ms; not watched before 03:12:10 (down); gap 03:12:30-03:12:31 (disk full, 12 lost)"),
@@ -272,7 +273,8 @@ def test_audit_shows_the_hours_and_what_was_not_watched(fake):
     slots = [{"from_usec": evening + n * HOUR, "until_usec": evening + (n + 1) * HOUR, "claims": c} for n, c in ((2, 1), (5, 60), (9, 30))]
     reply = audit(program(slots=slots, busiest_usec=evening + 5 * HOUR, first_usec=evening + 2 * HOUR), coverage=coverage(
         **dict(zip(("since", "until"), window.values())), stretches=[
-            {"from_usec": evening + 2 * HOUR, "until_usec": evening + 14 * HOUR, "source": "sweep", "interval_usec": 1_000_000}]))
+            {"from_usec": evening + 2 * HOUR, "until_usec": evening + 14 * HOUR, "source": "sweep", "interval_usec": 1_000_000,
+             "udp_connect": False, "failures": False}]))
     daemon = fake({"Audit": reply})
     text = run(daemon, "audit").stdout
     assert "  ▂▁▁█▁▁▁▅▁▁▁▁ " in text

@@ -23,7 +23,8 @@ def hostile_answers():
                 exe_note=HOSTILE, pid=7, holders=[{"pid": 8, "comm": HOSTILE, "exe": HOSTILE, "unit": HOSTILE, "from_usec": 1,
                                                    "until_usec": None}])
     unnamed = {**bad, "pid": None}
-    receipt = coverage(stretches=[{"from_usec": 0, "until_usec": 2**50, "source": HOSTILE, "interval_usec": 1}],
+    receipt = coverage(stretches=[{"from_usec": 0, "until_usec": 2**50, "source": HOSTILE, "interval_usec": 1,
+                                   "udp_connect": False, "failures": False}],
                        gaps=[{"from_usec": 0, "until_usec": 2**50, "reason": HOSTILE, "lost": 3}])
     open_claims = [{**c, "closed_usec": None, "released_usec": None} for c in (bad, unnamed)]
     return {

@@ -48,6 +48,7 @@ def test_replies_are_what_is_declared(daemon, actor, interface):
         "Annotate": [{"flows": []}, {"flows": [{"at_usec": now, "source": "127.0.0.1", "source_port": at, "destination": "::1",
                                                "destination_port": udp}]}],
         "Receipt": [window], "Released": [{}, window, {"cursor": "r1.5.0"}],
+        "Failures": [{}, {**window, "limit": 2, "filter": {"uid": 0}}],
     }
     assert set(calls) | {"Follow"} == set(interface.methods)
     for method, questions in calls.items():

@@ -199,7 +199,14 @@ static void test_receipt_of_any_stretches(_unused_ void **state)
 			"watched by sweep every 1 s; not watched 03:12:10-03:12:20; shorter"},
 		{"{\"from_usec\":1795403500000000,\"until_usec\":1795403590000000,\"source\":\"sweep\",\"interval_usec\":1000000},"
 		 "{\"from_usec\":1795403530000000,\"until_usec\":1795403540000000,\"source\":\"events\",\"interval_usec\":9}",
-			"watched by sweep every 1 s, events; shorter"},
+			"watched by sweep every 1 s, events (UDP connects are known only from their "
+			"end; failed binds not watched); shorter"},
+		{"{\"from_usec\":1795403500000000,\"until_usec\":1795403590000000,\"source\":\"events\",\"interval_usec\":9,"
+		 "\"udp_connect\":true}",
+			"watched by events (failed binds not watched)"},
+		{"{\"from_usec\":1795403500000000,\"until_usec\":1795403590000000,\"source\":\"events\",\"interval_usec\":9,"
+		 "\"failures\":true}",
+			"watched by events (UDP connects are known only from their end)"},
 		{"{\"from_usec\":1795403590000000,\"until_usec\":1795403500000000,\"source\":\"sweep\",\"interval_usec\":0}",
 			"not watched 03:12:00-03:13:00"},
 	};

@@ -187,8 +187,8 @@ static void test_shared_look(void **state)
 		"Who\",\"parameters\":{\"port\":50000,\"from_usec\":1,\"until_usec\":3000}}");
 	assert_reply(&p[0],
 		"{\"claims\":[],\"coverage\":{\"complete\":false,\"from_usec\":1,\"gaps\":[],"
-		"\"lost\":null,\"stretches\":[{\"from_usec\":5,\"interval_usec\":1000000,"
-		"\"source\":\"sweep\",\"until_usec\":3000}],\"until_usec\":3000}}");
+		"\"lost\":null,\"stretches\":[{\"failures\":false,\"from_usec\":5,\"interval_usec\":1000000,"
+		"\"source\":\"sweep\",\"udp_connect\":false,\"until_usec\":3000}],\"until_usec\":3000}}");
 	assert_quiet(f);
 	peer_call(&p[0],
 		"{\"method\":\"" LEDGER

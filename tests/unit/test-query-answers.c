@@ -5,6 +5,8 @@
 #include "daemon/control/coverage.h"
 #include "tests/unit/query-oracle.h"
 
+#define FLAGS ",\"udp_connect\":false,\"failures\":false"
+
 /* Stretches are of the database's only two sessions; times are small so that a case is readable. */
 static void test_receipt(void **state)
 {
@@ -18,51 +20,69 @@ static void test_receipt(void **state)
 			"\"complete\":false}"},
 		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":0,"
+			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":0,"
 			"\"gaps\":[],\"complete\":true}"},
 		{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7}],\"lost\":null,"
+			"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":null,"
 			"\"gaps\":[],\"complete\":false}"},
 		{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7}],\"lost\":null,"
+			"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":null,"
 			"\"gaps\":[],\"complete\":false}"},
 		{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1,0,0),"
 		 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 		 "INSERT INTO gap VALUES(1,13,15,'ring-full',3),(2,2,10,'before',1),(3,20,21,'after',1)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":14,\"source\":\"events\",\"interval_usec\":7},{\"from_usec\":14,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":3,"
+			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":3,"
 			"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"ring-full\","
 			"\"lost\":3}],\"complete\":false}"},
 		{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1,0,0),"
 		 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1,0,0);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":13,\"source\":\"events\",\"interval_usec\":7},{\"from_usec\":15,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":null,"
+			"\"until_usec\":13,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"},{\"from_usec\":15,"
+			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":null,"
 			"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"killed\","
 			"\"lost\":null}],\"complete\":false}"},
 		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 		 "INSERT INTO counter VALUES('expired_until_usec',12)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":12,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":null,"
+			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":null,"
 			"\"gaps\":[{\"from_usec\":10,\"until_usec\":12,\"reason\":\"expired\","
 			"\"lost\":null}],\"complete\":false}"},
 		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 		 "INSERT INTO gap VALUES(1,12,12,'a \"b\"',1)",
 			{10, 20},
 			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7}],\"lost\":1,"
+			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":1,"
 			"\"gaps\":[{\"from_usec\":12,\"until_usec\":12,\"reason\":\"a \\\"b\\\"\","
 			"\"lost\":1}],\"complete\":false}"},
+		/* two ways of watching, of which the second was started anew in between and has missed nothing */
+		{"INSERT INTO coverage VALUES(1,1,5,12,2,7,'',1,2,1,1,1,1,1,0,1),"
+		 "(2,1,12,15,2,7,'',1,2,1,1,1,1,1,1,0),(3,2,15,30,2,7,'',1,2,1,1,1,1,1,1,0)",
+			{10, 20},
+			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+			"\"until_usec\":12,\"source\":\"events\",\"interval_usec\":7,"
+			"\"udp_connect\":false,\"failures\":true},{\"from_usec\":12,"
+			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7,"
+			"\"udp_connect\":true,\"failures\":false}],\"lost\":0,\"gaps\":[],"
+			"\"complete\":true}"},
 		/* a moment */
 		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {30, 30},
 			"{\"from_usec\":30,\"until_usec\":30,\"stretches\":[{\"from_usec\":30,"
-			"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7}],\"lost\":0,"
+			"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7" FLAGS
+			"}],\"lost\":0,"
 			"\"gaps\":[],\"complete\":true}"},
 		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {31, 31},
 			"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
