@@ -78,7 +78,9 @@
 
 /* Store (daemon/ledger). */
 #define LIMIT_PENDING_CLAIMS 65536u /* closed claims that wait in memory while the disk refuses */
-#define LIMIT_SEGMENT_ROWS   16384u /* closed claims per sealed segment */
+/* percent of all rows that one user's may be, while others have any and the database is too large */
+#define LIMIT_USER_SHARE   50
+#define LIMIT_SEGMENT_ROWS 16384u /* closed claims per sealed segment */
 /* each of the maps of apps, processes, addresses and namespaces */
 #define LIMIT_INTERN_BYTES (1024u * 1024u)
 

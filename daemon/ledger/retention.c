@@ -7,6 +7,8 @@
  * its pages are taken by the next segment; in the steady state nothing needs a vacuum. What has no segment (long
  * claims, coverage, gaps, sessions) follows every six hours, in parts: to find what is old there it looks at every row.
  *
+ * Where it is the bytes that force it, nobody's claims may push out those of others: retention_share.c.
+ *
  * What is dropped is said: `expired_until_usec` is the time before which claims may be missing for this reason, so
  * that an answer says "expired" and not "not watched".
  *
@@ -49,6 +51,8 @@ static int drop_segment(struct store *s, int64_t segment, usec_t released_to)
 
 	if (r == 0)
 		r = run_segment(s, STATEMENT_SEGMENT_DROP_ROWS, segment);
+	if (r == 0)
+		r = run_segment(s, STATEMENT_SEGMENT_DROP_USERS, segment);
 	if (r == 0)
 		r = run_segment(s, STATEMENT_SEGMENT_DROP, segment);
 	s->state.process_due = true;
@@ -262,6 +266,7 @@ static int read_pages(struct store *s, uint64_t *ret_all, uint64_t *ret_free)
 enum work {
 	WORK_NONE,
 	WORK_SEGMENT,
+	WORK_SHARE,
 	WORK_PROCESSES,
 	WORK_FAILURES,
 	WORK_LONG,
@@ -275,7 +280,23 @@ struct choice {
 	usec_t failures_before;
 	int64_t segment;
 	usec_t released_to;
+	int64_t uid;
 };
+
+/* What is too old goes first; then, where the database is too large, what is more than somebody's share; then the oldest.
+ * 1: there is something. */
+static int choose_segment(struct store *s, struct now now, bool too_large, struct choice *ret)
+{
+	int r = find_segment(s, now, false, &ret->segment, &ret->released_to);
+
+	ret->work = WORK_SEGMENT;
+	if (r != 0 || !too_large)
+		return r;
+	r = share_find(s, &ret->uid);
+	if (r > 0)
+		ret->work = WORK_SHARE;
+	return r != 0 ? r : find_segment(s, now, true, &ret->segment, &ret->released_to);
+}
 
 static int choose(struct store *s, struct now now, bool too_large, struct choice *ret)
 {
@@ -291,11 +312,10 @@ static int choose(struct store *s, struct now now, bool too_large, struct choice
 		ret->work = WORK_FAILURES;
 		return r;
 	}
-	r = find_segment(s, now, too_large, &ret->segment, &ret->released_to);
-	if (r != 0) {
-		ret->work = WORK_SEGMENT;
+	r = choose_segment(s, now, too_large, ret);
+	if (r != 0)
 		return r;
-	}
+	ret->work = WORK_NONE;
 	/* sooner where nothing else is left that could make room */
 	if (s->state.long_port < 0 &&
 		now.boot + (too_large ? TAIL_USEC - USEC_PER_HOUR : 0) >= s->tail_next) {
@@ -320,6 +340,8 @@ static int work(struct store *s, struct now now, const struct choice *c)
 		return 0;
 	case WORK_SEGMENT:
 		return drop_segment(s, c->segment, c->released_to);
+	case WORK_SHARE:
+		return share_evict(s, c->uid);
 	case WORK_PROCESSES:
 		return drop_processes(s);
 	case WORK_FAILURES:
@@ -374,11 +396,12 @@ int retention_room_step(struct store *s, struct now now)
 
 	if (r < 0 || !is_too_large(s, pages, unused))
 		return r;
-	c = (struct choice){.work = s->state.process_due ? WORK_PROCESSES : WORK_SEGMENT};
-	if (c.work == WORK_SEGMENT)
-		r = find_segment(s, now, true, &c.segment, &c.released_to);
-	if (r < 0 || (c.work == WORK_SEGMENT && r == 0))
-		return r;
+	c = (struct choice){.work = WORK_PROCESSES};
+	if (!s->state.process_due) {
+		r = choose_segment(s, now, true, &c);
+		if (r <= 0)
+			return r;
+	}
 	return take_step(s, now, &c);
 }
 

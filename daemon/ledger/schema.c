@@ -61,6 +61,9 @@ const struct schema_step schema_steps[] = {
 		"CREATE INDEX failure_usec ON failure(usec);"
 		"CREATE TABLE failure_left_out("
 		"id INTEGER PRIMARY KEY, from_usec INT NOT NULL, until_usec INT NOT NULL, n INT NOT NULL) STRICT"},
+	{3, 4,
+		"CREATE TABLE segment_user("
+		"uid INT NOT NULL, seg INT NOT NULL, n INT NOT NULL, PRIMARY KEY(uid, seg)) STRICT, WITHOUT ROWID"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 

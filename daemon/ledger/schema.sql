@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 3. Readers use the views claims, claims_hour, claims_day and failures (made by schema.c from
+-- The database, schema version 4. Readers use the views claims, claims_hour, claims_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -105,3 +105,8 @@ CREATE TABLE claim_long(
 	port INT NOT NULL, opened_usec INT NOT NULL, claim INT NOT NULL, dur INT NOT NULL, opened_slack INT,
 	closed_slack INT, linger INT, meta INT NOT NULL, rport INT, process INT, raddr BLOB,
 	PRIMARY KEY(port, opened_usec, claim)) STRICT, WITHOUT ROWID;
+
+-- Whose claims a segment has: how many of each uid (of the process, or the socket's owner; -1: not known). Segments of before
+-- version 4 have none here.
+CREATE TABLE segment_user(
+	uid INT NOT NULL, seg INT NOT NULL, n INT NOT NULL, PRIMARY KEY(uid, seg)) STRICT, WITHOUT ROWID;

@@ -16,7 +16,13 @@
 
 #define NONE INT64_MIN
 /* dur, opened_slack, closed_slack, linger, meta, rport, process */
-enum { REST_OPENED_SLACK = 1, REST_CLOSED_SLACK = 2, REST_META = 4, REST_COLUMNS = 7 };
+enum {
+	REST_OPENED_SLACK = 1,
+	REST_CLOSED_SLACK = 2,
+	REST_META = 4,
+	REST_PROCESS = 6,
+	REST_COLUMNS = 7,
+};
 
 /* Oldest first, so that one that was put off (a full disk) does not grow into an unbounded step. A small rest is taken
  * along: a table that is emptied is emptied at once, not row by row. */
@@ -273,6 +279,17 @@ static int add_segment(struct store *s, const struct segment *g)
 	return sql_run(s, STATEMENT_SEGMENT_ADD);
 }
 
+static int count_users(struct store *s, const struct segment *g)
+{
+	_cleanup_(free_p) int64_t *processes = calloc((size_t)g->n + 1, sizeof(*processes));
+
+	if (!processes)
+		return -ENOMEM;
+	for (size_t i = 0; i < (size_t)g->n; i++)
+		processes[i] = g->rows[i].rest[REST_PROCESS];
+	return share_count(s, g->id, processes, (size_t)g->n);
+}
+
 /* Retention deletes a process by the time when it was last seen: not before the last claim that names it. */
 static int mark_processes(struct store *s, const struct segment *g, enum statement which)
 {
@@ -318,6 +335,8 @@ static int seal(struct store *s, struct segment *g)
 		r = drop_hot(s, g->end);
 	if (r == 0)
 		r = seal_rows(s, g);
+	if (r == 0)
+		r = count_users(s, g);
 	if (r == 0)
 		r = add_segment(s, g);
 	if (r == 0)

@@ -17,6 +17,10 @@
 #define LENGTH                                                                                     \
 	"(dur+ifnull(linger,0)*1000+CASE WHEN meta" META_PREEXISTING " THEN 0 ELSE"                \
 	" ifnull(opened_slack,0)*1000 END)"
+/* Whose the claim of row `c` is: as segment_user.uid has it. */
+#define USER_OF(c)                                                                                 \
+	"ifnull((SELECT ua.uid FROM process up JOIN app ua ON ua.id=up.app WHERE up.id=" c         \
+	".process),-1)"
 #define IS_LONG LENGTH ">=" SQL_LONG_USEC
 
 /* How long after its opening an open claim of another boot is known to have lived: to the end of the last session
@@ -178,6 +182,32 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.id<?1 AND c.holders)",
 	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
 	[STATEMENT_SEAL_DROP_ALL] = "DELETE FROM claim_hot",
+
+	[STATEMENT_PROCESS_UID] =
+		"SELECT a.uid FROM process p JOIN app a ON a.id=p.app WHERE p.id=?1",
+	[STATEMENT_USER_ADD] = "INSERT INTO segment_user(uid,seg,n) VALUES(?1,?2,?3)",
+	/* Who has most rows, how many, and how many there are in all. */
+	[STATEMENT_USER_MOST] =
+		"SELECT uid,sum(n) AS most,(SELECT sum(n) FROM segment_user) FROM segment_user"
+		" GROUP BY uid ORDER BY most DESC,uid LIMIT 1",
+	[STATEMENT_USER_OLDEST] =
+		"SELECT u.seg,s.opened_from-s.max_slack_usec,s.released_to FROM segment_user u"
+		" LEFT JOIN segment s ON s.id=u.seg WHERE u.uid=?1 ORDER BY u.seg LIMIT 1",
+	/* The rows of user ?2 in segment ?1. */
+	[STATEMENT_USER_DROP_HOLDERS] =
+		"DELETE FROM holder WHERE claim IN (SELECT c.claim FROM claim_seg c"
+		" WHERE c.seg=?1 AND c.claim<>0 AND " USER_OF("c") "=?2)",
+	[STATEMENT_USER_DROP_ROWS] =
+		"DELETE FROM claim_seg WHERE seg=?1 AND " USER_OF("claim_seg") "=?2",
+	[STATEMENT_USER_DROP] = "DELETE FROM segment_user WHERE seg=?1 AND uid=?2",
+	[STATEMENT_SEGMENT_LESS] = "UPDATE segment SET n=n-?2 WHERE id=?1",
+	[STATEMENT_SEGMENT_DROP_EMPTY] = "DELETE FROM segment WHERE id=?1 AND n=0",
+	[STATEMENT_SEGMENT_DROP_USERS] = "DELETE FROM segment_user WHERE seg=?1",
+	/* The last gap of this reason, where it touches and stays within ?5. */
+	[STATEMENT_GAP_EXTEND] =
+		"UPDATE gap SET from_usec=min(from_usec,?1),until_usec=max(until_usec,?2),lost=lost+?4"
+		" WHERE id=(SELECT max(id) FROM gap WHERE reason=?3) AND from_usec<=?2 AND until_usec>=?1"
+		" AND max(until_usec,?2)-min(from_usec,?1)<=?5",
 
 	[STATEMENT_SEGMENT_EXPIRED] =
 		"SELECT id,released_to FROM segment WHERE released_to<?1 ORDER BY released_to LIMIT 1",

@@ -69,6 +69,17 @@ enum statement {
 	STATEMENT_SEAL_SEEN_HOLDERS,
 	STATEMENT_SEAL_DROP,
 	STATEMENT_SEAL_DROP_ALL,
+	STATEMENT_PROCESS_UID,
+	STATEMENT_USER_ADD,
+	STATEMENT_USER_MOST,
+	STATEMENT_USER_OLDEST,
+	STATEMENT_USER_DROP_HOLDERS,
+	STATEMENT_USER_DROP_ROWS,
+	STATEMENT_USER_DROP,
+	STATEMENT_SEGMENT_LESS,
+	STATEMENT_SEGMENT_DROP_EMPTY,
+	STATEMENT_SEGMENT_DROP_USERS,
+	STATEMENT_GAP_EXTEND,
 	STATEMENT_SEGMENT_EXPIRED,
 	STATEMENT_SEGMENT_OLDEST,
 	STATEMENT_SEGMENT_DROP_HOLDERS,
@@ -258,6 +269,15 @@ int retention_step(struct store *s, struct now now) _must_check_;
 int retention_room_step(struct store *s, struct now now) _must_check_;
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
+
+/* retention_share.c: how much one user's claims may take. */
+
+/* Counts a new segment's rows by user. `processes` are of its rows (NULL as no id), and are put in another order. */
+int share_count(struct store *s, int64_t segment, int64_t processes[], size_t count) _must_check_;
+/* 1: *ret_uid has more than its share; 0: nobody has. */
+int share_find(struct store *s, int64_t *ret_uid) _must_check_;
+/* Drops what this user has in the oldest segment that has any of it. */
+int share_evict(struct store *s, int64_t uid) _must_check_;
 
 /* A checkpoint is due this long after the one before, however small the WAL is. */
 #define CHECKPOINT_USEC USEC_PER_HOUR

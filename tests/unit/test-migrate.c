@@ -11,18 +11,19 @@
 
 #include "schema_1_sql.h"
 #include "schema_2_sql.h"
+#include "schema_3_sql.h"
 #include "tests/support/store_fixture.h"
 
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
  * bounded, lingering and not, with and without remote end, process and further holders; with ties in the segments. */
 static const char rows[] =
-	"INSERT INTO session VALUES(1,x'b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0',1,1,1700000000000000,4000000000,0,'0.1');"
-	"INSERT INTO coverage VALUES(1,1,1600000000000000,1650000000000000,0,1000000,'32768-65535',"
+	"INSERT INTO session(id,boot_id,started_usec,started_boot_usec,last_seen_usec,last_seen_boot_usec,clean_stop,version) VALUES(1,x'b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0',1,1,1700000000000000,4000000000,0,'0.1');"
+	"INSERT INTO coverage(id,session,from_usec,until_usec,source,interval_usec,ranges,ephemeral_low,ephemeral_high,protocols,bound_only,accepted,foreign_processes,netns_all) VALUES(1,1,1600000000000000,1650000000000000,0,1000000,'32768-65535',"
 	"32768,60999,15,1,1,1,0),(2,1,1650000000000000,1700000000000000,0,1000000,'32768-65535',"
 	"32768,60999,15,1,1,1,0);"
 	"INSERT INTO gap VALUES(1,1600000000000000,1600000000000001,'killed',NULL);"
 	"INSERT INTO counter VALUES('next_claim',9000),('next_hot',91);"
-	"INSERT INTO netns VALUES(1,1,7,4026531840,NULL),(2,1,8,5,'blue');"
+	"INSERT INTO netns(id,session,cookie,inode,name) VALUES(1,1,7,4026531840,NULL),(2,1,8,5,'blue');"
 	"INSERT INTO local VALUES(1,1,'127.0.0.1'),(2,1,'::1'),(3,2,'10.0.0.1');"
 	"INSERT INTO app VALUES(1,'/bin/a',0,'a',0,'a.service','/a',1),(2,NULL,2,NULL,NULL,NULL,NULL,1);"
 	"INSERT INTO process VALUES(1,1,1,10,5,6,1,'init',1700000000000000),"
@@ -57,6 +58,7 @@ static const struct version {
 } versions[] = {
 	{schema_1_sql, "PRAGMA user_version=1"},
 	{schema_2_sql, "PRAGMA user_version=2"},
+	{schema_3_sql, "PRAGMA user_version=3"},
 };
 
 static void make_version(struct fixture *f, const struct version *version)

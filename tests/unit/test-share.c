@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Who makes many claims pushes out his own, and it is said how many. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/store_fixture.h"
+
+#define USERS_MAX 4u
+#define ALL_ROWS  "(SELECT count(*) FROM claim_seg)+(SELECT count(*) FROM claim_hot)"
+
+/* A program of this uid; UID_UNSET: of nobody knows whom. */
+static struct process *process_of(uint32_t uid, int32_t pid)
+{
+	struct process *p = fixture_process(pid, "worker");
+
+	p->uid = uid;
+	return p;
+}
+
+static void put_claims(struct fixture *f, struct process *p, uint32_t count, bool held)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct claim c = fixture_claim(f, (uint16_t)(40000 + fixture_random(f, 20000)));
+		struct holder h = {
+			.process = p, .from_boot = f->now.boot, .until_boot = USEC_UNSET};
+
+		c.opener = p;
+		if (held && i % 50 == 0) {
+			c.holders = &h;
+			c.holder_count = 1;
+		}
+		assert_int_equal(store_put_released(f->store, &c), 0);
+	}
+}
+
+static void pass(struct fixture *f)
+{
+	f->now.boot += 10 * USEC_PER_MINUTE;
+	f->now.wall += 10 * USEC_PER_MINUTE;
+	commit(f);
+	maintain(f);
+}
+
+static int64_t number(const struct fixture *f, const char *sql)
+{
+	_cleanup_(free_p) char *rows = read_rows(f, sql);
+
+	assert_non_null(rows);
+	return strtoll(rows, NULL, 10);
+}
+
+/* What is counted is what is there, no row refers to one that is not, and all of it is a segment's. */
+static void assert_counts(const struct fixture *f)
+{
+	assert_rows(f,
+		"SELECT count(*) FROM (SELECT seg,ifnull(a.uid,-1) AS uid,count(*) AS n FROM claim_seg c"
+		" LEFT JOIN process p ON p.id=c.process LEFT JOIN app a ON a.id=p.app GROUP BY 1,2) r"
+		" FULL JOIN segment_user u USING(seg,uid) WHERE r.n IS NOT u.n",
+		"0|\n");
+	assert_rows(f,
+		"SELECT count(*) FROM segment s WHERE n<>(SELECT count(*) FROM claim_seg WHERE seg=s.id)",
+		"0|\n");
+	assert_rows(f,
+		"SELECT count(*) FROM holder WHERE claim NOT IN (SELECT claim FROM claim_seg UNION ALL"
+		" SELECT claim FROM claim_hot)",
+		"0|\n");
+}
+
+#define LOST "SELECT ifnull(sum(lost),0) FROM gap WHERE reason='user-share'"
+
+/* Few claims of one user, then very many of another: none of the first is lost, and each of the second is there or counted. */
+static void test_flood(void **state)
+{
+	struct fixture *f = *state;
+	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 3 << 20};
+	struct process *victim = process_of(1000, 100), *flood = process_of(666, 200);
+	int64_t made = 0;
+
+	store_settings(f->store, &settings);
+	for (unsigned i = 0; i < 20; i++) {
+		put_claims(f, victim, 100, true);
+		put_claims(f, flood, i < 4 ? 100 : LIMIT_SEGMENT_ROWS, true);
+		made += i < 4 ? 100 : LIMIT_SEGMENT_ROWS;
+		pass(f);
+		assert_counts(f);
+	}
+	assert_rows(f, "SELECT count(*) FROM claims WHERE uid=1000", "2000|\n");
+	assert_int_equal(
+		number(f, "SELECT count(*) FROM claims WHERE uid=666") + number(f, LOST), made);
+	assert_true(number(f, LOST) > 8 * (int64_t)LIMIT_SEGMENT_ROWS);
+	/* the newest are kept */
+	assert_true(number(f, "SELECT max(opened_usec) FROM claims WHERE uid=666") >
+		    (int64_t)(f->now.wall - 20 * USEC_PER_MINUTE));
+	assert_rows(f, "SELECT count(*) FROM counter WHERE name='expired_until_usec' AND value>0",
+		"0|\n");
+	/* the database is as large as it may be, and not much less */
+	assert_true(
+		number(f,
+			"SELECT page_count-freelist_count FROM pragma_page_count,pragma_freelist_count") <=
+		(3 << 20) / (int64_t)f->store->page_bytes);
+	assert_true(number(f, "SELECT " ALL_ROWS) > 2 * (int64_t)LIMIT_SEGMENT_ROWS);
+	/* gaps are over the time of what went, a day at the most */
+	assert_rows(f,
+		"SELECT count(*)>0,max(until_usec-from_usec)<=86400000000,min(from_usec)>=1700000000000000-2000000"
+		" FROM gap WHERE reason='user-share'",
+		"1|1|1|\n");
+	process_unref(victim);
+	process_unref(flood);
+}
+
+/* A flood that is too short-lived to be attributed is nobody's, and has a share like anybody. */
+static void test_unattributed(void **state)
+{
+	struct fixture *f = *state;
+	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 4 << 20};
+	struct process *victim = process_of(1000, 100);
+
+	store_settings(f->store, &settings);
+	put_claims(f, victim, 1000, false);
+	for (unsigned i = 0; i < 15; i++) {
+		put_claims(f, NULL, LIMIT_SEGMENT_ROWS, false);
+		pass(f);
+	}
+	assert_rows(f, "SELECT count(*) FROM claims WHERE uid=1000", "1000|\n");
+	assert_true(number(f, LOST) > 0);
+	assert_counts(f);
+	process_unref(victim);
+}
+
+/* Alone, or within their shares, users lose what is oldest. */
+static void test_shares(void **state)
+{
+	struct fixture *f = *state;
+	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 4 << 20};
+	struct process *users[] = {process_of(1, 101), process_of(2, 102), process_of(3, 103)};
+
+	store_settings(f->store, &settings);
+	for (unsigned i = 0; i < 12; i++) {
+		for (unsigned u = 0; u < ELEMENTSOF(users); u++)
+			put_claims(f, users[u], LIMIT_SEGMENT_ROWS / 3, false);
+		pass(f);
+	}
+	assert_rows(f, LOST, "0|\n");
+	assert_rows(f, "SELECT count(*) FROM counter WHERE name='expired_until_usec' AND value>0",
+		"1|\n");
+	for (unsigned i = 0; i < 12; i++) { /* until only the first is left */
+		put_claims(f, users[0], LIMIT_SEGMENT_ROWS, false);
+		pass(f);
+	}
+	assert_true(number(f, "SELECT count(*) FROM claims WHERE uid=1") > 0);
+	assert_counts(f);
+	for (unsigned u = 0; u < ELEMENTSOF(users); u++)
+		process_unref(users[u]);
+}
+
+/* An eviction that the disk refuses changes nothing, and is made up for. */
+static void test_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct settings settings = {
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	struct process *victim = process_of(1000, 100), *flood = process_of(666, 200);
+	_cleanup_(free_p) char *before = NULL, *after = NULL;
+	int r;
+
+	put_claims(f, victim, 100, true);
+	store_settings(f->store, &settings);
+	for (unsigned i = 0; i < 8; i++) {
+		put_claims(f, flood, LIMIT_SEGMENT_ROWS, true);
+		pass(f);
+	}
+	settings.max_bytes = 2 << 20;
+	store_settings(f->store, &settings);
+	/* the last that it writes */
+	assert_int_equal(
+		sql_exec(f->store, "CREATE TEMP TRIGGER refuse BEFORE INSERT ON main.gap BEGIN"
+				   " SELECT RAISE(ABORT,'refused'); END"),
+		0);
+	before = read_rows(f, "SELECT count(*),sum(rel) FROM claim_seg");
+	while ((r = store_maintain(f->store, f->now)) > 0)
+		;
+	assert_int_equal(r, -EIO);
+	after = read_rows(f, "SELECT count(*),sum(rel) FROM claim_seg");
+	assert_string_equal(before, after);
+	assert_counts(f);
+	assert_int_equal(sql_exec(f->store, "DROP TRIGGER refuse"), 0);
+	maintain(f);
+	assert_rows(f, "SELECT count(*) FROM claims WHERE uid=1000", "100|\n");
+	assert_int_equal(number(f, "SELECT count(*) FROM claims WHERE uid=666") + number(f, LOST),
+		8 * (int64_t)LIMIT_SEGMENT_ROWS);
+	assert_counts(f);
+	process_unref(victim);
+	process_unref(flood);
+}
+
+/* At random: what is made is there, counted as somebody's share, or older than what is said to have expired. */
+static void test_random(void **state)
+{
+	struct fixture *f = *state;
+	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 3 << 20};
+	struct process *users[USERS_MAX];
+	uint64_t made[USERS_MAX][64] = {0};
+
+	store_settings(f->store, &settings);
+	for (unsigned u = 0; u < USERS_MAX; u++)
+		users[u] = u == 3 ? NULL : process_of(u, 100 + (int32_t)u);
+	for (unsigned i = 0; i < 64; i++) {
+		unsigned heavy = (unsigned)fixture_random(f, USERS_MAX);
+
+		for (unsigned u = 0; u < USERS_MAX; u++) {
+			made[u][i] = fixture_random(f, u == heavy ? 12000 : 800);
+			put_claims(f, users[u], (uint32_t)made[u][i], u < 3);
+		}
+		pass(f);
+	}
+	assert_counts(f);
+	for (unsigned i = 0; i < 64; i++) {
+		char sql[256];
+		uint64_t all = 0, at = FIXTURE_WALL + i * 10 * USEC_PER_MINUTE;
+
+		for (unsigned u = 0; u < USERS_MAX; u++)
+			all += made[u][i];
+		snprintf(sql, sizeof(sql), "SELECT count(*) FROM claims WHERE opened_usec=%llu",
+			(unsigned long long)at);
+		/* missing, but no gap and not expired? */
+		if ((uint64_t)number(f, sql) == all)
+			continue;
+		snprintf(sql, sizeof(sql),
+			"SELECT (SELECT count(*) FROM gap WHERE reason='user-share' AND from_usec<=%llu AND"
+			" until_usec>=%llu)+(SELECT count(*) FROM counter WHERE name='expired_until_usec'"
+			" AND value>%llu)",
+			(unsigned long long)at, (unsigned long long)at, (unsigned long long)at);
+		assert_true(number(f, sql) > 0);
+	}
+	/* nothing was dropped for want of room while somebody had more than his share */
+	assert_true(number(f, LOST) > 0);
+	assert_true(
+		number(f,
+			"SELECT 100*(SELECT sum(n) AS most FROM segment_user GROUP BY uid ORDER BY most DESC)"
+			"/(SELECT sum(n) FROM segment_user)") <=
+		100 - (100 - LIMIT_USER_SHARE) / 2);
+	for (unsigned u = 0; u < 3; u++)
+		process_unref(users[u]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_flood, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_unattributed, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_shares, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_refused, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_random, fixture_setup_open, fixture_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
