@@ -30,7 +30,8 @@ static __always_inline void tell_tcp(
 	if (!watched_sock(&c, sk, sk->__sk_common.skc_num))
 		return;
 	/* The program chose the port by bind(2), which was told; a cookie alone may be of another's asking. */
-	bound = sk->__sk_common.skc_cookie.counter != 0 && (sk->sk_userlocks & SOCK_BINDPORT_LOCK);
+	bound = sk->__sk_common.skc_cookie.counter != 0 &&
+		(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK);
 	c.cookie = bpf_get_socket_cookie(ctx);
 	if (role == RECORD_ACCEPTED)
 		c.who = who_of(sk->sk_cgrp_data.cgroup->kn->id, tcp_protocol(tp), role) |
@@ -206,7 +207,7 @@ static __always_inline void tell_sendmsg(struct bpf_sock_addr *ctx)
 	if (!watched(&c, bpf_get_netns_cookie(ctx), sk, (__u16)found->src_port))
 		return;
 	if (!first) {
-		if (BPF_CORE_READ(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
+		if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
 			return; /* by bind(2), which was told */
 		m = bpf_sk_storage_get(&marks, found, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (m && m->told && m->claim.local_port == c.local_port)
@@ -381,7 +382,7 @@ static __always_inline void tell_holder(struct sock *sk)
 	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
 
 	if (cookie == 0 || !told_lately(cookie, port) ||
-		(BPF_CORE_READ(sk, sk_userlocks) & SOCK_BINDPORT_LOCK) ||
+		(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK) ||
 		BPF_CORE_READ(sk, __sk_common.skc_dport) == 0)
 		return;
 	(void)put_holder((bpf_ktime_get_boot_ns() & HEAD_TIME) | RECORD_HOLDER, cookie,

@@ -159,7 +159,7 @@ struct sock_cgroup_data {
 };
 struct sock {
 	struct sock_common __sk_common;
-	unsigned char sk_userlocks;
+	unsigned char sk_userlocks; /* before 6.4 or so a bit field */
 	int sk_err;
 	unsigned short sk_protocol;
 	unsigned char sk_kern_sock : 1;

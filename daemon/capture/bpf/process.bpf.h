@@ -52,10 +52,11 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 static __always_inline bool append_name(struct process_slot *slot, struct dentry *dentry)
 {
 	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
-	__u32 used = slot->exe_bytes;
+	__u64 used = slot->exe_bytes;
 	long size;
 
-	/* The verifier wants a size that fits wherever it begins. */
+	/* The verifier wants a size that fits wherever it begins. That of 6.1 forgets what was compared if it is read again. */
+	barrier_var(used);
 	if (used <= SLOT_EXE_BYTES - 256)
 		size = bpf_probe_read_kernel_str(slot->exe + used, 256, name);
 	else if (used <= SLOT_EXE_BYTES - 32)
