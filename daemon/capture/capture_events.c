@@ -207,6 +207,16 @@ static bool catch_up(void *context)
 	return drain_read(c->drain);
 }
 
+static void see_namespace(void *context, const struct event_seen *socket, const char *unit)
+{
+	struct capture *c = context;
+	struct record r = {.type = RECORD_NETNS};
+
+	if (namespaces_see(c->namespaces, socket->netns, socket->netns_inode, unit, clock_boot(),
+		    &r.netns))
+		capture_say(c, &r);
+}
+
 int capture_events_attribute(struct capture *c, struct attributor *a)
 {
 	usec_t now = clock_boot();
@@ -221,6 +231,7 @@ int capture_events_attribute(struct capture *c, struct attributor *a)
 		.context = c,
 		.introduce = capture_introduce,
 		.emit = capture_emit,
+		.see = see_namespace,
 		.catch_up = catch_up,
 	};
 	int r;

@@ -128,6 +128,8 @@ static int tell(const struct snapshot_options *o, struct foreign *f, usec_t at)
 			.holder_count = f->holders.holder_count - 1,
 			.holders_dropped = f->holders.holders_dropped,
 		};
+	o->see(o->context, &f->socket,
+		f->holders.holder_count > 0 ? f->holders.holders[0]->unit : NULL);
 	return table_event_found(o->table, &f->socket, at, o->after, &who, o->emit, o->context);
 }
 

@@ -18,6 +18,8 @@ struct snapshot_options {
 	void *context;
 	int (*introduce)(void *context, uint32_t ref, struct process *p);
 	int (*emit)(void *context, const struct sighting *s);
+	/* one of another namespace is about to be told; `unit` of a holder, a stored form, or NULL */
+	void (*see)(void *context, const struct event_seen *socket, const char *unit);
 	/* reads the events that wait, so that they tell of what they can; false: some are left */
 	bool (*catch_up)(void *context);
 };

@@ -337,13 +337,21 @@ static void end_present(struct table *t, struct entry *e, struct telling *l)
 	e->changed = e->renewed = e->missing = false;
 	e->seen_begin = t->begin;
 	e->awaited = awaited;
-	if (awaited || !news || !table_is_of_interest(t, e, role))
+	if (awaited || !news || !table_is_of_interest(t, e, role) || table_events_disowns(t, e))
 		return;
 	e->told = true;
 	if (late)
 		table_tell_anew(l, e);
 	else
 		table_tell(l, e, SIGHTING_PRESENT, t->begin + e->seen_offset, after);
+}
+
+/* When it was last known to be there: a sweep saw it, or an event told of its opening. */
+static usec_t last_known(const struct entry *e)
+{
+	return e->seen_begin == USEC_UNSET || (e->event && e->first_at > e->seen_begin)
+		       ? e->first_at
+		       : e->seen_begin;
 }
 
 /* A socket that this sweep has not seen. Frees it at the second time. */
@@ -366,7 +374,7 @@ static void end_absent(
 	}
 	e->missing = true;
 	if (e->told && !e->alias)
-		table_tell(l, e, SIGHTING_ABSENT, end, e->seen_begin);
+		table_tell(l, e, SIGHTING_ABSENT, end, last_known(e));
 }
 
 static bool is_connection(const struct entry *e)

@@ -75,6 +75,17 @@ bool table_events_awaits(const struct table *t, const struct entry *e)
 	return t->expectation.udp_connect || !is_udp(row->protocol) || !has_remote(row);
 }
 
+/*
+ * There was a socket with a descriptor before, and events tell of all of those: it has ended already (MPTCP's own lives longer
+ * than the one that the events name), or it had no room in the ring, and its end neither, so that the kernel side has
+ * counted it. A claim of what is left of it would be one too many, and nobody's.
+ */
+bool table_events_disowns(const struct table *t, const struct entry *e)
+{
+	return t->expects && !e->event && !e->told && !e->preexisting &&
+	       (!e->full || e->s.row.inode == 0);
+}
+
 /* What a sweep would show of it where it shows bound-only TCP. */
 static bool is_only_bound(const struct entry *e)
 {

@@ -224,6 +224,8 @@ void table_fold_subflow(struct table *t, struct entry *e);
 
 /* Has a sweep come before the event that is to tell of it? */
 bool table_events_awaits(const struct table *t, const struct entry *e);
+/* Is it but what is left of a connection, which events told of, or which is counted as lost? */
+bool table_events_disowns(const struct table *t, const struct entry *e);
 /* Is it no proof of an end that this sweep has not shown it? */
 bool table_events_hides(const struct table *t, const struct entry *e);
 /* Tells which remainders are gone: all that this sweep saw is marked. */

@@ -294,7 +294,7 @@ static void print_claim(const struct churn *c, const struct churn_claim *claim)
 
 static int print_all(const struct churn *c, uint64_t begin)
 {
-	uint64_t elapsed = churn_now() - begin, boot;
+	uint64_t boot;
 	uint32_t made = 0, doubtful = 0, failed = 0;
 	struct timespec wall;
 	struct stat netns;
@@ -313,10 +313,10 @@ static int print_all(const struct churn *c, uint64_t begin)
 	if (stat("/proc/self/ns/net", &netns) < 0)
 		die("/proc/self/ns/net");
 	printf("{\"count\":%u,\"made\":%u,\"doubtful\":%u,\"failed\":%u,\"error\":\"%s\","
-	       "\"processes\":%u,\"elapsed_ns\":%llu,\"boot_ns\":%llu,\"wall_ns\":%llu,"
+	       "\"processes\":%u,\"begin_ns\":%llu,\"boot_ns\":%llu,\"wall_ns\":%llu,"
 	       "\"tick_ns\":%llu,\"netns\":%llu}\n",
 		c->count, made, doubtful, failed, error ? strerror(error) : "", c->processes,
-		(unsigned long long)elapsed, (unsigned long long)boot,
+		(unsigned long long)begin, (unsigned long long)boot,
 		(unsigned long long)wall.tv_sec * 1000000000ull + (unsigned long long)wall.tv_nsec,
 		1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK),
 		(unsigned long long)netns.st_ino);

@@ -7,6 +7,7 @@ import os
 import signal
 import statistics
 import subprocess
+import time
 
 import pytest
 
@@ -96,13 +97,19 @@ def test_the_comparison_finds_what_is_planted(make_daemon, namespace, directory)
 
 
 def lost_in_gaps(receipt):
-    """What the gaps say; all of them are of lost events."""
-    assert all(gap["reason"] == "events-lost" for gap in receipt["gaps"]), receipt
-    return sum(gap["lost"] for gap in receipt["gaps"])
+    """Claims, as the gaps say, which are of lost events and of lost ends."""
+    assert {"events-lost"} <= {gap["reason"] for gap in receipt["gaps"]} <= {"events-lost", "ends-lost"}, receipt["gaps"]
+    return sum(gap["lost"] for gap in receipt["gaps"] if gap["reason"] == "events-lost")
 
 
-def check_nothing_lost(daemon):
-    receipt = daemon.rows("history", "-n", "1")[1]
+def receipt_of(daemon, *truths):
+    """The receipt of the stretch in which these were made."""
+    begin = min(c["open_before"] for t in truths for c in t.claims) // 1000
+    return daemon.call("org.portledger.ledger.Claims", {"since_usec": begin, "limit": 1})["coverage"]
+
+
+def check_nothing_lost(daemon, *truths):
+    receipt = receipt_of(daemon, *truths)
     assert receipt["gaps"] == [] and receipt["lost"] == 0 and receipt["complete"], receipt
     assert {s["source"] for s in receipt["stretches"]} == {"events"}
     status = daemon.call("org.portledger.ledger.Status")
@@ -121,44 +128,35 @@ def test_nothing_escapes(make_daemon, namespace, directory, run):
     result = oracle.compare(daemon.database, [truth], **EXACT)
     assert result.is_exact() and result.made == truth.run["made"] > count * 0.99, str(result)
     assert statistics.median(truth.lifetimes()) < 1000
-    check_nothing_lost(daemon)
-    assert daemon.call("org.portledger.ledger.Status")["recorded"] == result.made
-
-
-def test_udp_that_disconnects(make_daemon, namespace, directory):
-    """The port is given back by connect(2) to AF_UNSPEC, and the socket is used again."""
-    daemon = make_daemon(options=EVENTS, config="UdpConnect=yes\n").start()
-    truth = churn(namespace, directory, "--count", 2000, "--kinds", "udp-disconnect,udp-connect,tcp4", "--uids", UIDS)
-    sync(daemon)
-    result = oracle.compare(daemon.database, [truth], **EXACT)
-    assert result.made == 2000 and result.is_exact(), str(result)
-    check_nothing_lost(daemon)
+    check_nothing_lost(daemon, truth)
 
 
 @pytest.mark.parametrize("run", range(20 if FULL else 3))
 def test_what_is_lost_is_counted(make_daemon, namespace, directory, run):
-    """Capture does not run for two seconds, and the ring is far too small for what is claimed meanwhile."""
+    """Capture does not run for two seconds and more, and the ring is far too small for what is claimed meanwhile."""
     daemon = make_daemon(options=(*EVENTS, "--ring-bytes", 65536)).start()
     load = subprocess.Popen(namespace.enter(CHURN, "--exe", directory, "--count", 9000, "--rate", 3000, "--seed", run),
                             stdout=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: daemon.call("org.portledger.ledger.Status")["recorded"] > 500, "the load to be on its way")
         daemon.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(subprocess.TimeoutExpired):
-            load.wait(2)
+        time.sleep(2)
+        output = load.communicate(timeout=PATIENCE)[0]
     finally:
         daemon.process.send_signal(signal.SIGCONT)
-        output = load.communicate(timeout=PATIENCE)[0]
-    truth = oracle.Truth(output)
-    assert truth.run["failed"] == 0, truth.run
+        load.kill()
+        load.wait()
+    truths = [oracle.Truth(output), churn(namespace, directory, "--count", 500)]
+    assert truths[0].run["failed"] == 0, truths[0].run
     for _ in range(2):
         sync(daemon)
-    result = oracle.compare(daemon.database, [truth])
-    receipt = daemon.rows("history", "-n", "1")[1]
+    result = oracle.compare(daemon.database, truths, lossy=True)
+    receipt = receipt_of(daemon, *truths)
     lost = lost_in_gaps(receipt)
-    print(f"made {result.made} recorded {result.recorded} lost {lost}")
+    print(f"made {result.made} recorded {result.recorded} (unattributed {result.unattributed}) lost {lost}")
     assert result.made == result.recorded + lost and 0 < lost, (str(result), receipt)
     assert len(result.missing) == lost and not result.wrong and not result.invented, str(result)
+    assert result.unattributed <= result.recorded // 100
     assert receipt["lost"] == lost and not receipt["complete"]
     assert daemon.call("org.portledger.ledger.Status")["lost"] == lost
     # ... and none that was lost lies outside of the gaps.
@@ -167,7 +165,7 @@ def test_what_is_lost_is_counted(make_daemon, namespace, directory, run):
                    for gap in receipt["gaps"]), claim
 
 
-SAME_PORT = 45678
+SAME_PORT = 61678  # which the kernel does not hand out
 BRIEF = f"""
 import socket, sys
 s = socket.socket(type=socket.SOCK_DGRAM)
@@ -179,8 +177,8 @@ sys.stdin.readline()
 
 def test_five_other_namespaces(make_daemon, directory):
     """... one of them gone after some milliseconds, and the same port in two: all there, each with its namespace."""
-    daemon = make_daemon(options=EVENTS).start()
-    namespaces = [Namespace() for _ in range(4)]
+    daemon = make_daemon(options=(*EVENTS, "--netns", "all")).start()
+    namespaces, pair = [Namespace() for _ in range(4)], []
     try:
         loads = [subprocess.Popen(n.enter(CHURN, "--exe", directory, "--count", 400, "--seed", i, "--uids", UIDS),
                                   stdout=subprocess.PIPE, text=True) for i, n in enumerate(namespaces)]
@@ -189,28 +187,48 @@ def test_five_other_namespaces(make_daemon, directory):
         brief = subprocess.run(["unshare", "-n", "sh", "-c", f"ip link set lo up && exec {CHURN} --exe {directory} --count 20"],
                                stdout=subprocess.PIPE, check=True, text=True, timeout=PATIENCE)
         truths.append(oracle.Truth(brief.stdout))
-        pair = [subprocess.Popen(n.enter("/usr/bin/python3", "-c", BRIEF), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                for n in namespaces[:2]]
+        pair += [subprocess.Popen(n.enter("/usr/bin/python3", "-c", BRIEF), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                 for n in namespaces[:2]]
         assert [p.stdout.readline() for p in pair] == ["bound\n"] * 2
         sync(daemon)
         same = daemon.rows("history", SAME_PORT)[0]
-        assert sorted((c["netns"], c["pid"], c["closed_usec"]) for c in same) == sorted(
-            (n.inode(), p.pid, None) for n, p in zip(namespaces, pair)), same
+        assert all(c["closed_usec"] is None for c in same) and sorted((c["netns"], c["pid"]) for c in same) == sorted(
+            (n.inode(), p.pid) for n, p in zip(namespaces, pair)), same
         for p in pair:
             p.communicate("\n", timeout=PATIENCE)
         sync(daemon)
         assert len(daemon.rows("history", SAME_PORT)[0]) == 2
-        rows = [r for r in oracle.claims_of(daemon.database, {t.run["netns"] for t in truths}) if r["port"] != SAME_PORT]
+        rows = [r for r in oracle.claims_of(daemon.database, {t.run["netns"] for t in truths}) if r["port"] != SAME_PORT and (
+            r["netns"] != truths[-1].run["netns"] or truths[-1].is_of(r))]
         result = oracle.Comparison(truths, rows, **EXACT)
         assert result.made == 4 * 400 + 20 and result.is_exact(), str(result)
-        check_nothing_lost(daemon)
+        check_nothing_lost(daemon, *truths)
     finally:
+        for p in pair:
+            p.kill()
+            p.wait()
         for n in namespaces:
             n.close()
 
 
+def test_open_in_another_namespace_before_the_start(make_daemon, directory):
+    """No sweep looks there, and no event tells of it."""
+    other = Namespace()
+    try:
+        kinds = HELD_KINDS.replace(",mptcp", "")  # of which the iterator shows another socket than the one that ends
+        with held(other, directory, "--count", 60, "--kinds", kinds) as truths:
+            daemon = make_daemon(options=(*EVENTS, "--netns", "all")).start()
+            sync(daemon)
+        for _ in range(3):
+            sync(daemon)
+        result = oracle.compare(daemon.database, truths, source="sweep", attribution="iter", netns=truths[0].run["netns"])
+        assert result.made == 60 and result.is_exact(), str(result)
+    finally:
+        other.close()
+
+
 def test_only_our_own_namespace_when_asked_for(make_daemon, namespace, directory):
-    daemon = make_daemon(options=(*EVENTS, "--netns", "self")).start()
+    daemon = make_daemon(options=EVENTS).start()  # with --netns self, see there
     other = Namespace()
     try:
         theirs = churn(other, directory, "--count", 100)

@@ -322,6 +322,33 @@ static void test_found_only_by_sweep(void **state)
 	assert_int_equal(table_stats(w->table).awaited, 0);
 }
 
+/* What is left of a connection that was lost is no claim, however often it is seen; what was there before is one. */
+static void test_remainder_of_what_was_lost(void **state)
+{
+	_cleanup_(world_free) struct world *before = world_new(true);
+	EXPECTING(w);
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(SWEEP(w, remainder_of(client(1))), 0);
+	assert_int_equal(SWEEP(w, client(2)), 0);
+	assert_int_equal(SWEEP(w, client(2)), 1); /* this one is there */
+
+	/* nor is a connection that nobody has any more */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(SWEEP(w, client(2), with_inode(client(4), 0)), 0);
+
+	/* the events that waited tell of it after all */
+	assert_int_equal(SWEEP(w, client(2), remainder_of(client(3))), 0);
+	assert_int_equal(claimed(w, client(3), ROLE_CONNECTED), 1);
+	exact(w, 3, ROLE_CONNECTED);
+	assert_int_equal(ended(w, 3, true), 1);
+
+	table_expect(before->table, &EXPECTATION);
+	assert_int_equal(SWEEP(before, remainder_of(client(1))), 1);
+	assert_true(before->got[0].preexisting && before->got[0].time_wait);
+}
+
 /* A UDP connect is told by a sweep at once, unless events tell of it at once. */
 static void test_udp_connect(void **state)
 {
@@ -348,6 +375,7 @@ static void test_hidden(void **state)
 {
 	struct table_expectation expectation = EXPECTATION;
 	struct event_seen foreign = event_of(EVENT_CLAIM, client(3), ROLE_CONNECTED);
+	usec_t opened;
 
 	(void)state;
 	expectation.bound_only = false;
@@ -366,12 +394,15 @@ static void test_hidden(void **state)
 	begin(w);
 	assert_int_equal(claimed(w, client(4), ROLE_CONNECTED), 1);
 	assert_int_equal(w->got[0].netns, 0);
+	opened = w->got[0].at;
 	w->count = 0;
 	assert_int_equal(end(w, ALL), 0);
 	assert_int_equal(w->count, 0);
 	assert_int_equal(NOTHING(w), 1);
 	assert_int_equal(w->got[0].kind, SIGHTING_ABSENT);
 	assert_int_equal(w->got[0].cookie, 4);
+	assert_int_equal(w->got[0].after,
+		opened); /* no event has told of its end: it is not known, but bounded */
 	/* who lingers elsewhere is not seen to */
 	assert_int_equal(ended(w, 3, true), 1);
 	expect_closed(w, 3, false);
@@ -626,6 +657,7 @@ int main(void)
 		cmocka_unit_test(test_lingering),
 		cmocka_unit_test(test_sweep_is_first),
 		cmocka_unit_test(test_found_only_by_sweep),
+		cmocka_unit_test(test_remainder_of_what_was_lost),
 		cmocka_unit_test(test_udp_connect),
 		cmocka_unit_test(test_hidden),
 		cmocka_unit_test(test_unknown_ends),

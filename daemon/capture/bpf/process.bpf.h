@@ -126,14 +126,30 @@ static __always_inline void write_slot(
 	write_exe(slot, task);
 }
 
+/*
+ * Where the ring is full, who claims now is not told, and must not take the slot of those who wait there: with a reader that
+ * stood still for two seconds, 735 of 1,794 claims that were told had lost their process to claims that were not.
+ */
+static __always_inline bool ring_is_full(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) + sizeof(struct record_whole6) +
+		       BPF_RINGBUF_HDR_SZ >
+	       4ull * shared.config.ring_quarter;
+}
+
 /* A new number for who is not known yet. 0: nobody can be told. */
 static __noinline __u64 new_process(const struct identity *key)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 id = __sync_fetch_and_add(&shared.counters.processes, 1) + 1;
-	__u32 index = (__u32)id & (shared.config.slots - 1);
-	struct process_slot *slot = bpf_map_lookup_elem(&processes, &index);
+	struct process_slot *slot;
+	__u32 index;
+	__u64 id;
 
+	if (ring_is_full())
+		return 0;
+	id = __sync_fetch_and_add(&shared.counters.processes, 1) + 1;
+	index = (__u32)id & (shared.config.slots - 1);
+	slot = bpf_map_lookup_elem(&processes, &index);
 	/* Its writer was interrupted for as long as all the others took to be written. */
 	if (!slot || __sync_val_compare_and_swap(&slot->writer, 0, id) != 0)
 		return 0;
