@@ -31,6 +31,7 @@ enum status verb_annotate(const struct options *o, struct view *v);
 enum status verb_report(const struct options *o, struct view *v);
 enum status verb_pressure(const struct options *o, struct view *v);
 enum status verb_export(const struct options *o, struct view *v);
+enum status verb_apps(const struct options *o, struct view *v);
 enum status verb_doctor(const struct options *o, struct view *v);
 /* of doctor --self-test */
 enum status verb_self_test(const struct options *o, struct view *v);

@@ -49,6 +49,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_OUTPUT] = {"output", 'o', "FILE", GROUP_OUTPUT, "the file to write: .html or .svg"},
 	[OPTION_WINDOW] = {"window", 0, "SPAN", GROUP_PRESSURE,
 		"from --at on, or up to now, for so long (10min)"},
+	[OPTION_NEW] = {"new", 0, NULL, GROUP_APPS, "only programs that were first seen then"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
@@ -145,6 +146,14 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger export -S yesterday >claims.ndjson      as JSON, an object a line\n"
 		"  portledger export --cursor-file=c >>claims.ndjson  what was released since the last time\n"
 		"  portledger export --format=sqlite --to=claims.db   into an indexed table\n"},
+	[VERB_APPS] = {"apps", "", GROUPS_PAST | GROUP_WINDOW | GROUP_APPS, 0, 0,
+		"programs that were ever seen, and how much they churn",
+		"  portledger apps                            all, with their last day\n"
+		"  portledger apps --new -S \"last night\"      which came last night\n"},
+	[VERB_APP] = {"app", "NAME", GROUPS_PAST | GROUP_WINDOW, 0, 0,
+		"one program: since when, where, as whom, which ports",
+		"  portledger app curl                        its last day, and its last claims\n"
+		"  portledger app /usr/sbin/chronyd -S -7d    its week\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",

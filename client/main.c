@@ -30,6 +30,8 @@ static const struct {
 	[VERB_REPORT] = {verb_report, false},
 	[VERB_PRESSURE] = {verb_pressure, true},
 	[VERB_EXPORT] = {verb_export, false},
+	[VERB_APPS] = {verb_apps, true},
+	[VERB_APP] = {verb_apps, true},
 	[VERB_DOCTOR] = {verb_doctor, false},
 	[VERB_CONFIG] = {verb_config, false},
 };

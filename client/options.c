@@ -132,6 +132,8 @@ static int parse_words(struct options *o, int argc, char **argv)
 		if (r < 0)
 			return r;
 	}
+	if (o->verb == VERB_APP && next < argc)
+		o->name = argv[next++];
 	for (; next < argc; next++) {
 		if (o->port_count == verb->ports_max)
 			return options_usage(
@@ -153,6 +155,8 @@ static int check_groups(struct options *o, const struct given *given)
 				o, "--%s does not go with %s", grammar_options[i].name, verb->name);
 	if (o->port_count < verb->ports_min)
 		return options_usage(o, "%s: which port?", verb->name);
+	if (o->verb == VERB_APP && !o->name)
+		return options_usage(o, "app: which program?");
 	return 0;
 }
 

@@ -26,6 +26,8 @@ enum verb {
 	VERB_REPORT,
 	VERB_PRESSURE,
 	VERB_EXPORT,
+	VERB_APPS,
+	VERB_APP,
 	VERB_DOCTOR,
 	VERB_CONFIG,
 	VERB_HELP,
@@ -68,6 +70,8 @@ struct options {
 	usec_t since, until; /* USEC_UNSET: not given */
 	usec_t bound_for;    /* of listeners; USEC_UNSET: not given */
 	usec_t window_span;  /* of pressure; USEC_UNSET: not given */
+	bool only_new;       /* of apps: first seen in the window */
+	const char *name;    /* of app; NULL: all */
 	bool sysctl;         /* of listeners: a drop-in for sysctl.d(5) */
 	uint32_t limit;      /* 0: none */
 	const char *format;  /* of export; NULL: ndjson */

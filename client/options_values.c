@@ -348,6 +348,12 @@ static int take_window_span(struct options *o, const char *value, _unused_ bool 
 	return 0;
 }
 
+static int take_new(struct options *o, _unused_ const char *value, _unused_ bool terminal)
+{
+	o->only_new = true;
+	return 0;
+}
+
 static int take_sysctl(struct options *o, _unused_ const char *value, _unused_ bool terminal)
 {
 	o->sysctl = true;
@@ -429,6 +435,7 @@ static take_fn *const takes[OPTION_COUNT] = {
 	[OPTION_SYSCTL] = take_sysctl,
 	[OPTION_OUTPUT] = take_output,
 	[OPTION_WINDOW] = take_window_span,
+	[OPTION_NEW] = take_new,
 	[OPTION_CONFIG] = take_config,
 	[OPTION_SELF_TEST] = take_self_test,
 	/* in which form */

@@ -25,3 +25,17 @@ SHAPE(shape_pressure_row, {"scope", SHAPE_TEXT}, {"protocol", SHAPE_TEXT},
 	{"full_usec", SHAPE_TIME, true}, {"openers", SHAPE_LIST, false, &shape_opener});
 SHAPE(shape_pressure, {"pressure", SHAPE_LIST, false, &shape_pressure_row}, {"omitted", SHAPE_INT},
 	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+
+INNER_SHAPE(shape_port_count, {"port", SHAPE_PORT}, {"claims", SHAPE_INT});
+INNER_SHAPE(shape_served, {"port", SHAPE_PORT}, {"protocol", SHAPE_TEXT});
+SHAPE(shape_app, {"name", SHAPE_TEXT}, {"file", SHAPE_BOOL}, {"first_usec", SHAPE_TIME},
+	{"last_usec", SHAPE_TIME, true}, {"last_before_usec", SHAPE_TIME, true},
+	{"new", SHAPE_BOOL}, {"claims", SHAPE_INT}, {"ports", SHAPE_INT}, {"connected", SHAPE_INT},
+	{"listening", SHAPE_INT}, {"bound", SHAPE_INT}, {"accepted", SHAPE_INT},
+	{"low", SHAPE_PORT, true}, {"high", SHAPE_PORT, true},
+	{"preferred", SHAPE_LIST, false, &shape_port_count},
+	{"serves", SHAPE_LIST, false, &shape_served}, {"units", SHAPE_TEXTS},
+	{"units_more", SHAPE_BOOL}, {"uids", SHAPE_INTS}, {"uids_more", SHAPE_BOOL},
+	{"comms", SHAPE_TEXTS}, {"comms_more", SHAPE_BOOL});
+SHAPE(shape_apps, {"apps", SHAPE_LIST, false, &shape_app}, {"omitted", SHAPE_INT},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});

@@ -28,15 +28,17 @@
 #define LIMIT_SERIES           32u
 #define LIMIT_OCCUPANCY_ENDS   2097152u
 #define LIMIT_OCCUPANCY_LOCALS 16384u
-#define LIMIT_LISTENERS        1024u                 /* servers in one answer */
-#define LIMIT_PRESSURE_ROWS    256u                  /* destinations in one answer */
-#define LIMIT_PRESSURE_GROUPS  131072u               /* namespaces and destinations in one window */
-#define LIMIT_PRESSURE_HELD    1048576u              /* ports of these that are taken at once */
-#define LIMIT_PRESSURE_OPENERS 4096u                 /* programs counted of one destination */
-#define LIMIT_PLACES           65536u                /* rows of `local` remembered by one query */
-#define LIMIT_CLAIMS           100000000u            /* rows a client may ask for with `limit` */
-#define LIMIT_FLOWS            256u                  /* in one call of Annotate */
-#define LIMIT_FILTER_PORTS     64u                   /* ports in one filter */
+#define LIMIT_LISTENERS        1024u      /* servers in one answer */
+#define LIMIT_PRESSURE_ROWS    256u       /* destinations in one answer */
+#define LIMIT_PRESSURE_GROUPS  131072u    /* namespaces and destinations in one window */
+#define LIMIT_PRESSURE_HELD    1048576u   /* ports of these that are taken at once */
+#define LIMIT_PRESSURE_OPENERS 4096u      /* programs counted of one destination */
+#define LIMIT_APPS             65536u     /* programs that were ever seen, in one question */
+#define LIMIT_APP_PORTS        524288u    /* distinct (program, port) of one question */
+#define LIMIT_PLACES           65536u     /* rows of `local` remembered by one query */
+#define LIMIT_CLAIMS           100000000u /* rows a client may ask for with `limit` */
+#define LIMIT_FLOWS            256u       /* in one call of Annotate */
+#define LIMIT_FILTER_PORTS     64u        /* ports in one filter */
 #define LIMIT_QUERY_USEC       (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
 #define LIMIT_STALLED_USEC     (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
 #define LIMIT_SYNC_USEC        (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */

@@ -105,6 +105,7 @@ static const struct method *const ledger_methods[] = {
 	&method_audit,
 	&method_listeners,
 	&method_pressure,
+	&method_apps,
 	&method_activity,
 	&method_released,
 	&method_annotate,

@@ -91,6 +91,11 @@ struct request {
 		} pressure;
 		struct {
 			struct filter filter;
+			const char *name; /* the call's; NULL: all */
+			bool only_new;
+		} apps;
+		struct {
+			struct filter filter;
 			struct steps steps;
 		} picture;
 		struct {
@@ -178,6 +183,9 @@ extern const struct method method_failures;
 
 /* methods_explain.c */
 extern const struct method method_explain;
+
+/* methods_apps.c */
+extern const struct method method_apps;
 
 /* methods_ports.c */
 extern const struct method method_listeners, method_pressure;

@@ -49,3 +49,11 @@ int query_listeners(struct query *q, const struct filter *filter, usec_t bound_b
  */
 int query_pressure(struct query *q, const struct filter *filter, struct window window,
 	const struct kernel_ports *known, size_t limit, struct buf *out) _must_check_;
+
+/*
+ * Appends `"apps":[...],"omitted":..`: the programs that were ever seen, with what their claims in the window were; those
+ * with most claims first. `name` NULL: all, else those that are called so (path, its last part, or process name); `only_new`:
+ * those that were first seen in the window. `now`: wall clock. -E2BIG: LIMIT_APPS, LIMIT_APP_PORTS.
+ */
+int query_apps(struct query *q, const struct filter *filter, struct window window, const char *name,
+	bool only_new, usec_t now, struct buf *out) _must_check_;

@@ -319,6 +319,23 @@ func (d *driver) failures() {
 	d.drove(orgportledgerledger.Failures())
 }
 
+// apps has this program, by its last name.
+func (d *driver) apps(listening int) {
+	exe, _ := os.Executable()
+	base := filepath.Base(exe)
+	found, omitted, coverage, err := orgportledgerledger.Apps().Call(d.ctx, d.c, nil, nil, nil, &base, nil)
+	must(err, "Apps")
+	check(len(found) == 1 && omitted == 0 && found[0].Name == exe && found[0].File && found[0].New, "Apps: %v", found)
+	a := found[0]
+	check(a.Claims == sockets+3 && a.Ports == sockets+2 && a.Connected == 1 && a.Listening == 1 && a.Accepted == 1 && a.Bound == sockets, "Apps: %v", a)
+	check(a.First_usec > d.start && number(a.Last_usec) > a.First_usec && a.Last_before_usec == nil, "Apps: %v", a)
+	check(len(a.Uids) == 1 && a.Uids[0] == int64(os.Geteuid()) && len(a.Comms) == 1 && !a.Comms_more, "Apps: %v", a)
+	check(len(a.Preferred) == 1 && a.Preferred[0].Port == int64(listening) && a.Preferred[0].Claims == 2, "Apps: %v", a.Preferred)
+	check(number(a.Low) >= 1 && number(a.High) >= number(a.Low) && a.Serves != nil && a.Units != nil, "Apps: %v", a)
+	d.coverage(coverage)
+	d.drove(orgportledgerledger.Apps())
+}
+
 // pictures are of all that we claimed, in steps that add up to it.
 func (d *driver) pictures() {
 	pid := int64(os.Getpid())
@@ -483,6 +500,7 @@ func (d *driver) everything() {
 	d.annotate(connected, listening)
 	d.pressure(listening)
 	d.failures()
+	d.apps(listening)
 	d.pictures()
 	d.doctor()
 	d.released() // makes a claim more, which the sums above do not have

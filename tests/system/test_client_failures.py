@@ -33,6 +33,12 @@ def hostile_answers():
         "Explain": explain(now=open_claims, last=[bad], coverage=receipt),
         "Audit": audit(program(exe=HOSTILE, comm=HOSTILE, unit=HOSTILE, user=HOSTILE), omitted=1, servers=[bad],
                        reasons={HOSTILE: 1}, coverage=coverage(stretches=[], gaps=receipt["gaps"])),
+        "Apps": {"apps": [{
+            "name": HOSTILE, "file": True, "first_usec": 1, "last_usec": None, "last_before_usec": 1, "new": True, "claims": 2,
+            "ports": 1, "connected": 1, "listening": 1, "bound": 0, "accepted": 0, "low": 1, "high": 1,
+            "preferred": [{"port": 1, "claims": 2}], "serves": [{"port": 0, "protocol": HOSTILE}, {"port": 1, "protocol": "tcp"}],
+            "units": [HOSTILE], "units_more": True, "uids": [0, 4242], "uids_more": True, "comms": [HOSTILE, HOSTILE],
+            "comms_more": False}], "omitted": 1, "coverage": receipt},
         "Pressure": {"pressure": [{
             "scope": scope, "protocol": HOSTILE, "netns": 1, "netns_name": HOSTILE, "local_address": HOSTILE,
             "remote_address": HOSTILE, "remote_port": 1, "low": 1, "high": 2, "available": 2, "used": 2, "time_wait": 2, "peak": 2,
@@ -51,7 +57,7 @@ def hostile_answers():
 
 
 VERBS = (["status"], ["60530"], ["who", "60530"], ["now"], ["history"], ["audit"], ["doctor"], ["follow"],
-         ["listeners"], ["pressure"])
+         ["listeners"], ["pressure"], ["apps"], ["app", "x"])
 
 
 @pytest.mark.parametrize("mode", ["--json=off", "--json=short", "--json=pretty", "--csv", "-Fcomm", "--columns=comm,exe,unit"])
@@ -59,7 +65,7 @@ VERBS = (["status"], ["60530"], ["who", "60530"], ["now"], ["history"], ["audit"
 def test_no_hostile_byte_reaches_the_output(fake, mode, locale):
     daemon = fake(hostile_answers())
     for verb in VERBS:
-        if (mode == "-Fcomm" and verb[0] in ("status", "doctor", "pressure")) or (
+        if (mode == "-Fcomm" and verb[0] in ("status", "doctor", "pressure", "apps", "app")) or (
                 mode.startswith("--columns") and verb[0] not in ("who", "now", "history", "audit", "listeners")):
             continue  # these have no such columns
         result = run(daemon, *verb, mode, LC_ALL=locale)

@@ -41,6 +41,7 @@ def test_replies_are_what_is_declared(daemon, actor, interface):
         "Claims": [{"open": True}, window, {**window, "limit": 2}, {"open": True, "filter": {"role": "bound"}}],
         "Audit": [window, {"since_usec": 1, "until_usec": 2},
                   *({**window, "by": by} for by in ("program", "unit", "user", "port", "hour", "netns"))],
+        "Apps": [{}, {**window, "new": True}, {"name": "python3", "filter": {"role": "bound"}}],
         "Pressure": [{}, {**window, "limit": 1, "filter": {"peer": "127.0.0.1", "protocol": "tcp"}}],
         "Listeners": [{}, {**window, "bound_usec": 0, "filter": {"protocol": "tcp"}}],
         "Activity": [{**window, "step_usec": 30_000_000}],

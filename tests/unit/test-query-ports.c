@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Who uses ports up, and who takes those of servers: a random history, in segments and not, against a look at each claim. */
+/* Who uses ports up, who takes those of servers, and what programs do with them: a random history, in segments and not, against a look at each claim. */
 
 #include "daemon/control/query_ports.h"
 #include "tests/unit/query-oracle.h"
@@ -267,11 +267,108 @@ static void test_listeners(void **state)
 	}
 }
 
+#define PROGRAMS 7
+
+/* Who opened what: claim n is of the program n % PROGRAMS, and some of them of nobody. */
+static void name_programs(struct fixture *f)
+{
+	for (int i = 0; i < PROGRAMS; i++) {
+		char sql[256];
+
+		(void)snprintf(sql, sizeof(sql),
+			"INSERT INTO app VALUES(%d,'/bin/%d',0,'c%d',%d,'u%d',NULL,%d),"
+			"(%d,'/bin/%d',0,'d%d',NULL,NULL,NULL,5)",
+			2 * i + 1, i, i, i, i, 10 + i, 2 * i + 2, i, i);
+		history_sql(&f->history, sql);
+	}
+	history_sql(&f->history,
+		"INSERT INTO process(id,app,session,pid,last_seen_usec)"
+		" WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<5500)"
+		" SELECT i,1+2*(i%7)+(i%2),1,100,i FROM n");
+}
+
+static int program_of(const struct past *p)
+{
+	return p->id <= 5500 ? (int)(p->id % PROGRAMS) : -1;
+}
+
+static void check_app(const struct past *all, size_t count, sqlite3_stmt *s)
+{
+	uint32_t on[UINT16_MAX + 1] = {0}, most = 0;
+	int64_t claims = 0, ports = 0, roles[4] = {0};
+
+	for (size_t i = 0; i < count; i++) {
+		if (program_of(&all[i]) != value(s, 0))
+			continue;
+		claims++;
+		ports += on[all[i].port]++ == 0;
+		most = MAX(most, on[all[i].port]);
+		roles[all[i].meta >> META_ROLE_SHIFT & META_ROLE_MASK]++;
+	}
+	assert_int_equal(value(s, 1), claims);
+	assert_int_equal(value(s, 2), ports);
+	for (int role = 0; role < 4; role++)
+		assert_int_equal(value(s, 3 + role), roles[role]);
+	assert_int_equal(value(s, 7), 5);  /* first seen: of either of its rows */
+	assert_int_equal(value(s, 8), 1);  /* one unit, */
+	assert_int_equal(value(s, 9), 1);  /* one user, */
+	assert_int_equal(value(s, 10), 2); /* two names of processes */
+	assert_int_equal(value(s, 11), most > 1 ? most : 0);
+}
+
+static void test_apps(void **state)
+{
+	struct fixture *f = *state;
+	struct past *all = calloc(CLAIMS, sizeof(*all));
+
+	assert_non_null(all);
+	name_locals(f);
+	name_programs(f);
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		struct question q = {.filter = FILTER_ANY, .rows = ROWS_ALL};
+		_cleanup_(buf_done) struct buf text = {0};
+		size_t told = 0, count;
+		sqlite3_stmt *s;
+		int64_t port;
+
+		q.window.from = random_time(&f->history, &port);
+		q.window.until = MAX(q.window.from + 1, random_time(&f->history, &port));
+		count = oracle(&f->history, &q, all);
+		begin(f);
+		assert_int_equal(buf_append_string(&text, "{"), 0);
+		assert_int_equal(query_apps(f->query, &q.filter, q.window, NULL, false,
+					 (usec_t)(HISTORY_START + HISTORY_LENGTH), &text),
+			0);
+		assert_int_equal(buf_append_string(&text, "}"), 0);
+		query_end(f->query);
+		assert_int_equal(
+			sqlite3_prepare_v2(f->history.db,
+				"SELECT CAST(substr(r.value->>'name',6) AS INT),r.value->>'claims',"
+				"r.value->>'ports',r.value->>'connected',r.value->>'listening',"
+				"r.value->>'bound',r.value->>'accepted',r.value->>'first_usec',"
+				"json_array_length(r.value->'units'),json_array_length(r.value->'uids'),"
+				"json_array_length(r.value->'comms'),"
+				"ifnull(r.value->>'$.preferred[0].claims',0)"
+				" FROM json_each(?1,'$.apps') r",
+				-1, &s, NULL),
+			SQLITE_OK);
+		assert_int_equal(sqlite3_bind_text(s, 1, (const char *)buf_bytes(&text),
+					 (int)buf_size(&text), SQLITE_STATIC),
+			SQLITE_OK);
+		for (; sqlite3_step(s) == SQLITE_ROW; told++)
+			check_app(all, count, s);
+		(void)sqlite3_finalize(s);
+		assert_int_equal(told, PROGRAMS);
+	}
+	free(all);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_pressure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_listeners, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_apps, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
