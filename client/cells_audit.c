@@ -59,6 +59,8 @@ static char *cell_audit_user(const json_t *row, const struct view *v)
 
 static char *cell_audit_port(const json_t *row, const struct view *v)
 {
+	if (row_text(row, "protocol") && row_int(row, "port", 0) == 0)
+		return strdup("(none)"); /* of a connect that failed for want of one */
 	return row_text(row, "protocol") ? cell_port(row, v) : strdup("");
 }
 

@@ -86,8 +86,9 @@ SHAPE(shape_claims, {"claims", SHAPE_LIST, false, &shape_claim}, {"cursor", SHAP
 	{"coverage", SHAPE_OBJECT, true, &shape_coverage});
 SHAPE(shape_audit, {"programs", SHAPE_LIST, false, &shape_program}, {"claims", SHAPE_INT},
 	{"ports", SHAPE_INT}, {"unattributed", SHAPE_INT}, {"omitted", SHAPE_INT},
-	{"reasons", SHAPE_COUNTS}, {"servers", SHAPE_LIST, false, &shape_claim},
-	{"servers_omitted", SHAPE_INT}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
+	{"failures", SHAPE_INT, true}, {"reasons", SHAPE_COUNTS},
+	{"servers", SHAPE_LIST, false, &shape_claim}, {"servers_omitted", SHAPE_INT},
+	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
 INNER_SHAPE(shape_program_activity, {"exe", SHAPE_TEXT, true}, {"comm", SHAPE_TEXT, true},
 	{"unit", SHAPE_TEXT, true}, {"uid", SHAPE_INT, true}, {"user", SHAPE_TEXT, true},
 	{"claims", SHAPE_INT}, {"before", SHAPE_INT}, {"steps", SHAPE_INTS});

@@ -83,6 +83,18 @@ static int put_reasons(struct buf *b, const json_t *reply)
 	return r == 0 && *between == ',' ? buf_append_string(b, ")") : r;
 }
 
+/* Where nobody watched for failures, nothing is said of them. */
+static int put_failures(struct buf *b, const json_t *reply)
+{
+	int64_t failures = row_int(reply, "failures", -1);
+	char count[FORMAT_MAX];
+
+	return failures < 0
+		       ? 0
+		       : buf_append_format(b, "; %s failure%s",
+				 format_count((uint64_t)failures, count), failures == 1 ? "" : "s");
+}
+
 /* What the table is about, and its sums. */
 static int print_heading(const struct view *v, const json_t *reply)
 {
@@ -98,7 +110,7 @@ static int print_heading(const struct view *v, const json_t *reply)
 			format_count((uint64_t)row_int(reply, "ports", 0), ports), rows,
 			noun(v->options, rows),
 			format_count((uint64_t)row_int(reply, "unattributed", 0), unknown)) < 0 ||
-		put_reasons(&b, reply) < 0)
+		put_reasons(&b, reply) < 0 || put_failures(&b, reply) < 0)
 		return -ENOMEM;
 	return print_line(v, &b);
 }
@@ -171,17 +183,25 @@ static int print_servers(const struct view *v, const json_t *reply)
 	return 0;
 }
 
+/* A member that may not be there: null. */
+static json_t *member_of(const json_t *object, const char *name)
+{
+	json_t *value = json_object_get(object, name);
+
+	return value ? json_incref(value) : json_null();
+}
+
 /* The sums, and what is no row. NULL: no memory. */
 static json_t *total_of(const struct view *v, const json_t *reply)
 {
-	static const char *const sums[] = {
-		"claims", "ports", "unattributed", "omitted", "reasons", "servers_omitted"};
+	static const char *const sums[] = {"claims", "ports", "unattributed", "omitted", "failures",
+		"reasons", "servers_omitted"};
 	json_t *total = json_object(), *servers = json_array();
 	const json_t *server;
 	size_t i;
 
 	for (i = 0; i < ELEMENTSOF(sums); i++)
-		if (json_object_set(total, sums[i], json_object_get(reply, sums[i])) < 0)
+		if (json_object_set_new(total, sums[i], member_of(reply, sums[i])) < 0)
 			goto failed;
 	json_array_foreach(json_object_get(reply, "servers"), i, server)
 	{

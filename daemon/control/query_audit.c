@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+#include "daemon/control/query_failures.h"
+
 #include "daemon/schema.h"
 
 /* A UDP socket that has no remote end for this long is a server. */
@@ -43,6 +45,8 @@ struct audit {
 	uint64_t claims, ports, unattributed, reason[REASON_COUNT];
 	struct rows servers; /* owned; the first LIMIT_PAGE_ROWS at the least */
 	uint64_t server_count;
+	bool failures_watched;
+	uint64_t failures;
 };
 
 static void audit_done(struct audit *a)
@@ -177,6 +181,28 @@ static int count_rows(struct audit *a, struct query *q, const struct question *q
 	return r;
 }
 
+static int count_failure(void *context, const struct failure_counted *f)
+{
+	struct audit *a = context;
+	const struct group_claim counted = {.app = f->app,
+		.local = f->local,
+		.port = f->port,
+		.protocol = f->protocol,
+		.opened = f->at};
+
+	a->failures++;
+	return groups_add_failure(&a->groups, &counted);
+}
+
+/* A failure has no role: who asks for one does not ask for failures. */
+static int count_failures(struct audit *a, struct query *q, const struct question *question)
+{
+	if (question->filter.role >= 0)
+		return 0;
+	return query_failures_each(
+		q, &question->filter, question->window, count_failure, a, &a->failures_watched);
+}
+
 static void bind_time(sqlite3_stmt *json, const char *name, usec_t t)
 {
 	if (t != USEC_UNSET)
@@ -194,7 +220,8 @@ static void bind_identity(const struct groups *g, const struct group *p, sqlite3
 		query_bind(json, ":app", p->id);
 		break;
 	case AUDIT_BY_PORT:
-		query_bind(json, ":port", p->id >> 2);
+		if (p->id >> 2 > 0)
+			query_bind(json, ":port", p->id >> 2);
 		query_bind_text(json, ":protocol", protocol_name((enum protocol)(p->id & 3)));
 		break;
 	case AUDIT_BY_HOUR:
@@ -224,8 +251,9 @@ static int append_slots(const struct groups *g, const struct group *p, struct bu
 }
 
 static int append_group(
-	const struct groups *g, const struct group *p, sqlite3_stmt *json, struct buf *out)
+	const struct audit *a, const struct group *p, sqlite3_stmt *json, struct buf *out)
 {
+	const struct groups *g = &a->groups;
 	_cleanup_(buf_done) struct buf slots = {0};
 	const char *text;
 	int r = append_slots(g, p, &slots);
@@ -238,6 +266,8 @@ static int append_group(
 	query_bind(json, ":claims", (int64_t)p->claims);
 	query_bind(json, ":ports", (int64_t)p->ports);
 	query_bind(json, ":remotes", (int64_t)p->remotes);
+	if (a->failures_watched)
+		query_bind(json, ":failures", (int64_t)p->failures);
 	query_bind(json, ":first", (int64_t)p->first);
 	query_bind(json, ":last", (int64_t)p->last);
 	query_bind(json, ":new", p->first_seen > 0 && p->first_seen >= g->window.from);
@@ -258,14 +288,15 @@ static int append_group(
 
 /* The list of groups; *ret_omitted is how many of the last it has no room for. */
 static int append_groups(
-	const struct groups *g, struct query *q, struct buf *out, size_t *ret_omitted)
+	const struct audit *a, struct query *q, struct buf *out, size_t *ret_omitted)
 {
+	const struct groups *g = &a->groups;
 	_cleanup_(stmt_p) sqlite3_stmt *json = NULL;
 	size_t start = buf_size(out), i;
 	int r = query_prepare(q,
 		"SELECT json_object('exe',iif(:by=0,a.exe,NULL),'comm',iif(:by=0,a.comm,NULL),"
 		"'unit',iif(:by<=1,a.unit,NULL),'uid',iif(:by=0 OR :by=2,a.uid,NULL),'user',NULL,"
-		"'claims',:claims,'ports',:ports,'remotes',:remotes,'failures',NULL,"
+		"'claims',:claims,'ports',:ports,'remotes',:remotes,'failures',:failures,"
 		"'first_usec',:first,'last_usec',:last,'new',json(iif(:new,'true','false')),"
 		"'connected',:connected,'listening',:listening,'bound',:bound,'accepted',:accepted,"
 		"'shortest_usec',:shortest,'longest_usec',:longest,'busiest_usec',:busiest,"
@@ -278,7 +309,7 @@ static int append_groups(
 		if (i > 0)
 			r = buf_append_string(out, ",");
 		if (r == 0)
-			r = append_group(g, &g->group[i], json, out);
+			r = append_group(a, &g->group[i], json, out);
 	}
 	if (r == 0)
 		*ret_omitted = g->count - i;
@@ -324,12 +355,16 @@ static int append_audit(struct audit *a, struct query *q, struct buf *out)
 	int r = buf_append_string(out, "\"programs\":[");
 
 	if (r == 0)
-		r = append_groups(&a->groups, q, out, &omitted);
+		r = append_groups(a, q, out, &omitted);
 	if (r == 0)
 		r = buf_append_format(out,
 			"],\"claims\":%llu,\"ports\":%llu,\"unattributed\":%llu,\"omitted\":%zu",
 			(unsigned long long)a->claims, (unsigned long long)a->ports,
 			(unsigned long long)a->unattributed, omitted);
+	if (r == 0)
+		r = a->failures_watched ? buf_append_format(out, ",\"failures\":%llu",
+						  (unsigned long long)a->failures)
+					: buf_append_string(out, ",\"failures\":null");
 	if (r == 0)
 		r = append_reasons(a, out);
 	return r == 0 ? append_servers(a, q, out) : r;
@@ -343,6 +378,8 @@ int query_audit(struct query *q, const struct question *question, enum audit_by 
 
 	if (r == 0)
 		r = count_rows(&a, q, question);
+	if (r == 0)
+		r = count_failures(&a, q, question);
 	if (r == 0)
 		r = groups_finish(&a.groups);
 	if (r == 0)

@@ -116,3 +116,45 @@ int query_failures(struct query *q, const struct filter *filter, struct window w
 		*ret_count = count;
 	return r;
 }
+
+static int were_watched(struct query *q, struct window window, bool *ret)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_prepare(q,
+		"SELECT 1 FROM coverage c WHERE c.failures AND c.from_usec<:until"
+		" AND " SQL_WATCHED_UNTIL ">:from LIMIT 1",
+		&statement);
+
+	if (r < 0)
+		return r;
+	query_bind(statement, ":from", (int64_t)window.from);
+	query_bind(statement, ":until", (int64_t)window.until);
+	r = query_step(statement);
+	if (r >= 0)
+		*ret = r == 1;
+	return r < 0 ? r : 0;
+}
+
+int query_failures_each(struct query *q, const struct filter *filter, struct window window,
+	int (*take)(void *context, const struct failure_counted *f), void *context,
+	bool *ret_watched)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	bool watched = false;
+	int r = were_watched(q, window, &watched);
+
+	if (r == 0 && watched)
+		r = prepare(q, "p.app,r.meta" META_LOCAL ",r.usec,r.port,r.meta" META_PROTOCOL,
+			filter, window, "", &statement);
+	while (r == 0 && watched && (r = query_step(statement)) == 1)
+		r = take(context, &(struct failure_counted){
+					  .app = sqlite3_column_int64(statement, 0),
+					  .local = sqlite3_column_int64(statement, 1),
+					  .at = (usec_t)sqlite3_column_int64(statement, 2),
+					  .port = (uint16_t)sqlite3_column_int(statement, 3),
+					  .protocol = sqlite3_column_int(statement, 4),
+				  });
+	if (r == 0)
+		*ret_watched = watched;
+	return r;
+}

@@ -363,6 +363,21 @@ int groups_add(struct groups *g, const struct group_claim *c)
 	return count_distinct(g, index, c);
 }
 
+int groups_add_failure(struct groups *g, const struct group_claim *failure)
+{
+	struct group *p;
+	size_t index;
+	int r = group_of(g, failure, &index);
+
+	if (r < 0)
+		return r;
+	p = &g->group[index];
+	p->failures++;
+	p->first = MIN(p->first, failure->opened);
+	p->last = MAX(p->last, failure->opened);
+	return 0;
+}
+
 static int compare_slots(const void *left, const void *right)
 {
 	const struct group_slot *a = left, *b = right;

@@ -14,7 +14,7 @@
 struct group {
 	int64_t id; /* an app.id, a netns.id, port << 2 | protocol, or the begin of a slot; GROUP_NONE */
 	uint64_t rank; /* in the order of names */
-	uint64_t claims, ports, remotes;
+	uint64_t claims, ports, remotes, failures;
 	uint64_t roles[ROLE_COUNT];
 	usec_t first, last; /* wall, within the window */
 	usec_t first_seen;  /* wall; of a program, a unit or a user. Else 0 */
@@ -62,6 +62,9 @@ void groups_done(struct groups *g);
 
 /* -E2BIG: LIMIT_AUDIT_PAIRS; -ENOMEM. */
 int groups_add(struct groups *g, const struct group_claim *claim) _must_check_;
+
+/* Counts a failure; `opened` is when. Of the other members, those that name a group. A group may have nothing else. */
+int groups_add_failure(struct groups *g, const struct group_claim *failure) _must_check_;
 
 /* Sorts: most claims first, then by name; hours in the order of time. -ENOMEM. */
 int groups_finish(struct groups *g) _must_check_;

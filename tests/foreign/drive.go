@@ -223,10 +223,10 @@ func values(claims []orgportledgerledger.Claim) string {
 func (d *driver) audit() {
 	pid := int64(os.Getpid())
 	byProgram := "program"
-	programs, claims, ports, unattributed, omitted, reasons, servers, more, coverage, err :=
+	programs, claims, ports, unattributed, omitted, failed, reasons, servers, more, coverage, err :=
 		orgportledgerledger.Audit().Call(d.ctx, d.c, d.start, now(), &orgportledgerledger.Filter{Pid: &pid}, &byProgram)
 	must(err, "Audit")
-	check(len(reasons) == 0 && more == 0 && len(servers) == 1, "Audit: %v, %v, %d", reasons, servers, more)
+	check(failed == nil && len(reasons) == 0 && more == 0 && len(servers) == 1, "Audit: %v, %v, %d", reasons, servers, more)
 	exe, _ := os.Executable()
 	check(len(programs) == 1 && text(programs[0].Exe) == exe && programs[0].New && programs[0].User == nil, "Audit: %v", programs)
 	check(claims == sockets+3 && programs[0].Claims == claims && ports == sockets+2 && programs[0].Ports == ports, "Audit: %d claims of %d ports", claims, ports)

@@ -53,7 +53,7 @@ def program(**members):
 
 def audit(*programs, **members):
     return {"programs": list(programs), "claims": sum(p["claims"] for p in programs), "ports": 42, "unattributed": 0,
-            "omitted": 0, "reasons": {}, "servers": [], "servers_omitted": 0, "coverage": coverage(), **members}
+            "omitted": 0, "failures": None, "reasons": {}, "servers": [], "servers_omitted": 0, "coverage": coverage(), **members}
 
 
 def status(**members):

@@ -12,6 +12,7 @@ import time
 import pytest
 
 import idl
+import test_failures
 from conftest import CLIENT, ROOT
 
 INTERFACE = idl.Interface((ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(encoding="utf-8"))
@@ -69,8 +70,6 @@ def questions(seen):
     span = ["--at", stamp(seen["since"]), "--window", f"{seen['until'] - seen['since']}us"]
     yield "pressure", span, "Pressure", asked, "pressure", "pressure"
     yield "doctor", [], "Doctor", {}, "checks", "checks"
-    if "Failures" in INTERFACE.methods:
-        yield "failures", window, "Failures", asked, "failures", "failures"
     if "Apps" in INTERFACE.methods:
         yield "apps", window, "Apps", asked, "apps", "apps"
 
@@ -108,13 +107,13 @@ def type_of(method, key):
 def test_every_verb_is_here(seen):
     told = subprocess.run([CLIENT, "help"], capture_output=True, text=True, check=True).stdout.split("\n\n")[1]
     verbs = {line.split()[0] for line in told.splitlines()} - {"portledger"}
-    tested = {question[0] for question in questions(seen)} | {"status", "explain", "follow"}
+    tested = {question[0] for question in [*questions(seen), *failures_question()]} | {"status", "explain", "follow"}
     assert verbs == tested | set(ELSEWHERE), verbs ^ (tested | set(ELSEWHERE))
 
 
-def test_rows_agree(daemon, seen):
+def agree(daemon, asked):
     some = set()
-    for verb, words, method, parameters, key, plural in questions(seen):
+    for verb, words, method, parameters, key, plural in asked:
         name = (verb, words)
         reply = daemon.call(f"{NAME}.{method}", parameters)[key]
         form = ["--json=short"] if plural else []
@@ -140,7 +139,29 @@ def test_rows_agree(daemon, seen):
             wanted = dict.fromkeys(cell(r[field]) for r in rows if r[field] is not None)
             assert [cell(v) for v in values] == list(wanted), name
         some.add(verb)
-    assert len(some) >= 8
+    return some
+
+
+def test_rows_agree(daemon, seen):
+    assert len(agree(daemon, questions(seen))) >= 8
+
+
+def failures_question():
+    since, until = test_failures.SINCE, test_failures.UNTIL
+    return [("failures", list(test_failures.WINDOW), "Failures", {"since_usec": since, "until_usec": until}, "failures", "failures")]
+
+
+def test_failures_agree(make_daemon, directory):
+    """Those of a recording: what no kernel need be asked for."""
+    recording = test_failures.record(directory, failures=1)
+    recording.close()
+    daemon = make_daemon(options=("--replay", recording.file.name)).start()
+    assert agree(daemon, failures_question()) == {"failures"}
+    with sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True) as db:
+        db.row_factory = sqlite3.Row
+        view = [dict(row) for row in db.execute("SELECT * FROM failures ORDER BY usec")]
+    rows, _ = daemon.rows("failures")
+    assert known(rows) == view and list(view[0]) == list(INTERFACE.types["Failure"])
 
 
 def test_the_view_agrees(daemon, seen):

@@ -250,7 +250,7 @@ def test_audit(fake):
     *rows, last = map(json.loads, run(daemon, "audit", "--json=short").stdout.splitlines())
     assert list(rows[0]) == PROGRAM_COLUMNS and rows[0]["user"] == "root"
     assert last == {"coverage": coverage(), "total": {
-        "claims": 43, "ports": 42, "unattributed": 31, "omitted": 0, "reasons": {"end-only": 28, "before": 3},
+        "claims": 43, "ports": 42, "unattributed": 31, "omitted": 0, "failures": None, "reasons": {"end-only": 28, "before": 3},
         "servers_omitted": 0, "servers": []}}
     assert json.loads(run(daemon, "audit", "--json=pretty").stdout) == {"programs": rows, **last}
     # --overnight is the default: 15 hours, or since yesterday 18:00 while it is under way

@@ -170,3 +170,21 @@ def test_not_watching_never_looks_like_none(make_daemon, directory):
     assert "set Failures=yes in portledger.conf" in doctor
     # claims of that time are another matter
     assert "failed binds not watched" in daemon.client("who", 40080, *WINDOW).stdout
+
+
+def test_the_audit_counts_failures(watched, make_daemon, directory, namespace):
+    """Per program and in all; who only failed has a row; and a window in which nobody watched for them says null."""
+    rows, _ = watched.rows("audit", *WINDOW)
+    assert {r["comm"]: (r["claims"], r["failures"]) for r in rows} == {"nginx": (1, 0), "node": (0, 3), "curl": (0, 2)}
+    assert [r["comm"] for r in rows][0] == "nginx"
+    text = watched.client("audit", *WINDOW).stdout
+    assert "; 5 failures" in text and "FAILED" in text.splitlines()[1] + text.splitlines()[2]
+    ports, _ = watched.rows("audit", *WINDOW, "--by=port")
+    assert {(r["port"], r["protocol"]): r["failures"] for r in ports} == {
+        (40080, "tcp"): 3, (50000, "udp"): 1, (None, "tcp"): 1}
+    assert [r["failures"] for r in watched.rows("audit", *WINDOW, "--app", "node")[0]] == [3]
+    total = json.loads(watched.client("audit", *WINDOW, "--json=pretty").stdout)["total"]
+    assert total["failures"] == 5
+    blind = watched.client("audit", "-S", "2001-01-01", "-U", "2001-01-02", "--json=pretty")
+    assert json.loads(blind.stdout)["total"]["failures"] is None
+    assert "failure" not in watched.client("audit", *WINDOW, "--role", "listening").stdout

@@ -437,8 +437,9 @@ static void test_audit_reasons(void **state)
 	assert_int_equal(buf_put_u8(&text, 0), 0);
 	assert_int_equal(buf_put_u8(&netns, 0), 0);
 	t = (const char *)buf_bytes(&text);
-	assert_non_null(strstr(t, "\"unattributed\":4,\"omitted\":0,\"reasons\":{\"end-only\":1,"
-				  "\"before\":1,\"no-holder\":1,\"not-looked\":1}"));
+	assert_non_null(strstr(t,
+		"\"unattributed\":4,\"omitted\":0,\"failures\":null,\"reasons\":{\"end-only\":1,"
+		"\"before\":1,\"no-holder\":1,\"not-looked\":1}"));
 	t = strstr(t, "\"exe\":\"/old\"");
 	assert_non_null(t);
 	assert_non_null(strstr(t, "\"new\":"));
@@ -475,7 +476,7 @@ static void test_audit_credit(void **state)
 		"\"accepted\":0,\"shortest_usec\":null,\"longest_usec\":110,\"busiest_usec\":null,"
 		"\"slots\":[],\"port\":null,\"protocol\":null,\"netns\":null,\"netns_name\":null,"
 		"\"hour_usec\":null}],\"claims\":1,\"ports\":1,\"unattributed\":0,"
-		"\"omitted\":0,\"reasons\":{},\"servers\":[],\"servers_omitted\":0");
+		"\"omitted\":0,\"failures\":null,\"reasons\":{},\"servers\":[],\"servers_omitted\":0");
 }
 
 /* The row of the claim with this number, as JSON. */
