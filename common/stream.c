@@ -189,6 +189,10 @@ static const struct member failure_members[] = {
 	MEMBER(failure.process),
 };
 
+static const struct member obstacle_members[] = {
+	MEMBER(obstacle),
+};
+
 static const struct member ready_members[] = {
 	RING_MEMBERS(ready),
 };
@@ -257,6 +261,7 @@ static const struct layout layouts[] = {
 	[RECORD_BYE] = LAYOUT_EMPTY,
 	[RECORD_DRAINED] = LAYOUT(drained_members),
 	[RECORD_FAILURE] = LAYOUT(failure_members),
+	[RECORD_OBSTACLE] = LAYOUT(obstacle_members),
 	[RECORD_READY] = LAYOUT(ready_members),
 	[RECORD_SYNC] = LAYOUT(sync_members),
 	[RECORD_KEPT] = LAYOUT(kept_members),

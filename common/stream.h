@@ -34,6 +34,8 @@ enum record_type {
 	RECORD_BYE = 12, /* empty: a clean stop; the stream ends here */
 	RECORD_DRAINED = 13,
 	RECORD_FAILURE = 14,
+	/* string: why there is no better rung, and what mends it; NULL: there is none, or none is wanted */
+	RECORD_OBSTACLE = 15,
 	/* ledger -> capture */
 	RECORD_READY = 32, /* the store is open, and has what this ring told before this position */
 	RECORD_SYNC = 33,  /* u64 id: sweep, then answer with a BARRIER. Also control -> ledger */
@@ -60,6 +62,7 @@ struct record {
 		struct barrier barrier;
 		struct drained drained;
 		struct failure failure;
+		char *obstacle; /* owned */
 		struct ring_position ready, kept;
 		uint64_t sync;
 		struct committed committed;

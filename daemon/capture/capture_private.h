@@ -71,6 +71,8 @@ int capture_introduce(void *context, uint32_t ref, struct process *p);
 enum source capture_rung(const struct capture *c);
 void capture_say_coverage(struct capture *c);
 void capture_say_settings(struct capture *c);
+/* Why there is no better rung. */
+void capture_say_obstacle(struct capture *c);
 /* The namespaces that are known. */
 void capture_say_netns(struct capture *c);
 /* Tells everything again, to a ledger that knows nothing or not all. */

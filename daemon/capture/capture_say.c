@@ -72,6 +72,12 @@ void capture_say_coverage(struct capture *c)
 	capture_say(c, &(struct record){.type = RECORD_COVERAGE, .coverage = coverage_now(c)});
 }
 
+void capture_say_obstacle(struct capture *c)
+{
+	capture_say(c, &(struct record){.type = RECORD_OBSTACLE,
+			       .obstacle = c->obstacle[0] != '\0' ? c->obstacle : NULL});
+}
+
 void capture_say_settings(struct capture *c)
 {
 	capture_say(
@@ -95,8 +101,8 @@ void capture_say_netns(struct capture *c)
 void capture_announce(struct capture *c)
 {
 	capture_say_settings(c);
-	c->netns.ephemeral = c->ephemeral;
 	capture_say_netns(c);
+	capture_say_obstacle(c);
 	capture_say_coverage(c);
 	capture_say(c, &(struct record){.type = RECORD_RESYNC});
 	/* A process that is known already is only said again. */

@@ -42,15 +42,19 @@ static void stop(struct keeper *k, int status)
 /* The states in which an answer is worth less than it looks; NULL: none (or no memory to say so). */
 static char *degraded(const struct keeper *k)
 {
+	unsigned long long waiting = batch_stats(k->batch).waiting;
+	const char *obstacle = k->obstacle ? k->obstacle : "";
 	char *text = NULL;
+	int n = 0;
 
-	if (k->store_error == 0)
-		return NULL;
-	if (asprintf(&text, "the database refuses writes (%s); %llu closed claims wait in memory",
-		    strerror(-k->store_error),
-		    (unsigned long long)batch_stats(k->batch).waiting) < 0)
-		return NULL;
-	return text;
+	if (k->store_error != 0)
+		n = asprintf(&text,
+			"the database refuses writes (%s); %llu closed claims wait in memory%s%s",
+			strerror(-k->store_error), waiting,
+			k->obstacle ? "; no kernel events: " : "", obstacle);
+	else if (k->obstacle)
+		n = asprintf(&text, "no kernel events: %s", obstacle);
+	return n < 0 ? NULL : text;
 }
 
 static void tell_control(struct keeper *k, uint64_t id, bool answered)
@@ -373,6 +377,9 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 	} else if (r->type == RECORD_BARRIER) {
 		k->capture_cost = r->barrier.capture;
 		answer(k, r->barrier.id);
+	} else if (r->type == RECORD_OBSTACLE) {
+		free(k->obstacle);
+		k->obstacle = r->obstacle ? strdup(r->obstacle) : NULL;
 	} else if (r->type == RECORD_BYE) {
 		on_bye(k);
 	} else {
@@ -508,6 +515,7 @@ static void keeper_done(struct keeper *k)
 	k->batch = batch_free(k->batch);
 	k->notable = notable_free(k->notable);
 	k->store = store_free(k->store);
+	free(k->obstacle);
 	if (k->supervisor)
 		event_free(k->supervisor);
 	if (k->tick)

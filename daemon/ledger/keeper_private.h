@@ -39,6 +39,7 @@ struct keeper {
 	bool goes_on; /* the ring has recorded since that one, and how we watch is not known yet */
 	bool swept;   /* a whole sweep has ended since the last commit */
 	struct ring_position kept; /* told last */
+	char *obstacle;            /* why capture has no better rung; owned; NULL: there is none */
 	bool following, stopped;
 	int store_error; /* of the last commit; 0: it worked */
 	int status;      /* exit status */

@@ -290,6 +290,7 @@ int ledger_apply(struct ledger *l, const struct record *r)
 	case RECORD_FAILURE:
 		return ledger_apply_failure(l, &r->failure);
 	case RECORD_SETTINGS:
+	case RECORD_OBSTACLE:
 	case RECORD_BARRIER:
 	case RECORD_BYE:
 	case RECORD_READY:

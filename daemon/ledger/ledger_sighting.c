@@ -67,7 +67,9 @@ static bool should_be_told(const struct ledger *l, const struct claim *c)
 {
 	bool udp = c->protocol == PROTOCOL_UDP || c->protocol == PROTOCOL_UDPLITE;
 
-	if (l->coverage.rung != SOURCE_EVENTS || c->preexisting)
+	/* the kernel makes its own sockets without a hook */
+	if (l->coverage.rung != SOURCE_EVENTS || c->preexisting ||
+		c->attribution == ATTRIBUTION_KERNEL)
 		return false;
 	return !(udp && c->role == ROLE_CONNECTED && !l->coverage.udp_connect);
 }

@@ -52,7 +52,7 @@ def sysctl(namespace, name, value):
 class Daemon:
     """portledgerd in a namespace, with its state in a directory of its own. `rung` None: the best that works here."""
 
-    def __init__(self, namespace, directory, interval="1h", options=(), config="", rung="destroy"):
+    def __init__(self, namespace, directory, interval="1h", options=(), config="", rung=None):
         self.namespace = namespace
         self.directory = pathlib.Path(directory)
         self.state = self.directory / "state"
@@ -231,11 +231,18 @@ def namespace():
 
 
 @pytest.fixture
-def make_daemon(namespace, directory):
+def rung():
+    """That all daemons of a file's tests are to have; None: the best that works here."""
+    return None
+
+
+@pytest.fixture
+def make_daemon(namespace, directory, rung):
     """Daemons that end with the test. By default they sweep only when asked, so that the test decides when."""
     made = []
 
     def make(**options):
+        options.setdefault("rung", rung)
         d = Daemon(options.pop("namespace", namespace), options.pop("directory", directory), **options)
         made.append(d)
         return d

@@ -45,6 +45,11 @@ def listener(port=0):
 """
 
 
+@pytest.fixture
+def rung():
+    return "destroy"
+
+
 SLACK = 1000  # microseconds: two clocks are not read at one moment
 LATE = 20_000  # the kernel tells in its own time, later where the processors are busy
 

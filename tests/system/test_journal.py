@@ -20,6 +20,12 @@ import pytest
 
 from conftest import DAEMON, PATIENCE, ROOT, Daemon, wait_for
 
+
+@pytest.fixture
+def rung():
+    """Claims and gaps that are said are those of this one."""
+    return "destroy"
+
 EVIL = b"e\x1b[31m\n\x80<0>"  # a file's name, and so a process's comm
 TABLE = (ROOT / "common/event.h").read_text(encoding="utf-8")
 MESSAGE_IDS = dict(re.findall(r'^\tX\(\w+, "([a-z-]+)", [A-Z]+, "(\w{32})"\)', TABLE, re.M))
@@ -221,7 +227,7 @@ class Journalled(Daemon):
     """The daemon as under systemd: standard error is a stream to the journal, and $JOURNAL_STREAM says so."""
 
     def __init__(self, namespace, directory, disk=None, **options):
-        super().__init__(namespace, directory, **options)
+        super().__init__(namespace, directory, **{"rung": "destroy", **options})
         self.disk = disk  # the size of the file system that the state is on; None: as it comes
         (directory / "journal").mkdir()
         self.journal = Journal(directory / "journal")

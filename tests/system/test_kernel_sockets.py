@@ -7,6 +7,12 @@ import pytest
 from conftest import wait_for
 
 
+@pytest.fixture
+def rung():
+    """Who has a socket is read from /proc here."""
+    return "destroy"
+
+
 def open_claims(daemon):
     """By port and family, when all processes were looked at for each: on a busy machine one sweep's budget may not do."""
 

@@ -15,6 +15,11 @@ STATUS = "org.portledger.ledger.Status"
 STEPS = 60
 
 
+@pytest.fixture
+def rung():
+    return "destroy"
+
+
 class Trace:
     """The system calls of capture while it is asked; the leak sanitizer is not in the way, since it runs at the end only."""
 

@@ -36,7 +36,7 @@ def as_promised(row):
     return row["wrong"] == 0 and all(row[name] == row["made"] for name in wanted)
 
 
-@pytest.mark.parametrize("rung", ("sweep", "destroy"))
+@pytest.mark.parametrize("rung", ("sweep", "destroy", "events"))
 def test_each_rung_does_what_it_promises(make_daemon, rung):
     daemon = make_daemon(options=("--rung", rung)).start()
     result = self_test(daemon, 50, "--json=short")
@@ -49,13 +49,16 @@ def test_each_rung_does_what_it_promises(make_daemon, rung):
     if rung == "sweep":
         assert set(promised.values()) == {None}
         assert {kind for kind, row in rows.items() if row["caught"]} <= REMAINS | {"mptcp connected"}
+    elif rung == "events":
+        assert set(promised.values()) == {"process"}
+        assert all(row["caught"] == row["attributed"] == 50 for row in rows.values())
     elif rung == "destroy":
         assert {kind for kind, p in promised.items() if p != "claim"} == {"udplite bound", "mptcp connected"}
         assert all(row["attributed"] == 0 for row in rows.values())
 
 
-def test_for_people(daemon):
-    result = self_test(daemon)
+def test_for_people(make_daemon):
+    result = self_test(make_daemon(rung="destroy").start())
     assert result.returncode == 0, result.stderr
     assert re.match(r"KIND +MADE +CAUGHT +RATE +PROCESS +RATE +WRONG\ntcp connected +100 +\d+ +\d+ % +0 +0 % +0\n", result.stdout)
     assert "\nBy the rung " in result.stdout and result.stdout.endswith(": as it promises.\n")

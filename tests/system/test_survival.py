@@ -10,6 +10,8 @@ import subprocess
 import threading
 import time
 
+import pytest
+
 from conftest import DAEMON, PATIENCE, wait_for
 
 KILLS = 50
@@ -128,8 +130,10 @@ def test_clean_stop_and_start(make_daemon, actor):
         assert coverage[0]["until_usec"] == gaps[0]["from_usec"] and gaps[0]["until_usec"] == coverage[1]["from_usec"]
 
 
-def test_a_child_that_dies_is_restarted(make_daemon, actor):
-    daemon = make_daemon().start()
+@pytest.mark.parametrize("rung, gaps", (("destroy", ["killed"]), (None, [])), ids=("destroy", "best"))
+def test_a_child_that_dies_is_restarted(make_daemon, actor, rung, gaps):
+    """Where events are recorded by the kernel, nobody misses a ledger."""
+    daemon = make_daemon(rung=rung).start()
     port = actor.do("bound('u', 'udp')")
     sync(daemon)
     control = daemon.child("pl-control")
@@ -144,11 +148,13 @@ def test_a_child_that_dies_is_restarted(make_daemon, actor):
     now, _ = daemon.rows("now")
     assert [c["port"] for c in now] == [port]
     with database(daemon) as db:
-        assert [r["reason"] for r in db.execute("SELECT reason FROM gap")] == ["killed"]
+        assert [r["reason"] for r in db.execute("SELECT reason FROM gap")] == gaps
     assert daemon.process.poll() is None
 
 
-def test_children_hold_no_capability(daemon):
+@pytest.mark.parametrize("rung", ("destroy", None), ids=("destroy", "best"))
+def test_who_holds_which_capability(make_daemon, rung):
+    daemon = make_daemon(rung=rung).start()
     sync(daemon)
     for name in ("pl-ledger", "pl-control"):
         with open(f"/proc/{daemon.child(name)}/status", encoding="ascii") as f:
@@ -157,8 +163,10 @@ def test_children_hold_no_capability(daemon):
         assert status["NoNewPrivs"] == "1"
     with open(f"/proc/{daemon.process.pid}/status", encoding="ascii") as f:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-    # CAP_DAC_READ_SEARCH (2) and CAP_SYS_PTRACE (19) at most
-    assert int(status["CapEff"], 16) & ~((1 << 2) | (1 << 19)) == 0
+    # CAP_DAC_READ_SEARCH (2) and CAP_SYS_PTRACE (19); with events attached none
+    kept = (1 << 2) | (1 << 19) if rung == "destroy" else 0
+    for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        assert int(status[name], 16) & ~kept == 0, status
 
 
 def test_control_reads_below_its_directory_only(daemon, actor, directory):

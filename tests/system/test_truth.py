@@ -43,7 +43,8 @@ def test_other_ranges_end_no_claim(make_daemon, actor):
     reload(daemon, HIGH)
     assert {c["port"] for c in daemon.rows("now")[0]} == {43000, 44000, 48000}
     assert only(daemon, 43000) == stays
-    assert only(daemon, 44000)["opened_after_usec"] >= watched - 1000_000
+    between = only(daemon, 44000)  # known exactly, where an event told of it
+    assert (between["opened_after_usec"] or between["opened_usec"]) >= watched - 1000_000
     assert only(daemon, 48000)["opened_after_usec"] < stays["opened_usec"] - 1000_000
     gone = only(daemon, 41000)
     # It was there when it was last looked for; that it ended is not known.

@@ -91,11 +91,91 @@ static void test_nobody_by_cgroup(void **state)
 	process_unref(gone);
 }
 
+static struct {
+	char path[128];
+	uint64_t id;
+} made;
+
+static bool has_unit(struct procfs *p, uint64_t id, const char *unit)
+{
+	struct process *process = process_new();
+	bool has;
+
+	demand(process && procfs_set_cgroup(p, id, process) == 0);
+	has = streq_null(process->unit, unit);
+	process_unref(process);
+	return has;
+}
+
+/* Learns the cgroup without a capability, and knows it when it is gone. */
+static void look_without_capabilities(int fd)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct data[2] = {{0}, {0}};
+	int proc_fd = open("/proc", O_RDONLY | O_DIRECTORY);
+	struct procfs *p = procfs_new(proc_fd, true);
+	const char *unit = strrchr(made.path, '/') + 1;
+	uint64_t gone;
+
+	demand(p && syscall(SYS_capset, &header, data) == 0);
+	tell(fd, has_unit(p, made.id, unit));
+	demand(hear(fd, &gone));
+	tell(fd, has_unit(p, made.id, unit));
+	tell(fd, has_unit(p, UINT64_C(1) << 62, NULL));
+	tell(fd, has_unit(p, 0, NULL));
+	procfs_free(p);
+	(void)close(proc_fd);
+}
+
+static void test_cgroup_without_capabilities(void **state)
+{
+	struct actor a;
+
+	(void)state;
+	if (!make_cgroup(made.path, sizeof(made.path))) {
+		print_message("cannot run here: a cgroup of its own takes root and cgroup2\n");
+		skip();
+	}
+	made.id = cgroup_id(made.path);
+	start(&a, look_without_capabilities);
+	assert_int_equal(hear_from(&a), 1);
+	assert_int_equal(rmdir(made.path), 0);
+	tell(a.fd, 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(hear_from(&a), 1);
+	stop(&a);
+}
+
+/* A process of which its number and exact start are known: that one, or nobody. */
+static void test_process(void **state)
+{
+	struct process *self, *again;
+	usec_t tick = USEC_PER_SEC / (usec_t)sysconf(_SC_CLK_TCK);
+	usec_t started;
+
+	(void)state;
+	assert_int_equal(
+		procfs_process(shared, getpid(), clock_boot() + USEC_PER_DAY, &self), -ESRCH);
+	assert_int_equal(procfs_process(shared, getpid(), 1, &self), -ESRCH);
+	/* within the tick that /proc shows */
+	for (started = clock_boot(); procfs_process(shared, getpid(), started, &self) < 0;
+		started -= tick)
+		assert_true(started > tick);
+	assert_int_equal(self->pid, getpid());
+	assert_int_equal(self->start_boot, started);
+	assert_int_equal(self->parent_pid, getppid());
+	assert_string_equal(self->comm, "test-procfs-nob");
+	assert_int_equal(procfs_process(shared, getpid(), started - tick, &again), -ESRCH);
+	process_unref(self);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sees_others),
 		cmocka_unit_test(test_nobody_by_cgroup),
+		cmocka_unit_test(test_cgroup_without_capabilities),
+		cmocka_unit_test(test_process),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -19,7 +19,7 @@
 
 static char version[] = "0.1.0", netns_name[] = "blue", reason[] = "ring-full",
 	    comm[] = "na\\x0ame", exe[] = "/usr/bin/caf\xc3\xa9", unit[] = "ssh.service",
-	    empty[] = "", degraded[] = "disk full; no BPF";
+	    empty[] = "", obstacle[] = "no BPF; ", degraded[] = "disk full; no BPF";
 
 static struct process full_process = {
 	.references = 1,
@@ -159,6 +159,8 @@ static const struct sample {
 		{RECORD_FAILURE,
 			.failure = {UINT64_MAX, 2, PROTOCOL_TCP, FAILURE_IN_USE, FAILURE_CONNECT,
 				IPV4(127, 0, 0, 1, 0), IPV4(127, 0, 0, 2, 443), 0}}},
+	{"obstacle", "0800 6e6f2042 50463b20", {RECORD_OBSTACLE, .obstacle = obstacle}},
+	{"obstacle-none", "ffff", {RECORD_OBSTACLE}},
 	{"ready", "0100000000000000 0200000000000000", {RECORD_READY, .ready = {1, 2}}},
 	{"ready-none", "0000000000000000 0000000000000000", {RECORD_READY}},
 	{"kept", "0100000000000000 ffffffffffffffff", {RECORD_KEPT, .kept = {1, UINT64_MAX}}},
