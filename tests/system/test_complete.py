@@ -131,6 +131,28 @@ def test_nothing_escapes(make_daemon, namespace, directory, run):
     check_nothing_lost(daemon, truth)
 
 
+class Traced:
+    """A network namespace, with tracefs where it belongs: not every machine has it there. For the daemon alone."""
+
+    MOUNT = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+
+    def enter(self, *command):
+        return self.namespace.enter("unshare", "-m", "sh", "-c", self.MOUNT, "sh", *command)
+
+
+def test_udp_that_disconnects(make_daemon, namespace, directory):
+    """The port is given back by connect(2) to AF_UNSPEC, and the socket is used again."""
+    daemon = make_daemon(namespace=Traced(namespace), options=EVENTS, config="UdpConnect=yes\n").start()
+    truth = churn(namespace, directory, "--count", 2000, "--kinds", "udp-disconnect,udp-connect,tcp4", "--uids", UIDS)
+    sync(daemon)
+    result = oracle.compare(daemon.database, [truth], **EXACT)
+    assert result.made == 2000 and result.is_exact(), str(result)
+    check_nothing_lost(daemon, truth)
+
+
 @pytest.mark.parametrize("run", range(20 if FULL else 3))
 def test_what_is_lost_is_counted(make_daemon, namespace, directory, run):
     """Capture does not run for two seconds and more, and the ring is far too small for what is claimed meanwhile."""

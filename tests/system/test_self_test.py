@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import CLIENT, PATIENCE
+from conftest import CLIENT, PATIENCE, traced
 from fakedaemon import FakeDaemon, claim, coverage, status
 
 KINDS = ["tcp connected", "tcp connected, IPv6", "tcp reset", "tcp listening", "tcp bound", "udp sent", "udp connected",
@@ -55,6 +55,8 @@ def test_each_rung_does_what_it_promises(make_daemon, rung):
     elif rung == "destroy":
         assert {kind for kind, p in promised.items() if p != "claim"} == {"udplite bound", "mptcp connected"}
         assert all(row["attributed"] == 0 for row in rows.values())
+    else:
+        assert set(promised.values()) == {"process"}
 
 
 def test_for_people(make_daemon):
@@ -140,3 +142,36 @@ def test_what_cannot_be_tested(namespace, directory):
     none = subprocess.run([CLIENT, "--socket", directory / "none", "doctor", "--self-test"], capture_output=True, text=True,
                           check=False)
     assert none.returncode == 3
+
+
+REFUSED = ("-e", "trace=bpf", "-e", "inject=bpf:error=EPERM")
+
+
+def test_a_kernel_that_refuses_its_events(make_daemon):
+    """It starts one rung lower, says why, and does what that rung promises; a rung that was asked for fails the start."""
+    daemon = make_daemon(rung=None)
+    with traced(daemon, *REFUSED):
+        assert daemon.call("org.portledger.ledger.Status")["rung"] == "destroy"
+        assert "no kernel events: bpf(2) is not permitted here; look for a seccomp filter" in daemon.log.read_text()
+        result = self_test(daemon, 20, "--json=short")
+        assert result.returncode == 0 and {row["promised"] for row in results(result).values()} == {"claim", None}
+    forced = make_daemon(options=("--rung", "events"))
+    with traced(forced, *REFUSED) as tracer:
+        assert tracer.wait(PATIENCE) == 1
+    assert not forced.answers()
+
+
+def test_without_the_capabilities(make_daemon, namespace):
+    """The same where root may not load programs."""
+
+    class Bound:
+        @staticmethod
+        def enter(*command):
+            return namespace.enter("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--inh-caps=-bpf,-perfmon,-sys_admin",
+                                   *command)
+
+    daemon = make_daemon(namespace=Bound, rung=None).start()
+    assert daemon.call("org.portledger.ledger.Status")["rung"] == "destroy"
+    assert "no kernel events: missing capabilities: CAP_BPF CAP_PERFMON; start it as root" in daemon.log.read_text()
+    daemon.namespace = namespace
+    assert self_test(daemon, 20, "--json=short").returncode == 0
