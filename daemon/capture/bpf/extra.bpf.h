@@ -10,6 +10,8 @@
 
 #include "daemon/capture/bpf/tell.bpf.h"
 
+#include <stddef.h>
+
 /* ---- failures ---- */
 
 static __always_inline bool failure_is_told(int error)
@@ -63,56 +65,87 @@ static __always_inline bool failure_is_watched(struct record_claim6 *c, struct s
 	return port == 0 && (shared.config.netns_only == 0 || shared.config.netns_only == c->netns);
 }
 
-static __always_inline void tell_failed(struct sock *sk, __u16 port, __u32 role, int error)
+/* With everything but cookie and who. */
+static __always_inline void tell_failed(
+	struct record_claim6 *c, struct sock *sk, __u32 role, int error)
+{
+	c->cookie = (__u64)sk->__sk_common.skc_cookie.counter;
+	c->who = who_of(current_process(), protocol_of(sk), role);
+	tell_failure(c, error);
+}
+
+static __always_inline bool has_ports(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP || is_udp(sk->sk_protocol);
+}
+
+/* Both forms of an address that somebody wants to have; the longer one is read where there is room for it. */
+struct wanted {
+	__u16 family;
+	__u16 port; /* network byte order */
+	__u32 address4;
+	__u32 address6[4];
+};
+
+static __always_inline void tell_failed_bind(
+	struct sock *sk, const void *address, __u32 size, bool ipv6, int error)
+{
+	struct record_claim6 c = {};
+	struct wanted w = {};
+
+	if (!failure_is_told(error) || !has_ports(sk) ||
+		bpf_probe_read_kernel(&w, size, address) < 0 ||
+		!failure_is_watched(&c, sk, bpf_ntohs(w.port)))
+		return;
+	c.local_port = bpf_ntohs(w.port);
+	if (ipv6) {
+		c.head = HEAD_IPV6;
+		__builtin_memcpy(c.local, w.address6, sizeof(c.local));
+	} else {
+		c.local[0] = w.address4;
+	}
+	tell_failed(&c, sk, RECORD_BOUND, error);
+}
+
+SEC("?fexit/__inet_bind")
+int on_inet_bind(unsigned long long *ctx)
+{
+	tell_failed_bind((struct sock *)ctx[0], (const void *)ctx[1],
+		offsetof(struct wanted, address6), false, (int)ctx[4]);
+	return 0;
+}
+
+SEC("?fexit/__inet6_bind")
+int on_inet6_bind(unsigned long long *ctx)
+{
+	tell_failed_bind((struct sock *)ctx[0], (const void *)ctx[1], sizeof(struct wanted), true,
+		(int)ctx[4]);
+	return 0;
+}
+
+/* No port is left for this destination. */
+static __always_inline void tell_failed_connect(struct sock *sk, int error)
 {
 	struct record_claim6 c = {};
 
-	if (!failure_is_watched(&c, sk, port))
+	if (!failure_is_told(error) || !failure_is_watched(&c, sk, sk->__sk_common.skc_num))
 		return;
-	c.cookie = (__u64)sk->__sk_common.skc_cookie.counter;
-	c.who = who_of(current_process(), protocol_of(sk), role);
-	if (fill_endpoints(&c, sk, role == RECORD_CONNECTED))
+	if (fill_endpoints(&c, sk, true))
 		c.head = HEAD_IPV6;
-	tell_failure(&c, error);
-}
-
-SEC("?fexit/udp_lib_get_port")
-int on_udp_get_port(unsigned long long *ctx)
-{
-	struct sock *sk = (struct sock *)ctx[0];
-
-	if ((int)ctx[3] != 0 && is_udp(sk->sk_protocol))
-		tell_failed(sk, (__u16)ctx[1], RECORD_BOUND, -EADDRINUSE);
-	return 0;
-}
-
-SEC("?fexit/inet_csk_get_port")
-int on_tcp_get_port(unsigned long long *ctx)
-{
-	struct sock *sk = (struct sock *)ctx[0];
-
-	if ((int)ctx[2] != 0 && sk->sk_protocol == IPPROTO_TCP)
-		tell_failed(sk, (__u16)ctx[1], RECORD_BOUND, -EADDRINUSE);
-	return 0;
+	tell_failed(&c, sk, RECORD_CONNECTED, error);
 }
 
 SEC("?fexit/inet_hash_connect")
 int on_hash_connect(unsigned long long *ctx)
 {
-	struct sock *sk = (struct sock *)ctx[1];
-
-	if (failure_is_told((int)ctx[2]))
-		tell_failed(sk, sk->__sk_common.skc_num, RECORD_CONNECTED, (int)ctx[2]);
+	tell_failed_connect((struct sock *)ctx[1], (int)ctx[2]);
 	return 0;
 }
 
 SEC("?fexit/inet6_hash_connect")
 int on_hash_connect6(unsigned long long *ctx)
 {
-	struct sock *sk = (struct sock *)ctx[1];
-
-	if (failure_is_told((int)ctx[2]))
-		tell_failed(sk, sk->__sk_common.skc_num, RECORD_CONNECTED, (int)ctx[2]);
+	tell_failed_connect((struct sock *)ctx[1], (int)ctx[2]);
 	return 0;
 }
 
