@@ -217,6 +217,74 @@ static const struct cell claim_cells[] = {{"OPENED", .text = cell_opened, .right
 	{"CLOSED", .text = cell_closed, .right = true}, CLAIM_CELLS_OF_OPENER};
 const struct kind kind_claims = {"claims", &shape_claim, claim_cells, ELEMENTSOF(claim_cells)};
 
+/* Until when TIME_WAIT kept the port, where it did. */
+static char *cell_released(const json_t *claim, _unused_ const struct view *v)
+{
+	usec_t closed = row_time(claim, "closed_usec"), at = row_time(claim, "released_usec");
+	char text[FORMAT_TIME_MAX];
+
+	if (closed == USEC_UNSET || at == USEC_UNSET || at <= closed)
+		return strdup("");
+	return strdup(format_moment(at - at % USEC_PER_MSEC, closed, text));
+}
+
+static char *cell_parent(const json_t *claim, _unused_ const struct view *v)
+{
+	const char *comm = row_text(claim, "parent_comm");
+	int64_t pid = row_int(claim, "parent_pid", 0);
+
+	if (!comm && pid == 0)
+		return strdup("");
+	return cell_print("%s[%lld]", comm ? comm : "?", (long long)pid);
+}
+
+static const struct cell who_cells[] = {{"OPENED", .text = cell_opened, .right = true},
+	{"CLOSED", .text = cell_closed, .right = true},
+	{"FREE", .text = cell_released, .right = true, .drop = 4},
+	{"PORT/PROTO", .text = cell_port, .right = true, .drop = 7},
+	{"ROLE", .member = "role", .drop = 1},
+	{"PROCESS", .text = cell_process, .tone = tone_process, .cut = true},
+	{"PARENT", .text = cell_parent, .cut = true, .drop = 5},
+	{"USER", .text = cell_user, .drop = 6}, {"UNIT", .member = "unit", .cut = true, .drop = 3},
+	{"LOCAL", .member = "local_address", .drop = 8}, {"REMOTE", .text = cell_remote},
+	{"NETNS", .text = cell_netns, .drop = 2}};
+
+/* "curl[48211]: 60530/tcp at 10.0.0.5, parent bash[48000], unit cron.service, user root, port free at 03:13:09.414" */
+static char *who_detail(const json_t *claim, const struct view *v)
+{
+	static const struct {
+		const char *what;
+		char *(*text)(const json_t *row, const struct view *v);
+		const char *member;
+	} parts[] = {
+		{"at", NULL, "local_address"},
+		{"parent", cell_parent, NULL},
+		{"unit", NULL, "unit"},
+		{"user", cell_user, NULL},
+		{"netns", cell_netns, NULL},
+		{"port free at", cell_released, NULL},
+	};
+	_cleanup_(free_p) char *process = cell_process(claim, v), *port = cell_port(claim, v);
+	_cleanup_(buf_done) struct buf b = {0};
+
+	if (!process || !port || buf_append_format(&b, "%s: %s", process, port) < 0)
+		return NULL;
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
+		_cleanup_(free_p) char *text = parts[i].text ? parts[i].text(claim, v)
+							     : cell_member(claim, parts[i].member);
+
+		if (!text)
+			return NULL;
+		if (*text == '\0' || streq(text, "-"))
+			continue;
+		if (buf_append_format(&b, "%s %s %s", i > 0 ? "," : "", parts[i].what, text) < 0)
+			return NULL;
+	}
+	return strndup((const char *)buf_bytes(&b), buf_size(&b));
+}
+
+const struct kind kind_who = {"claims", &shape_claim, who_cells, ELEMENTSOF(who_cells), who_detail};
+
 static const struct cell open_cells[] = {{"OPENED", .text = cell_opened, .right = true},
 	{"STATE", .text = cell_waiting}, CLAIM_CELLS_OF_OPENER};
 const struct kind kind_open_claims = {"claims", &shape_claim, open_cells, ELEMENTSOF(open_cells)};

@@ -23,10 +23,13 @@ struct kind {
 	const struct shape *shape;
 	const struct cell *cells;
 	size_t cell_count;
+	/* What the columns of a row say, in a line of its own where some of them have no room. Fresh text, not yet escaped; NULL: no
+	 * memory. A kind may have none: then a note says which columns have no room. */
+	char *(*detail)(const json_t *row, const struct view *v);
 };
 
-extern const struct kind kind_claims, kind_open_claims, kind_events, kind_programs, kind_changes,
-	kind_checks, kind_settings, kind_self_test;
+extern const struct kind kind_claims, kind_who, kind_open_claims, kind_events, kind_programs,
+	kind_changes, kind_checks, kind_settings, kind_self_test;
 
 /* A text or an integer as it is, "-" for null. Fresh, not yet escaped; NULL: no memory. */
 char *cell_member(const json_t *row, const char *member);

@@ -38,9 +38,11 @@ struct grid {
 	size_t column_count;
 	struct grid_cell *cells; /* owned; row after row */
 	size_t row_count;
-	bool begun;   /* a batch was printed: no second heading, and the columns stay */
-	usec_t bound; /* the largest that was shown */
-	bool before;  /* an opening or closing was told as "before" */
+	char *(*detail)(const json_t *row, const struct view *v); /* NULL: none */
+	char **details; /* owned; of the rows in `cells`; NULL where there are none */
+	bool begun;     /* a batch was printed: no second heading, and the columns stay */
+	usec_t bound;   /* the largest that was shown */
+	bool before;    /* an opening or closing was told as "before" */
 };
 
 /* "opened_usec" is headed OPENED: people see a clock, not a number. */
@@ -110,7 +112,11 @@ int grid_new(const struct view *v, const struct kind *k, struct grid **ret)
 	if (r < 0)
 		return r;
 	g->cells = calloc(g->column_count * GRID_BATCH, sizeof(*g->cells));
-	if (!g->cells)
+	/* where there is no terminal, every column has room */
+	g->detail = v->width > 0 && v->options->column_count == 0 ? k->detail : NULL;
+	if (g->detail)
+		g->details = calloc(GRID_BATCH, sizeof(*g->details));
+	if (!g->cells || (g->detail && !g->details))
 		return -ENOMEM;
 	*ret = TAKE_PTR(g);
 	return 0;
@@ -122,6 +128,8 @@ static void forget_rows(struct grid *g)
 		free(g->cells[i].text);
 		g->cells[i].text = NULL;
 	}
+	for (size_t i = 0; g->details && i < g->row_count; i++)
+		free(TAKE_PTR(g->details[i]));
 	g->row_count = 0;
 }
 
@@ -133,6 +141,7 @@ struct grid *grid_free(struct grid *g)
 	for (size_t i = 0; i < g->column_count; i++)
 		free(g->column[i].heading);
 	free(g->cells);
+	free(g->details);
 	free(g);
 	return NULL;
 }
@@ -307,6 +316,21 @@ static int pad_first_row(struct grid *g)
 	return 0;
 }
 
+/* Has a column that says something no room? */
+static bool lacks_room(const struct grid *g)
+{
+	for (size_t i = 0; i < g->column_count; i++)
+		if (g->column[i].said && !g->column[i].shown)
+			return true;
+	return false;
+}
+
+static void print_details(const struct grid *g)
+{
+	for (size_t i = 0; g->details && i < g->row_count && lacks_room(g); i++)
+		view_wrapped(g->view, g->view->out, g->details[i], 0, 2);
+}
+
 static int print_batch(struct grid *g)
 {
 	_cleanup_(unref_table) struct libscols_table *table = new_smartcols(g);
@@ -335,6 +359,7 @@ static int print_batch(struct grid *g)
 	if (g->row_count > 0 && scols_print_table(table) < 0)
 		return -ENOMEM;
 	g->begun = true;
+	print_details(g);
 	forget_rows(g);
 	return 0;
 }
@@ -359,6 +384,14 @@ int grid_add(struct grid *g, const json_t *row)
 		cells[i] = (struct grid_cell){
 			text, c->cell && c->cell->tone ? c->cell->tone(row) : TONE_PLAIN};
 	}
+	if (g->detail) {
+		g->details[g->row_count] = g->detail(row, g->view);
+		if (!g->details[g->row_count]) {
+			for (size_t i = 0; i < g->column_count; i++)
+				free(TAKE_PTR(cells[i].text));
+			return -ENOMEM;
+		}
+	}
 	g->bound = MAX(g->bound, cell_bound(row));
 	g->before = g->before || cell_is_before(row);
 	g->row_count++;
@@ -380,7 +413,7 @@ static void print_notes(const struct grid *g)
 			v->utf8 ? "≤" : "<=", format_span(g->bound, span));
 	if (g->before)
 		fputs("before: it was there already when first looked for.\n", v->out);
-	for (size_t i = 0; i < g->column_count; i++) {
+	for (size_t i = 0; i < g->column_count && !g->detail; i++) {
 		if (g->column[i].shown || !g->column[i].said)
 			continue;
 		fprintf(v->out, "%s%s", first ? "No room here for " : ", ", g->column[i].heading);

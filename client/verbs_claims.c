@@ -80,7 +80,7 @@ enum status verb_who(const struct options *o, struct view *v)
 	int count = who_windows(o, v->now, windows);
 	enum status status;
 
-	status = ask_writer(v, &kind_claims, false, &w);
+	status = ask_writer(v, &kind_who, false, &w);
 	if (status == STATUS_FOUND)
 		status = ask_open(o, false, &c);
 	for (int i = 0; i < count && status == STATUS_FOUND; i++) {

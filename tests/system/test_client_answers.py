@@ -128,8 +128,9 @@ def test_table_says_what_is_known_and_no_more(fake):
         {"pid": n, "comm": "child", "exe": None, "unit": None, "from_usec": NIGHT, "until_usec": None} for n in (1, 2, 3)])
     daemon = fake(who(claim(), unknown, kernel, held))
     heading, *lines = run(daemon, "who", 60530, "--at", "2026-11-23 03:12").stdout.splitlines()
-    assert heading.split() == ["OPENED", "CLOSED", "PORT/PROTO", "ROLE", "PROCESS", "USER", "UNIT", "LOCAL", "REMOTE",
-                               "NETNS"]
+    assert heading.split() == ["OPENED", "CLOSED", "FREE", "PORT/PROTO", "ROLE", "PROCESS", "PARENT", "USER", "UNIT",
+                               "LOCAL", "REMOTE", "NETNS"]
+    assert " 03:13:09.414 " in lines[0] and "bash[48000]" in lines[0]
     assert "≤" in lines[0] and "curl[48211]" in lines[0] and "93.184.216.34:443" in lines[0]
     assert "before " in lines[1] and "unknown (uid 1000, unit x.service)" in lines[1]
     assert "the kernel" in lines[2] and " open " in lines[2] and "≤" not in lines[2]
@@ -480,9 +481,9 @@ def test_doctor(fake):
 
 
 def test_narrow_terminals_leave_columns_out_and_say_so(fake):
-    daemon = fake(who(recent(comm="a-long-name-15ch", unit="a-unit-with-a-name-of-its-own.service")))
-    wide, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=200)
-    narrow, code = on_terminal(daemon, "who", 60530, "--no-pager", width=80)
+    daemon = fake({"Claims": who(recent(comm="a-long-name-15ch", unit="a-unit-with-a-name-of-its-own.service"))["Who"]})
+    wide, _ = on_terminal(daemon, "history", 60530, "--no-pager", width=200)
+    narrow, code = on_terminal(daemon, "history", 60530, "--no-pager", width=80)
     assert "LOCAL" in wide.splitlines()[0] and "No room" not in wide
     assert code == 0 and "LOCAL" not in narrow.splitlines()[0] and "No room here for" in narrow
     assert "93.184.216.34:443" in narrow  # an address is never cut
@@ -494,6 +495,20 @@ def test_role_is_told_where_a_terminal_is_narrow(fake):
     daemon = fake(who(recent(unit=None, netns=7, role="accepted")))
     text, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=80)
     assert "ROLE" in text.splitlines()[0] and "accepted" in text.splitlines()[1]
+
+
+def test_who_tells_in_lines_what_has_no_room(fake):
+    """Parent, unit and the end of TIME_WAIT are never left out: as columns, or as a line for each claim."""
+    daemon = fake(who(recent(netns=7, netns_name="web-1", released_usec=NIGHT + 10**12), recent(comm="upd", pid=702, parent_comm=None,
+                                                                                               parent_pid=None, unit=None)))
+    wide, _ = on_terminal(daemon, "who", 60530, "--no-pager", width=200)
+    assert "PARENT" in wide.splitlines()[0] and "curl[48211]:" not in wide
+    narrow, _ = on_terminal(daemon, "who", 60530, "--no-pager", "--color=never", width=80)
+    lines = narrow.splitlines()
+    assert all(len(line) <= 80 for line in lines) and "No room" not in narrow and "PARENT" not in lines[0]
+    text = " ".join(line.strip() for line in lines[3:])
+    assert text.startswith("curl[48211]: 60530/tcp at 10.0.0.5, parent bash[48000], unit session-3.scope, user root, netns web-1, port free at ")
+    assert "upd[702]: 60530/tcp at 10.0.0.5, user root, netns 4026531840" in text
 
 
 def test_pager(fake, directory):
