@@ -13,11 +13,11 @@
 #define USEC_PER_CLAIM (30 * USEC_PER_DAY / 10000000)
 
 static const char usage[] =
-	"usage: store-bench store|outlive|plain|ask DIRECTORY sweep|exact CLAIMS BATCH|PROBES [USEC_PER_CLAIM]\n";
+	"usage: store-bench store|outlive|ring|undecided|plain|ask DIRECTORY sweep|exact CLAIMS BATCH|PROBES [USEC_PER_CLAIM]\n";
 
 static int run(const char *what, const struct writing *w)
 {
-	if (streq(what, "store") || streq(what, "outlive"))
+	if (streq(what, "store") || w->outlive > 0 || w->ring)
 		return write_store(w);
 	if (streq(what, "plain"))
 		return write_plain(w);
@@ -41,8 +41,12 @@ int main(int argc, char **argv)
 		.times = streq(argv[3], "exact") ? WORKLOAD_EXACT : WORKLOAD_SWEEP,
 		.claims = strtoull(argv[4], NULL, 10),
 		.batch = (uint32_t)strtoul(argv[5], NULL, 10),
-		.outlive = streq(argv[1], "outlive"),
+		.ring = streq(argv[1], "ring") || streq(argv[1], "undecided"),
 	};
+	if (streq(argv[1], "outlive"))
+		w.outlive = 100;
+	else if (streq(argv[1], "undecided"))
+		w.outlive = 50; /* TCP that closed, half of it */
 	w.span = w.claims * (argc == 7 ? strtoull(argv[6], NULL, 10) : USEC_PER_CLAIM);
 	if (w.directory < 0 || w.claims == 0 || w.batch == 0 || !counting_start()) {
 		fputs(usage, stderr);

@@ -20,12 +20,20 @@ struct run {
 	struct ledger_sink sink;
 	struct workload *load;
 	struct claim *claims; /* of one commit */
+	struct drained place; /* generation 0: there is no ring */
 };
 
 static int tick(struct run *r)
 {
 	struct now now = workload_now(r->load);
-	int e = batch_commit(r->batch, now, true);
+	int e;
+
+	if (r->place.ring.generation != 0) {
+		r->place.ring.position += 1 << 20;
+		r->place.at = now.boot;
+		r->sink.drained(r->sink.context, &r->place);
+	}
+	e = batch_commit(r->batch, now, true);
 
 	for (int i = 0; e == 0 && i < STEPS; i++) {
 		int more = store_maintain(r->store, now);
@@ -62,6 +70,9 @@ static int begin(const struct writing *w, struct run *r)
 	r->batch = batch_new(r->store);
 	if (!r->batch)
 		return -ENOMEM;
+	if (w->ring)
+		r->place.ring.generation = UINT64_C(0x9e3779b97f4a7c15);
+	batch_ring(r->batch, w->ring);
 	r->sink = batch_sink(r->batch);
 	r->sink.netns(r->sink.context, &netns);
 	r->sink.coverage_begins(r->sink.context, &coverage, workload_now(r->load).wall);
@@ -78,15 +89,19 @@ static uint32_t open_claims(struct run *r, uint32_t max)
 	return count;
 }
 
-static void release_claims(struct run *r, uint32_t count)
+/* Those that outlive a commit, or the others. */
+static void release_claims(const struct writing *w, struct run *r, uint32_t count, bool outlive)
 {
 	for (uint32_t i = 0; i < count; i++) {
+		if ((i * 37 % 100 < w->outlive) != outlive)
+			continue;
 		r->sink.released(r->sink.context, &r->claims[i]);
 		claim_done(&r->claims[i]);
 	}
 }
 
-/* With `outlive` a commit has the releases of the claims before and the openings of the next. */
+/* A commit has what was opened and released since the last one, and of what outlives a commit the releases of the claims before
+ * and the openings of the next. */
 static int write_all(const struct writing *w, struct run *r, struct meter *m)
 {
 	uint64_t written = 0;
@@ -94,11 +109,10 @@ static int write_all(const struct writing *w, struct run *r, struct meter *m)
 	int e = 0;
 
 	while (e == 0 && (count = open_claims(r, w->batch)) > 0) {
-		if (w->outlive)
+		release_claims(w, r, count, false);
+		if (e == 0)
 			e = tick(r);
-		release_claims(r, count);
-		if (!w->outlive)
-			e = tick(r);
+		release_claims(w, r, count, true);
 		written += count;
 		meter_tick(m, written);
 	}

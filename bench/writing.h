@@ -12,7 +12,9 @@ struct writing {
 	uint64_t claims;
 	uint32_t batch; /* claims in one transaction */
 	usec_t span;
-	bool outlive; /* every claim is opened in one commit and released in the next */
+	unsigned
+		outlive; /* percent of the claims that are opened in one commit and released in the next */
+	bool ring; /* each commit has the place in an events' ring, too */
 };
 
 /* The daemon's own way: batch, store, sealing, checkpoints. 0 or a negative errno. */
