@@ -45,9 +45,10 @@ static enum tone tone_program(const json_t *row)
 
 static char *cell_audit_unit(const json_t *row, const struct view *v)
 {
-	bool shown = is_by(v, "program") || is_by(v, "unit");
-
-	return shown ? cell_member(row, "unit") : strdup("");
+	if (is_by(v, "unit"))
+		return cell_member(row, "unit");
+	/* on many hosts no program that claims has one: then it is no column */
+	return strdup(is_by(v, "program") && row_text(row, "unit") ? row_text(row, "unit") : "");
 }
 
 static char *cell_audit_user(const json_t *row, const struct view *v)

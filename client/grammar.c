@@ -12,7 +12,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"from here on, or a stretch like \"last night\""},
 	[OPTION_UNTIL] = {"until", 'U', "TIME", GROUP_WINDOW, "before this"},
 	[OPTION_OVERNIGHT] = {"overnight", 0, NULL, GROUP_OVERNIGHT,
-		"the last 18:00 to 09:00 (the default); see $PORTLEDGER_OVERNIGHT"},
+		"the last 18:00 to 09:00 (the default)"},
 	[OPTION_FIELDS] = {"fields", 0, "LIST", GROUP_FIELDS,
 		"eve, ek, zeek, or time=PATH,src=PATH,..."},
 	[OPTION_FORMAT] = {"format", 0, "FORMAT", GROUP_EXPORT,
@@ -20,11 +20,11 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_TO] = {"to", 0, "FILE", GROUP_EXPORT, "into this file, behind what it has"},
 	[OPTION_CURSOR] = {"cursor", 0, "CURSOR", GROUP_EXPORT, "go on behind it"},
 	[OPTION_CURSOR_FILE] = {"cursor-file", 0, "FILE", GROUP_EXPORT,
-		"go on behind the cursor in it, and keep the new one there"},
+		"go on behind the cursor in it; keep the new one"},
 	[OPTION_OPEN] = {"open", 0, NULL, GROUP_EXPORT, "then the claims that are open now"},
 	[OPTION_BY] = {"by", 0, "WHAT", GROUP_AUDIT, "program, unit, user, port, hour or netns"},
 	[OPTION_DIFF] = {"diff", 0, "TIME", GROUP_AUDIT,
-		"only what is new or gone since then: yesterday, a time, a stretch"},
+		"what is new or gone since yesterday, or another time"},
 	[OPTION_LIMIT] = {"limit", 'n', "N", GROUP_LIMIT,
 		"only the newest N (pressure: the N fullest)"},
 	[OPTION_APP] = {"app", 0, "NAME", GROUP_FILTER, "name or path of the program"},
@@ -107,7 +107,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT | GROUP_AUDIT, 0,
 		0, "which programs claimed ports, per program",
 		"  portledger audit                                   what happened overnight\n"
-		"  portledger audit --diff yesterday                  what did not happen the night before\n"
+		"  portledger audit --diff yesterday                  what is new, or gone\n"
 		"  portledger audit --by unit --overnight             the same per unit\n"
 		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
 	[VERB_FAILURES] = {"failures", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
@@ -121,7 +121,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"  portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\n"},
 	[VERB_ANNOTATE] = {"annotate", "<LOG",
 		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_COLUMNS | GROUP_FIELDS, 0, 0,
-		"adds the process to each record of an IDS's log",
+		"adds the process to each record of a log",
 		"  portledger annotate <eve.json >eve-who.json        Suricata's log\n"
 		"  tail -F eve.json | portledger annotate | jq .portledger\n                                                     as it grows\n"
 		"  tshark -r x.pcap -T ek | portledger annotate --fields ek\n                                                     packets\n"},
@@ -144,7 +144,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 			GROUP_WINDOW | GROUP_EXPORT,
 		0, 0, "released claims, to be gone on with later",
 		"  portledger export -S yesterday >claims.ndjson      as JSON, an object a line\n"
-		"  portledger export --cursor-file=c >>claims.ndjson  what was released since the last time\n"
+		"  portledger export --cursor-file=c >>claims.ndjson  what came since the last time\n"
 		"  portledger export --format=sqlite --to=claims.db   into an indexed table\n"},
 	[VERB_APPS] = {"apps", "", GROUPS_PAST | GROUP_WINDOW | GROUP_APPS, 0, 0,
 		"programs that were ever seen, and how much they churn",

@@ -224,14 +224,29 @@ static void limit(struct grid *g)
 	}
 }
 
-/* The text with a mark where it is cut. */
+/* The part of the text that begins after so many terminal columns, at a character. */
+static const char *after_columns(const char *text, size_t columns)
+{
+	const char *rest = text + view_fit(text, columns);
+
+	if (view_columns(text) - view_columns(rest) < columns && *rest != '\0')
+		do /* a wide character does not go by halves */
+			rest++;
+		while ((*rest & 0xc0) == 0x80);
+	return rest;
+}
+
+/* The text with a mark where it is cut: at the end; of a path in the middle, since its end tells most. */
 static char *cut_text(const struct view *v, const char *text, size_t columns)
 {
 	const char *mark = v->utf8 ? "…" : "...";
-	size_t size = view_fit(text, columns - view_columns(mark));
+	size_t room = columns - view_columns(mark), tail = *text == '/' ? room * 2 / 3 : 0;
+	const char *end = tail > 0 ? after_columns(text, view_columns(text) - tail) : "";
 	char *cut = NULL;
 
-	return asprintf(&cut, "%.*s%s", (int)size, text, mark) < 0 ? NULL : cut;
+	return asprintf(&cut, "%.*s%s%s", (int)view_fit(text, room - tail), text, mark, end) < 0
+		       ? NULL
+		       : cut;
 }
 
 static int cut_cells(struct grid *g)
@@ -400,11 +415,30 @@ int grid_add(struct grid *g, const json_t *row)
 	return print_batch(g);
 }
 
-static void print_notes(const struct grid *g)
+/* "No room here for USER, FIRST: see --columns, --json." */
+static int print_left_out(const struct grid *g)
+{
+	_cleanup_(buf_done) struct buf b = {0};
+	int r = 0;
+
+	for (size_t i = 0; i < g->column_count && r == 0; i++)
+		if (!g->column[i].shown && g->column[i].said)
+			r = buf_append_format(&b, "%s%s",
+				buf_size(&b) > 0 ? ", " : "No room here for ",
+				g->column[i].heading);
+	if (r < 0 || buf_size(&b) == 0)
+		return r;
+	if (buf_append_string(&b, ": see --columns, --json.") < 0 || buf_put_u8(&b, 0) < 0)
+		return -ENOMEM;
+	view_wrapped(g->view, g->view->out, (const char *)buf_bytes(&b), 0, 2);
+	return 0;
+}
+
+static int print_notes(const struct grid *g)
 {
 	const struct view *v = g->view;
 	char span[FORMAT_MAX];
-	bool first = true;
+	int r;
 
 	fputs(view_tone(v, TONE_FAINT), v->out);
 	if (g->bound > 0)
@@ -413,14 +447,9 @@ static void print_notes(const struct grid *g)
 			v->utf8 ? "≤" : "<=", format_span(g->bound, span));
 	if (g->before)
 		fputs("before: it was there already when first looked for.\n", v->out);
-	for (size_t i = 0; i < g->column_count && !g->detail; i++) {
-		if (g->column[i].shown || !g->column[i].said)
-			continue;
-		fprintf(v->out, "%s%s", first ? "No room here for " : ", ", g->column[i].heading);
-		first = false;
-	}
-	fputs(first ? "" : ": see --columns, --json.\n", v->out);
+	r = g->detail ? 0 : print_left_out(g);
 	fputs(view_plain(v), v->out);
+	return r;
 }
 
 int grid_finish(struct grid *g)
@@ -430,6 +459,6 @@ int grid_finish(struct grid *g)
 	if (g->row_count > 0)
 		r = print_batch(g);
 	if (r == 0 && g->begun && !g->view->options->no_legend)
-		print_notes(g);
+		r = print_notes(g);
 	return r;
 }

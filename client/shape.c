@@ -36,7 +36,7 @@ INNER_SHAPE(
 		{"first_usec", SHAPE_TIME}, {"last_usec", SHAPE_TIME}, {"new", SHAPE_BOOL},        \
 		{"connected", SHAPE_INT}, {"listening", SHAPE_INT}, {"bound", SHAPE_INT},          \
 		{"accepted", SHAPE_INT}, {"shortest_usec", SHAPE_INT, true},                       \
-		{"longest_usec", SHAPE_INT}, {"busiest_usec", SHAPE_TIME, true},                   \
+		{"longest_usec", SHAPE_INT, true}, {"busiest_usec", SHAPE_TIME, true},             \
 		{"slots", SHAPE_LIST, false, &shape_slot}, {"port", SHAPE_PORT, true},             \
 		{"protocol", SHAPE_TEXT, true}, {"netns", SHAPE_INT, true},                        \
 		{"netns_name", SHAPE_TEXT, true},                                                  \

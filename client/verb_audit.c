@@ -46,6 +46,12 @@ static const char *noun(const struct options *o, size_t count)
 	return nouns[0][count == 1 ? 1 : 2];
 }
 
+/* Then the ports are counted already; and hours claim nothing. */
+static bool is_by_port(const struct options *o)
+{
+	return o->by && (streq(o->by, "port") || streq(o->by, "hour"));
+}
+
 /* Prints what a buffer holds, as a line for people. */
 static int print_line(const struct view *v, struct buf *b)
 {
@@ -105,10 +111,12 @@ static int print_heading(const struct view *v, const json_t *reply)
 
 	if (receipt_window(&b, row_time(coverage, "from_usec"), row_time(coverage, "until_usec")) <
 			0 ||
-		buf_append_format(&b, ": %s claims of %s ports by %zu %s; %s without a process",
+		buf_append_format(&b, ": %s claims of %s ports",
 			format_count((uint64_t)row_int(reply, "claims", 0), claims),
-			format_count((uint64_t)row_int(reply, "ports", 0), ports), rows,
-			noun(v->options, rows),
+			format_count((uint64_t)row_int(reply, "ports", 0), ports)) < 0 ||
+		(rows > 0 && !is_by_port(v->options) &&
+			buf_append_format(&b, " by %zu %s", rows, noun(v->options, rows)) < 0) ||
+		buf_append_format(&b, "; %s without a process",
 			format_count((uint64_t)row_int(reply, "unattributed", 0), unknown)) < 0 ||
 		put_reasons(&b, reply) < 0 || put_failures(&b, reply) < 0)
 		return -ENOMEM;

@@ -142,6 +142,7 @@ static int count_row(struct audit *a, sqlite3_stmt *statement)
 		.opened = time_of(row, ROW_OPENED_USEC),
 		.closed = time_of(row, ROW_CLOSED_USEC),
 		.released = time_of(row, ROW_RELEASED_USEC),
+		.life = field(row, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY,
 		.address = row->raddr_size ? row->raddr : NULL,
 		.address_size = row->raddr_size,
 	};
@@ -270,7 +271,8 @@ static int append_group(
 		query_bind(json, ":failures", (int64_t)p->failures);
 	query_bind(json, ":first", (int64_t)p->first);
 	query_bind(json, ":last", (int64_t)p->last);
-	query_bind(json, ":new", p->first_seen > 0 && p->first_seen >= g->window.from);
+	query_bind(json, ":new",
+		p->id != GROUP_NONE && p->first_seen > 0 && p->first_seen >= g->window.from);
 	query_bind(json, ":connected", (int64_t)p->roles[ROLE_CONNECTED]);
 	query_bind(json, ":listening", (int64_t)p->roles[ROLE_LISTENING]);
 	query_bind(json, ":bound", (int64_t)p->roles[ROLE_BOUND]);

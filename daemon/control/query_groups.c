@@ -234,6 +234,7 @@ static int group_add(struct groups *g, const struct group_member *of, size_t *re
 		.first_seen = of->first_seen,
 		.first = USEC_UNSET,
 		.shortest = USEC_UNSET,
+		.longest = USEC_UNSET,
 		.busiest = USEC_UNSET,
 	};
 	*ret = g->count++;
@@ -357,9 +358,10 @@ int groups_add(struct groups *g, const struct group_claim *c)
 	opened = MIN(opened, w->until);
 	p->first = MIN(p->first, opened);
 	p->last = MAX(p->last, released);
-	if (c->closed <= w->until)
+	if (c->life && c->closed <= w->until)
 		p->shortest = MIN(p->shortest, life);
-	p->longest = MAX(p->longest, life);
+	if (c->life)
+		p->longest = p->longest == USEC_UNSET ? life : MAX(p->longest, life);
 	return count_distinct(g, index, c);
 }
 

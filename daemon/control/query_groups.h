@@ -19,7 +19,7 @@ struct group {
 	usec_t first, last; /* wall, within the window */
 	usec_t first_seen;  /* wall; of a program, a unit or a user. Else 0 */
 	usec_t shortest,
-		longest; /* of those that were closed in the window (USEC_UNSET: none), and of all */
+		longest; /* of those closed in the window, and of all; USEC_UNSET: none is known */
 	size_t slot, slot_count; /* its part of groups.slot, once that is made */
 	usec_t busiest; /* the slot with most openings, the first of these; USEC_UNSET: none */
 };
@@ -37,6 +37,7 @@ struct group_claim {
 	int protocol;                    /* enum protocol */
 	int role;                        /* enum role, or past it where it is not known */
 	usec_t opened, closed, released; /* USEC_UNSET: not yet */
+	bool life;                       /* its opening was seen, so that its life is known */
 	const void *address;             /* the remote one, network byte order; NULL: none */
 	int address_size;                /* 4 or 16 */
 };

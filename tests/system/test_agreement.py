@@ -70,8 +70,8 @@ def questions(seen):
     span = ["--at", stamp(seen["since"]), "--window", f"{seen['until'] - seen['since']}us"]
     yield "pressure", span, "Pressure", asked, "pressure", "pressure"
     yield "doctor", [], "Doctor", {}, "checks", "checks"
-    if "Apps" in INTERFACE.methods:
-        yield "apps", window, "Apps", asked, "apps", "apps"
+    yield "apps", window, "Apps", asked, "apps", "apps"
+    yield "app", ["python3", *window], "Apps", {**asked, "name": "python3"}, "apps", "apps"
 
 
 def known(row):

@@ -490,6 +490,18 @@ def test_narrow_terminals_leave_columns_out_and_say_so(fake):
     assert all(len(line) <= 80 for line in narrow.splitlines())
 
 
+def test_a_path_is_cut_in_its_middle(fake):
+    """Where a program lies, and its name: both ends tell; a name that is no path is cut at its end."""
+    wide = "/opt/ein-langes-verzeichnis/" + "\u6f22" * 20 + "/a-program"
+    daemon = fake({"Audit": audit(program(exe="/opt/a/quite/long/way/to/the/place/of/a-program", comm="a-program", unit="u" * 40 + ".service"),
+                                  program(exe=wide, comm="a-program"), program(exe=None, comm="n" * 60))})
+    text, _ = on_terminal(daemon, "audit", "--no-pager", width=60, TERM="dumb")
+    lines = text.splitlines()
+    assert re.search(r"^/opt/.*….*/a-program ", text, re.M) and re.search(r"^n+… ", text, re.M), text
+    assert sum(re.search("^/opt/[^ ]*a-program ", line) is not None for line in lines) == 2
+    assert all(len(line) <= 60 for line in lines if "\u6f22" not in line), text
+
+
 def test_role_is_told_where_a_terminal_is_narrow(fake):
     """At 80 columns too: a listener and the connections that it took are on one port."""
     daemon = fake(who(recent(unit=None, netns=7, role="accepted")))

@@ -210,8 +210,10 @@ static void tally_add(struct tally *t, const struct past *p, const struct window
 	life = MAX(life, INT64_C(0));
 	t->first = t->claims ? MIN(t->first, first) : first;
 	t->last = MAX(t->last, last);
-	t->longest = MAX(t->longest, life);
-	if (closed <= (int64_t)w->until)
+	if ((p->meta >> META_SOURCE_SHIFT & META_SOURCE_MASK) != SOURCE_DESTROY)
+		t->longest = MAX(t->longest, life);
+	if (closed <= (int64_t)w->until &&
+		(p->meta >> META_SOURCE_SHIFT & META_SOURCE_MASK) != SOURCE_DESTROY)
 		t->shortest = t->shortest >= 0 ? MIN(t->shortest, life) : life;
 	t->roles[p->meta >> META_ROLE_SHIFT & META_ROLE_MASK]++;
 	if (p->opened >= (int64_t)w->from && p->opened < (int64_t)w->until)
@@ -301,16 +303,20 @@ static void test_audit(void **state)
 	static const struct tally none[] = {
 		{.identity = "\"exe\":\"/bin/b\",\"comm\":\"b\",\"unit\":\"u\",\"uid\":7",
 			.rank = 3,
-			.shortest = -1},
+			.shortest = -1,
+			.longest = -1},
 		{.identity = "\"exe\":\"/bin/a\",\"comm\":\"a\",\"unit\":null,\"uid\":7",
 			.rank = 2,
-			.shortest = -1},
+			.shortest = -1,
+			.longest = -1},
 		{.identity = "\"exe\":null,\"comm\":null,\"unit\":\"k\",\"uid\":9",
 			.rank = 1,
 			.is_new = true,
-			.shortest = -1},
+			.shortest = -1,
+			.longest = -1},
 		{.identity = "\"exe\":null,\"comm\":null,\"unit\":null,\"uid\":null",
-			.shortest = -1},
+			.shortest = -1,
+			.longest = -1},
 	};
 	struct fixture *f = *state;
 	struct past *found = calloc(CLAIMS, sizeof(*found));
