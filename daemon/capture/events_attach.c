@@ -13,10 +13,12 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/magic.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include "claims_object.h"
 
@@ -143,19 +145,28 @@ static bool parse_mount(char *line, char **ret_path)
 	return true;
 }
 
+/* Something else may be mounted over it, and what is seen from a container is not the root. */
+static bool is_root(int fd)
+{
+	struct statfs filesystem;
+	struct stat status;
+
+	return fstatfs(fd, &filesystem) == 0 && filesystem.f_type == CGROUP2_SUPER_MAGIC &&
+	       fstat(fd, &status) == 0 && status.st_ino == ROOT_CGROUP;
+}
+
 static int open_root(struct events_obstacle *ret_obstacle)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL, *path;
 	size_t size = 0;
-	struct stat status;
 	int fd = -1;
 
 	while (mounts && fd < 0 && getline(&line, &size, mounts) > 0) {
 		if (!parse_mount(line, &path))
 			continue;
 		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (fd >= 0 && (fstat(fd, &status) < 0 || status.st_ino != ROOT_CGROUP)) {
+		if (fd >= 0 && !is_root(fd)) {
 			close_p(&fd);
 			fd = -1;
 		}
