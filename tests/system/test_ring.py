@@ -2,13 +2,17 @@
 """The events' ring over the death of a daemon: what was told and not stored is told again, a loss is told once, and where the
 kernel has recorded all the while there is no gap. The two lives are two recordings, so that this is the same on every kernel."""
 import json
+import os
+import signal
 import sqlite3
+import subprocess
 import sys
 import time
 
 import pytest
 
-from conftest import ROOT
+import oracle
+from conftest import PATIENCE, ROOT, SUPPORT, wait_for
 
 sys.path.append(str(ROOT / "tests/support"))
 import stream  # noqa: E402
@@ -146,3 +150,28 @@ def test_a_new_ring_counts_from_nothing(make_daemon, directory):
     assert (status["lost"], status["lost_ends"], status["found_only_by_sweep"]) == (1, 4, 0)
     text = second.client("status").stdout
     assert "1 claims lost, 4 ends lost; 0 found only by sweep" in text and "failures are watched" in text
+
+
+@pytest.mark.parametrize("what", ("ledger", "ledger, in the midst of an answer"))
+def test_the_ledger_killed_under_load(make_daemon, namespace, directory, what):
+    """kill -9, three times, while 10,000 claims of less than a millisecond are made: each is recorded, once, and with its process."""
+    daemon = make_daemon(options=("--rung", "events")).start()
+    load = subprocess.Popen(namespace.enter(SUPPORT / "churn", "--exe", directory, "--count", 10_000, "--rate", 3000, "--seed", 7),
+                            stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: daemon.call("org.portledger.ledger.Status")["recorded"] > 500, "the load to be on its way")
+    for i in range(3):
+        assert i > 0 or load.poll() is None
+        before = daemon.child("pl-ledger")
+        if "answer" in what:
+            daemon.call("org.portledger.ledger.Sync")
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: daemon.answers() and daemon.child("pl-ledger") != before, "another ledger")
+    truth = oracle.Truth(load.communicate(timeout=PATIENCE)[0])
+    for _ in range(3):
+        daemon.call("org.portledger.ledger.Sync")
+    result = oracle.compare(daemon.database, [truth], source="events", attribution="event")
+    assert result.is_exact(), str(result)
+    assert rows(daemon, "SELECT * FROM gap") == []
+    begin = min(c["open_before"] for c in truth.claims) // 1000
+    receipt = daemon.call("org.portledger.ledger.Claims", {"since_usec": begin, "limit": 1})["coverage"]
+    assert receipt["complete"] and receipt["lost"] == 0 and len(receipt["stretches"]) == 1, receipt

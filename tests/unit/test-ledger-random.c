@@ -2,8 +2,8 @@
 
 /*
  * A small world of sockets whose true times are known, watched by a model of capture that sweeps it at random: some
- * sweeps are aborted, some rows are skipped once, some ends come as events, records are dropped until a resync, and
- * the daemon is restarted. What the ledger says of each tenure is held against the truth: nothing is invented, each
+ * sweeps are aborted, some rows are skipped once, some sockets are told by events, which may come after a sweep has shown them,
+ * some ends come otherwise from the kernel, records are dropped until a resync, and the daemon is restarted. What the ledger says of each tenure is held against the truth: nothing is invented, each
  * is released once, times lie within their bounds, and nothing is lost that lived across two sweeps.
  *
  * `test-ledger-random SEED` plays one seed.
@@ -37,7 +37,8 @@ struct socket {
 	uint16_t port[TENURES];
 	usec_t opened, moved; /* moved: took its second port; USEC_UNSET: never */
 	usec_t closed, released;
-	bool told;   /* by events, exactly */
+	bool told; /* by the kernel, exactly */
+	bool events; /* ... by the source of that name: its opening, too, whatever a sweep has shown, and its release */
 	bool is_due; /* the kernel says when TIME_WAIT ends */
 };
 
@@ -45,6 +46,7 @@ struct socket {
 struct tenure {
 	bool opened, released, expected;
 	bool named; /* the ledger was told its opener */
+	bool exact; /* ... and by an event when it was opened */
 };
 
 /* What the model of capture remembers of a socket. */
@@ -103,7 +105,8 @@ static void make_socket(struct world *w, size_t i)
 		.port = {(uint16_t)(40000 + 2 * i), (uint16_t)(40001 + 2 * i)},
 		.opened = 1 + draw(w, BORN_UNTIL),
 		.moved = USEC_UNSET,
-		.told = chance(w, 25),
+		.told = chance(w, 35),
+		.events = chance(w, 60),
 		.is_due = chance(w, 70),
 	};
 	s->closed = s->released = s->opened + 1 + draw(w, life);
@@ -181,6 +184,8 @@ static void on_released(void *context, struct claim *claim)
 
 	CHECK(w, i, w->tenures[i][n].opened && !w->tenures[i][n].released);
 	CHECK(w, i, !w->tenures[i][n].named || claim->opener);
+	CHECK(w, i, !w->tenures[i][n].exact || claim->opened_after_boot == USEC_UNSET);
+	CHECK(w, i, !w->tenures[i][n].exact || claim->source == SOURCE_EVENTS);
 	w->tenures[i][n].released = true;
 	check_within(w, i, tenure_opened(s, n), claim->opened_after_boot, claim->opened_boot);
 	CHECK(w, i, claim->released_boot >= claim->closed_boot);
@@ -245,7 +250,8 @@ static void tell_present(struct world *w, size_t i, usec_t at, usec_t after, enu
 {
 	const struct socket *s = &w->sockets[i];
 	struct memory *m = &w->memory[i];
-	bool names = !m->lingers && (m->has_opener || chance(w, 70));
+	bool event = source == SOURCE_EVENTS;
+	bool names = (event || !m->lingers) && (m->has_opener || chance(w, 70));
 
 	m->at = at;
 	m->has_opener = m->has_opener || names;
@@ -258,10 +264,11 @@ static void tell_present(struct world *w, size_t i, usec_t at, usec_t after, enu
 					.kind = SIGHTING_PRESENT,
 					.source = (uint8_t)source,
 					.protocol = s->protocol,
-					.attribution =
-						names ? ATTRIBUTION_PROCFD : ATTRIBUTION_NONE,
+					.attribution = !names  ? ATTRIBUTION_NONE
+						       : event ? ATTRIBUTION_EVENT
+							       : ATTRIBUTION_PROCFD,
 					.opener = names ? 1 : 0,
-					.time_wait = m->lingers,
+					.time_wait = m->lingers && !event,
 					.preexisting = after == 0,
 					.cookie = i + 1,
 					.local = {{FAMILY_IPV4, {127, 0, 0, 1}}, m->port},
@@ -282,6 +289,9 @@ static void tell_end(struct world *w, size_t i, enum sighting_kind kind, usec_t 
 			.sighting =
 				{
 					.kind = (uint8_t)kind,
+					.source = kind != SIGHTING_ABSENT && s->events
+							  ? SOURCE_EVENTS
+							  : SOURCE_DESTROY,
 					.cookie = i + 1,
 					.at = at,
 					.after = after,
@@ -292,16 +302,19 @@ static void tell_end(struct world *w, size_t i, enum sighting_kind kind, usec_t 
 		});
 }
 
-/* An event opens a socket that no sweep has shown yet. */
+/* An event opens a socket, or says when one that a sweep has shown was opened. */
 static void event_opened(struct world *w, size_t i)
 {
 	struct memory *m = &w->memory[i];
 	usec_t at = w->sockets[i].opened;
 
-	if (m->known)
+	if (m->known && !w->sockets[i].events)
 		return;
-	*m = (struct memory){.known = true, .port = w->sockets[i].port[0], .since = at};
+	if (!m->known)
+		*m = (struct memory){.known = true, .port = w->sockets[i].port[0], .since = at};
 	tell_present(w, i, at, USEC_UNSET, SOURCE_EVENTS);
+	if (w->dropping == 0)
+		w->tenures[i][0].exact = true;
 }
 
 static void event_closed(struct world *w, size_t i)
@@ -313,6 +326,13 @@ static void event_closed(struct world *w, size_t i)
 	m->lingers = s->released > s->closed;
 	m->over = !m->lingers;
 	m->at = m->since = s->closed;
+}
+
+/* What was left of it is gone. */
+static void event_released(struct world *w, size_t i)
+{
+	tell_end(w, i, SIGHTING_RELEASED, w->sockets[i].released, USEC_UNSET);
+	w->memory[i].over = true;
 }
 
 /* All events before `until`, each socket's in their order. */
@@ -327,6 +347,9 @@ static void events(struct world *w, usec_t until)
 			event_opened(w, i);
 		if (s->closed >= w->events_until && s->closed < until)
 			event_closed(w, i);
+		if (s->events && s->released > s->closed && s->released >= w->events_until &&
+			s->released < until)
+			event_released(w, i);
 	}
 	w->events_until = until;
 }
