@@ -294,9 +294,17 @@ int fields_parse_time(const char *text, usec_t *ret)
 
 static int time_of(const json_t *value, usec_t *ret)
 {
+	usec_t at;
+	int r = -EINVAL;
+
 	if (json_is_string(value))
-		return fields_parse_time(json_string_value(value), ret);
-	return json_is_number(value) ? scale(json_number_value(value), ret) : -EINVAL;
+		r = fields_parse_time(json_string_value(value), &at);
+	else if (json_is_number(value))
+		r = scale(json_number_value(value), &at);
+	if (r < 0 || at >= FIELDS_TIME_END)
+		return -EINVAL;
+	*ret = at;
+	return 0;
 }
 
 static int port_of(const json_t *value, uint16_t *ret)

@@ -34,6 +34,9 @@ void fields_done(struct fields *f);
  * itself. NULL: nothing, or null. */
 const json_t *fields_find(const struct fields *f, enum field field, const json_t *record);
 
+/* Of the year 2255: the interface knows no later time. */
+#define FIELDS_TIME_END (UINT64_C(1) << 53)
+
 /* A flow, as the interface has it. */
 struct sighted {
 	usec_t at, until;

@@ -136,6 +136,11 @@ static void test_sighted(_unused_ void **state)
 			NULL, 0, AT, AT},
 		{"eve", "{\"src_ip\":\"1.2.3.4\",\"src_port\":5,\"dest_ip\":\"::1\",\"dest_port\":6}",
 			NULL, -ENOTUNIQ, 0, 0},
+		/* past what the daemon takes: it would refuse all that are asked about with it */
+		{"eve",
+			"{\"timestamp\":\"9999-01-01T00:00:00Z\",\"src_ip\":\"1.2.3.4\",\"src_port\":5,"
+			"\"dest_ip\":\"::1\",\"dest_port\":6}",
+			NULL, -ENOTUNIQ, 0, 0},
 		{"eve", "{\"timestamp\":1,\"src_ip\":\"host\",\"src_port\":5,\"dest_ip\":\"::1\",\"dest_port\":6}",
 			NULL, -ENODATA, 0, 0},
 		{"eve", "{\"timestamp\":1,\"src_ip\":\"::1\",\"src_port\":5.5,\"dest_ip\":\"::1\",\"dest_port\":6}",
