@@ -152,7 +152,10 @@ usec_t ledger_known_alive(const struct ledger *l, const struct entry *e)
 {
 	usec_t since = ledger_claim_since(&e->claim);
 
-	return ledger_is_swept(l, &e->claim) ? MAX(since, l->whole_begin) : since;
+	if (ledger_is_swept(l, &e->claim))
+		return MAX(since, l->whole_begin);
+	/* the ring would have told its end, if it has told all ends */
+	return l->drained.lost_ends == 0 ? MAX(since, l->drained.at) : since;
 }
 
 static struct place *find_place(const struct ledger *l, uint64_t cookie)

@@ -97,7 +97,7 @@ void ledger_release(struct ledger *l, struct entry *e, usec_t at);
  * that lies between the two. */
 void ledger_end(struct ledger *l, struct entry *e, usec_t at, usec_t after);
 /* When it was surely there or coming: by its opening, or by the last whole sweep, which would have missed it. (What
- * is adopted and not shown again does not outlive a whole sweep.) */
+ * is adopted and not shown again does not outlive a whole sweep.) Where nobody sweeps: by the last that the ring told. */
 usec_t ledger_known_alive(const struct ledger *l, const struct entry *e);
 bool ledger_is_watched(const struct coverage *c, uint8_t protocol, uint16_t port);
 /* Would a sweep show it? */
