@@ -73,3 +73,43 @@ unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high)
 		count += port_set_has(s, (uint16_t)port);
 	return count;
 }
+
+size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES])
+{
+	size_t size = 0;
+
+	if (2 * port_set_count(s, 0, UINT16_MAX) >= PORT_SET_BYTES) {
+		memcpy(to, s->bits, PORT_SET_BYTES);
+		return PORT_SET_BYTES;
+	}
+	for (uint32_t port = 0; port <= UINT16_MAX; port++)
+		if (port_set_has(s, (uint16_t)port)) {
+			to[size++] = (uint8_t)port;
+			to[size++] = (uint8_t)(port >> 8);
+		}
+	return size;
+}
+
+static uint16_t listed(const uint8_t *bytes, size_t i)
+{
+	return (uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
+}
+
+int port_set_merge(struct port_set *s, const void *data, size_t size)
+{
+	const uint8_t *bytes = data;
+
+	if (size > PORT_SET_BYTES || size % 2 != 0)
+		return -EBADMSG;
+	if (size == PORT_SET_BYTES) {
+		for (size_t i = 0; i < size; i++)
+			s->bits[i] |= bytes[i];
+		return 0;
+	}
+	for (size_t i = 1; i < size / 2; i++)
+		if (listed(bytes, i) <= listed(bytes, i - 1))
+			return -EBADMSG;
+	for (size_t i = 0; i < size / 2; i++)
+		port_set_add(s, listed(bytes, i));
+	return 0;
+}

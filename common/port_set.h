@@ -5,8 +5,10 @@
 
 #include "common/buf.h"
 
+#define PORT_SET_BYTES 8192u
+
 struct port_set {
-	uint8_t bits[8192];
+	uint8_t bits[PORT_SET_BYTES];
 };
 
 static inline bool port_set_has(const struct port_set *s, uint16_t port)
@@ -28,3 +30,9 @@ int port_set_format(const struct port_set *s, struct buf *out) _must_check_;
 
 /* How many ports of [low, high]. */
 unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high);
+
+/* As bytes: a list of its ports (ascending, 2 bytes each, little-endian) or, where that would be no shorter, its bits. Returns
+ * how many. */
+size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES]);
+/* Adds what the bytes hold. -EBADMSG: they are no set, and nothing is added. */
+int port_set_merge(struct port_set *s, const void *data, size_t size) _must_check_;

@@ -104,6 +104,26 @@ static int drop_long(struct store *s, struct now now)
 	return r;
 }
 
+/* Rollups have their own age, which is more, and a part of the bytes, at so many a row. */
+static int drop_rollups(struct store *s, struct now now)
+{
+	static const struct {
+		enum statement statement;
+		usec_t age;
+	} rollups[] = {{STATEMENT_ROLLUP_HOUR_DROP, LIMIT_ROLLUP_HOUR_DAYS * USEC_PER_DAY},
+		{STATEMENT_ROLLUP_DAY_DROP, LIMIT_ROLLUP_DAY_DAYS * USEC_PER_DAY}};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(rollups); i++) {
+		struct binder b = sql_bind(s, rollups[i].statement);
+
+		bind_time(&b, usec_sub(now.wall, rollups[i].age));
+		bind_unsigned(&b, s->settings.max_bytes / LIMIT_ROLLUP_SHARE / LIMIT_ROLLUP_BYTES);
+		r = sql_run(s, rollups[i].statement);
+	}
+	return r;
+}
+
 /* The last part of the round: the small tables. What still touches the time that is kept stays. */
 static int drop_small(struct store *s, struct now now)
 {
@@ -123,6 +143,9 @@ static int drop_small(struct store *s, struct now now)
 	}
 	if (r == 0 && dropped > 0)
 		r = expire(s, cutoff(s, now));
+	if (r < 0)
+		return r;
+	r = drop_rollups(s, now);
 	if (r < 0)
 		return r;
 	b = sql_bind(s, STATEMENT_SESSION_DROP);

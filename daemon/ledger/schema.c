@@ -33,6 +33,15 @@
 #define WAL_HEADER_BYTES 32
 #define FRAME_BYTES      24
 
+/* Of version 5. */
+#define ROLLUP_COLUMNS                                                                                                          \
+	"id INTEGER PRIMARY KEY,"                                                                                               \
+	"start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, long INT NOT NULL, claims INT NOT NULL,"                \
+	"connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL," \
+	"first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,"               \
+	"ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,"                           \
+	"UNIQUE(start_usec, app, netns, long)"
+
 /* schema.sql is the newest version, and the step from nothing; each version before it has its own. */
 const struct schema_step schema_steps[] = {
 	{0, SCHEMA_VERSION, schema_sql},
@@ -64,6 +73,10 @@ const struct schema_step schema_steps[] = {
 	{3, 4,
 		"CREATE TABLE segment_user("
 		"uid INT NOT NULL, seg INT NOT NULL, n INT NOT NULL, PRIMARY KEY(uid, seg)) STRICT, WITHOUT ROWID"},
+	{4, 5,
+		"CREATE TABLE rollup_hour(" ROLLUP_COLUMNS ") STRICT;"
+		"CREATE TABLE rollup_day(" ROLLUP_COLUMNS ") STRICT;"
+		"INSERT OR IGNORE INTO counter SELECT 'rolled_from_usec',ifnull(max(released_to),0)+1 FROM segment"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 
@@ -137,8 +150,33 @@ static int make_failures_view(struct store *s)
 	return r;
 }
 
+/* The rollups for people: names for ids, numbers for sets. */
+static int make_rollup_views(struct store *s)
+{
+	static const char *const names[][2] = {
+		{"activity_hour", "rollup_hour"}, {"activity_day", "rollup_day"}};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(names); i++) {
+		char *sql = sqlite3_mprintf(
+			"CREATE VIEW %s AS SELECT r.start_usec,a.exe,a.comm,a.uid,a.unit,a.cgroup,"
+			"nullif(n.inode,0) AS netns,n.name AS netns_name,r.claims,r.ports,r.remotes,r.connected,"
+			"r.listening,r.bound,r.accepted,r.unattributed,r.first_usec,r.last_usec,r.shortest_usec,"
+			"r.longest_usec FROM %s r LEFT JOIN app a ON a.id=r.app LEFT JOIN netns n ON n.id=r.netns",
+			names[i][0], names[i][1]);
+
+		r = sql ? sql_exec(s, sql) : -ENOMEM;
+		sqlite3_free(sql);
+	}
+	return r;
+}
+
 static int make_views(struct store *s)
 {
+	int e = make_rollup_views(s);
+
+	if (e < 0)
+		return e;
 	for (size_t i = 0; i < ELEMENTSOF(views); i++) {
 		char *sql = view_sql(views[i].name, views[i].seconds);
 		int r = sql ? sql_exec(s, sql) : -ENOMEM;
@@ -155,7 +193,8 @@ static int take_step(struct store *s, const struct schema_step *step, bool last)
 	char version[96];
 	int r = sql_exec(s, "BEGIN EXCLUSIVE; DROP VIEW IF EXISTS claims;"
 			    " DROP VIEW IF EXISTS claims_hour; DROP VIEW IF EXISTS claims_day;"
-			    " DROP VIEW IF EXISTS failures");
+			    " DROP VIEW IF EXISTS failures; DROP VIEW IF EXISTS activity_hour;"
+			    " DROP VIEW IF EXISTS activity_day");
 
 	if (r == 0)
 		r = sql_exec(s, step->sql);

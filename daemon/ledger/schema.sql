@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 4. Readers use the views claims, claims_hour, claims_day and failures (made by schema.c from
+-- The database, schema version 5. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -27,7 +27,7 @@ CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec IN
 
 -- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned);
 -- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid);
--- 'failures_expired_usec' (failures before it are pruned).
+-- 'failures_expired_usec' (failures before it are pruned); 'rolled_from_usec' (of claims released before it there are no rollups).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Programs, and what they listen on, that were ever seen: each is announced once (notable.c). Retention leaves it alone.
@@ -110,3 +110,19 @@ CREATE TABLE claim_long(
 -- version 4 have none here.
 CREATE TABLE segment_user(
 	uid INT NOT NULL, seg INT NOT NULL, n INT NOT NULL, PRIMARY KEY(uid, seg)) STRICT, WITHOUT ROWID;
+
+-- What a program opened in an hour, and in a day, of UTC: of claims that are sealed; kept for longer than they are. app: as
+-- credited; 0 of none, -1 of more programs than are told apart. netns: netns.id; 0 not known. long: of those of an hour and
+-- more. port_set as common/port_set.h and remote_set as common/sketch.h have it; ports and remotes are how many they hold.
+CREATE TABLE rollup_hour(
+	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, long INT NOT NULL, claims INT NOT NULL,
+	connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL,
+	first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,
+	ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,
+	UNIQUE(start_usec, app, netns, long)) STRICT;
+CREATE TABLE rollup_day(
+	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, long INT NOT NULL, claims INT NOT NULL,
+	connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL,
+	first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,
+	ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,
+	UNIQUE(start_usec, app, netns, long)) STRICT;

@@ -17,6 +17,7 @@
 #define NONE INT64_MIN
 /* dur, opened_slack, closed_slack, linger, meta, rport, process */
 enum {
+	REST_DUR = 0,
 	REST_OPENED_SLACK = 1,
 	REST_CLOSED_SLACK = 2,
 	REST_META = 4,
@@ -290,6 +291,32 @@ static int count_users(struct store *s, const struct segment *g)
 	return share_count(s, g->id, processes, (size_t)g->n);
 }
 
+static int roll_up(struct store *s, const struct segment *g)
+{
+	_cleanup_(free_p) struct rollup_claim *claims = calloc(g->count + 1, sizeof(*claims));
+
+	if (!claims)
+		return -ENOMEM;
+	for (size_t i = 0; i < g->count; i++) {
+		const struct hot *h = &g->rows[i];
+
+		claims[i] = (struct rollup_claim){
+			.claim = h->claim,
+			.process = h->rest[REST_PROCESS] == NONE ? 0 : h->rest[REST_PROCESS],
+			.meta = h->rest[REST_META],
+			.opened = h->opened,
+			.closed = h->opened + h->rest[REST_DUR],
+			.released = h->released,
+			.raddr = h->raddr,
+			.raddr_size = h->raddr_size,
+			.port = (uint16_t)h->port,
+			.holders = h->holders,
+			.is_long = h->is_long,
+		};
+	}
+	return rollup_add(s, claims, g->count);
+}
+
 /* Retention deletes a process by the time when it was last seen: not before the last claim that names it. */
 static int mark_processes(struct store *s, const struct segment *g, enum statement which)
 {
@@ -337,6 +364,8 @@ static int seal(struct store *s, struct segment *g)
 		r = seal_rows(s, g);
 	if (r == 0)
 		r = count_users(s, g);
+	if (r == 0)
+		r = roll_up(s, g);
 	if (r == 0)
 		r = add_segment(s, g);
 	if (r == 0)

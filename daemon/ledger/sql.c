@@ -21,6 +21,24 @@
 #define USER_OF(c)                                                                                 \
 	"ifnull((SELECT ua.uid FROM process up JOIN app ua ON ua.id=up.app WHERE up.id=" c         \
 	".process),-1)"
+#define ROLLUP_GET(table)                                                                          \
+	"SELECT claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"      \
+	"shortest_usec,longest_usec,port_set,remote_set FROM " table                               \
+	" WHERE start_usec=?1 AND app=?2 AND netns=?3 AND long=?4"
+#define ROLLUP_PUT(table)                                                                          \
+	"INSERT INTO " table "(start_usec,app,netns,long,claims,connected,listening,bound,"        \
+	"accepted,unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,"     \
+	"port_set,remote_set) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,"  \
+	"?18) ON CONFLICT(start_usec,app,netns,long) DO UPDATE SET claims=excluded.claims,"        \
+	"connected=excluded.connected,listening=excluded.listening,bound=excluded.bound,"          \
+	"accepted=excluded.accepted,unattributed=excluded.unattributed,"                           \
+	"first_usec=excluded.first_usec,last_usec=excluded.last_usec,"                             \
+	"shortest_usec=excluded.shortest_usec,longest_usec=excluded.longest_usec,"                 \
+	"ports=excluded.ports,remotes=excluded.remotes,port_set=excluded.port_set,"                \
+	"remote_set=excluded.remote_set"
+/* What began before ?1, and all but about the last ?2: ids are in the order of sealing. */
+#define ROLLUP_DROP(table)                                                                         \
+	"DELETE FROM " table " WHERE start_usec<?1 OR id<=(SELECT max(id) FROM " table ")-?2"
 #define IS_LONG LENGTH ">=" SQL_LONG_USEC
 
 /* How long after its opening an open claim of another boot is known to have lived: to the end of the last session
@@ -183,6 +201,17 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
 	[STATEMENT_SEAL_DROP_ALL] = "DELETE FROM claim_hot",
 
+	[STATEMENT_ROLLUP_CREDIT] =
+		"SELECT h.process FROM holder h WHERE h.claim=?1 AND (SELECT pid FROM process WHERE id=?2)=1"
+		" ORDER BY h.until_usec DESC NULLS FIRST,h.n DESC LIMIT 1",
+	[STATEMENT_ROLLUP_APP] = "SELECT app,pid FROM process WHERE id=?1",
+	[STATEMENT_ROLLUP_NETNS] = "SELECT netns,NULL FROM local WHERE id=?1",
+	[STATEMENT_ROLLUP_HOUR_GET] = ROLLUP_GET("rollup_hour"),
+	[STATEMENT_ROLLUP_HOUR_PUT] = ROLLUP_PUT("rollup_hour"),
+	[STATEMENT_ROLLUP_HOUR_DROP] = ROLLUP_DROP("rollup_hour"),
+	[STATEMENT_ROLLUP_DAY_GET] = ROLLUP_GET("rollup_day"),
+	[STATEMENT_ROLLUP_DAY_PUT] = ROLLUP_PUT("rollup_day"),
+	[STATEMENT_ROLLUP_DAY_DROP] = ROLLUP_DROP("rollup_day"),
 	[STATEMENT_PROCESS_UID] =
 		"SELECT a.uid FROM process p JOIN app a ON a.id=p.app WHERE p.id=?1",
 	[STATEMENT_USER_ADD] = "INSERT INTO segment_user(uid,seg,n) VALUES(?1,?2,?3)",
@@ -236,7 +265,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" UNION SELECT h.process FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.holders"
 		" UNION SELECT h.process FROM claim_open c CROSS JOIN holder h ON h.claim=c.claim) RETURNING id",
 	[STATEMENT_APP_DROP] = "DELETE FROM app WHERE id IN (SELECT id FROM app WHERE id NOT IN"
-			       " (SELECT app FROM process) ORDER BY id LIMIT ?1) RETURNING id",
+			       " (SELECT app FROM process UNION SELECT app FROM rollup_hour UNION"
+			       " SELECT app FROM rollup_day) ORDER BY id LIMIT ?1) RETURNING id",
 	[STATEMENT_LOCAL_DROP] =
 		"DELETE FROM local WHERE id IN (SELECT id FROM local WHERE id NOT IN"
 		" (SELECT " LOCAL " FROM claim_seg UNION SELECT " LOCAL " FROM claim_long UNION"

@@ -69,6 +69,15 @@ enum statement {
 	STATEMENT_SEAL_SEEN_HOLDERS,
 	STATEMENT_SEAL_DROP,
 	STATEMENT_SEAL_DROP_ALL,
+	STATEMENT_ROLLUP_CREDIT,
+	STATEMENT_ROLLUP_APP,
+	STATEMENT_ROLLUP_NETNS,
+	STATEMENT_ROLLUP_HOUR_GET,
+	STATEMENT_ROLLUP_HOUR_PUT,
+	STATEMENT_ROLLUP_HOUR_DROP,
+	STATEMENT_ROLLUP_DAY_GET,
+	STATEMENT_ROLLUP_DAY_PUT,
+	STATEMENT_ROLLUP_DAY_DROP,
 	STATEMENT_PROCESS_UID,
 	STATEMENT_USER_ADD,
 	STATEMENT_USER_MOST,
@@ -278,6 +287,24 @@ int share_count(struct store *s, int64_t segment, int64_t processes[], size_t co
 int share_find(struct store *s, int64_t *ret_uid) _must_check_;
 /* Drops what this user has in the oldest segment that has any of it. */
 int share_evict(struct store *s, int64_t uid) _must_check_;
+
+/* seal_rollup.c: what programs opened, per hour and per day. */
+
+/* A claim that is sealed. Times are wall, in microseconds. */
+struct rollup_claim {
+	int64_t claim, process, meta; /* as in claim_hot; process 0: none */
+	int64_t opened, closed, released;
+	const uint8_t *raddr; /* borrowed */
+	uint8_t raddr_size;   /* 0: none */
+	uint16_t port;
+	bool holders, is_long;
+	/* found by rollup_add() */
+	bool unattributed;
+	int64_t app, netns, start;
+};
+
+/* Adds them to the rollups. They are put in another order. */
+int rollup_add(struct store *s, struct rollup_claim claims[], size_t count) _must_check_;
 
 /* A checkpoint is due this long after the one before, however small the WAL is. */
 #define CHECKPOINT_USEC USEC_PER_HOUR

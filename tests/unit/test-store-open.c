@@ -408,7 +408,7 @@ static void test_migration(void **state)
 	assert_int_equal(schema_migrate(f->store, good, ELEMENTSOF(good)), 0);
 	assert_version(f, NEWER);
 	assert_rows(f, "SELECT port FROM claims", "50000|\n");
-	assert_rows(f, "SELECT count(*) FROM sqlite_schema WHERE type='view'", "4|\n");
+	assert_rows(f, "SELECT count(*) FROM sqlite_schema WHERE type='view'", "6|\n");
 	f->store = store_free(f->store);
 	assert_refused(f, -EPROTO);
 }

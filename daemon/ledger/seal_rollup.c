@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Rollups: what each program opened in each hour and each day (of UTC), kept for longer than the claims. A claim is counted where
+ * it was opened, once, in the transaction that seals it; that is where each claim passes exactly once, the long ones too. Claims
+ * that are not sealed yet are in no rollup.
+ *
+ * Sums add up; distinct things do not, so the ports are a set (exact, common/port_set.h) and the remote addresses a sketch
+ * (common/sketch.h), of hashes with the database's own key, which nobody can aim at.
+ *
+ * A program is a row of `app`, credited as an audit does: a socket that PID 1 opened and passed on counts for who got it last.
+ * Random names make programs without end: past LIMIT_ROLLUP_PROGRAMS of a segment they are counted as one.
+ */
+
+#include "daemon/ledger/store_private.h"
+
+#include "common/port_set.h"
+#include "common/siphash.h"
+#include "common/sketch.h"
+#include "daemon/schema.h"
+
+#define OTHERS (-1) /* app of what is past the limit */
+
+/* The two tables are alike. */
+static const struct rollup_table {
+	usec_t length;
+	enum statement get, put;
+} tables[] = {
+	{USEC_PER_HOUR, STATEMENT_ROLLUP_HOUR_GET, STATEMENT_ROLLUP_HOUR_PUT},
+	{USEC_PER_DAY, STATEMENT_ROLLUP_DAY_GET, STATEMENT_ROLLUP_DAY_PUT},
+};
+
+/* A row of a table. */
+struct sum {
+	int64_t claims, roles[ROLE_COUNT], unattributed, first, last, shortest, longest;
+	struct port_set ports;
+	struct sketch remotes;
+};
+
+/* Of one id another, as once looked up. */
+struct known_id {
+	int64_t id, app;
+	bool has_pid;
+};
+
+struct known_ids {
+	struct known_id *known; /* owned; ascending by id */
+	size_t count;
+};
+
+static void known_ids_done(struct known_ids *k)
+{
+	free(k->known);
+}
+
+static int compare_ids(const void *left, const void *right)
+{
+	const struct known_id *a = left, *b = right;
+
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+/* In order, each once. */
+static void tidy(struct known_ids *k)
+{
+	size_t kept = 0;
+
+	qsort(k->known, k->count, sizeof(*k->known), compare_ids);
+	for (size_t i = 0; i < k->count; i++)
+		if (kept == 0 || k->known[kept - 1].id != k->known[i].id)
+			k->known[kept++] = k->known[i];
+	k->count = kept;
+}
+
+static const struct known_id *find_id(const struct known_ids *k, int64_t id)
+{
+	const struct known_id wanted = {.id = id};
+	static const struct known_id none = {0};
+	const struct known_id *found =
+		bsearch(&wanted, k->known, k->count, sizeof(wanted), compare_ids);
+
+	return found ? found : &none;
+}
+
+/* Whom PID 1 passed the socket to. */
+static int credit(struct store *s, struct rollup_claim *c)
+{
+	struct binder b = sql_bind(s, STATEMENT_ROLLUP_CREDIT);
+
+	bind_int(&b, c->claim);
+	bind_int(&b, c->process);
+	return sql_value(s, STATEMENT_ROLLUP_CREDIT, c->process, &c->process);
+}
+
+static int look_up(struct store *s, enum statement which, struct known_id *k)
+{
+	struct binder b = sql_bind(s, which);
+	int r;
+
+	bind_int(&b, k->id);
+	r = sql_step(s, which);
+	if (r <= 0)
+		return r;
+	k->app = sqlite3_column_int64(b.statement, 0);
+	k->has_pid = sqlite3_column_type(b.statement, 1) != SQLITE_NULL;
+	sql_reset(s, which);
+	return 0;
+}
+
+/* Sets the app and the namespace of each claim. */
+static int resolve(struct store *s, struct rollup_claim claims[], size_t count)
+{
+	_cleanup_(known_ids_done) struct known_ids processes = {
+		calloc(count + 1, sizeof(struct known_id)), count};
+	_cleanup_(known_ids_done) struct known_ids locals = {
+		calloc(count + 1, sizeof(struct known_id)), count};
+	int r = processes.known && locals.known ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		if (claims[i].holders && claims[i].process > 0)
+			r = credit(s, &claims[i]);
+		processes.known[i].id = claims[i].process;
+		locals.known[i].id = claims[i].meta >> META_LOCAL_SHIFT & META_LOCAL_MASK;
+	}
+	if (r < 0)
+		return r;
+	tidy(&processes);
+	tidy(&locals);
+	for (size_t i = 0; r == 0 && i < processes.count; i++)
+		r = look_up(s, STATEMENT_ROLLUP_APP, &processes.known[i]);
+	for (size_t i = 0; r == 0 && i < locals.count; i++)
+		r = look_up(s, STATEMENT_ROLLUP_NETNS, &locals.known[i]);
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		struct rollup_claim *c = &claims[i];
+		const struct known_id *opener = find_id(&processes, c->process);
+
+		c->app = opener->app;
+		c->unattributed = !opener->has_pid &&
+				  (c->meta >> META_ATTRIBUTION_SHIFT & META_ATTRIBUTION_MASK) !=
+					  ATTRIBUTION_KERNEL;
+		c->netns = find_id(&locals, c->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK)->app;
+	}
+	return r;
+}
+
+/* By what a row is of; `start` is of the table that is being written. */
+static int compare_claims(const void *left, const void *right)
+{
+	const struct rollup_claim *a = left, *b = right;
+	const int64_t keys[][2] = {{a->app, b->app}, {a->start, b->start}, {a->netns, b->netns},
+		{a->is_long, b->is_long}};
+
+	for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+		if (keys[i][0] != keys[i][1])
+			return keys[i][0] < keys[i][1] ? -1 : 1;
+	return 0;
+}
+
+/* Programs past the limit become one. `claims` are in their order, and are put in it again. */
+static void limit_programs(struct rollup_claim claims[], size_t count)
+{
+	size_t programs = 0;
+	bool changed = false;
+
+	for (size_t i = 0, end; i < count; i = end) {
+		int64_t app = claims[i].app;
+
+		for (end = i; end < count && claims[end].app == app; end++) {
+			changed = changed || programs >= LIMIT_ROLLUP_PROGRAMS;
+			if (programs >= LIMIT_ROLLUP_PROGRAMS)
+				claims[end].app = OTHERS;
+		}
+		programs++;
+	}
+	if (changed)
+		qsort(claims, count, sizeof(*claims), compare_claims);
+}
+
+static void add_claim(struct sum *sum, const struct rollup_claim *c, const struct siphash_key *key)
+{
+	int64_t life = c->closed - c->opened;
+
+	sum->first = sum->claims ? MIN(sum->first, c->opened) : c->opened;
+	sum->last = sum->claims ? MAX(sum->last, c->released) : c->released;
+	sum->shortest = sum->claims ? MIN(sum->shortest, life) : life;
+	sum->longest = sum->claims ? MAX(sum->longest, life) : life;
+	sum->claims++;
+	sum->unattributed += c->unattributed;
+	if (!(c->meta & META_ROLE_UNKNOWN))
+		sum->roles[c->meta >> META_ROLE_SHIFT & META_ROLE_MASK]++;
+	port_set_add(&sum->ports, c->port);
+	if (c->raddr_size > 0)
+		sketch_add(&sum->remotes, siphash(key, c->raddr, c->raddr_size));
+}
+
+static void bind_key(struct binder *b, const struct rollup_claim *c)
+{
+	bind_int(b, c->start);
+	bind_int(b, c->app);
+	bind_int(b, c->netns);
+	bind_int(b, c->is_long);
+}
+
+/* Columns of STATEMENT_ROLLUP_*_GET. */
+static int add_row(struct sum *sum, sqlite3_stmt *row)
+{
+	struct sketch remotes;
+	int r = port_set_merge(
+		&sum->ports, sqlite3_column_blob(row, 10), (size_t)sqlite3_column_bytes(row, 10));
+
+	if (r == 0)
+		r = sketch_read(sqlite3_column_blob(row, 11), (size_t)sqlite3_column_bytes(row, 11),
+			&remotes);
+	if (r < 0)
+		return -EUCLEAN;
+	sketch_merge(&sum->remotes, &remotes);
+	sum->claims += sqlite3_column_int64(row, 0);
+	for (int i = 0; i < ROLE_COUNT; i++)
+		sum->roles[i] += sqlite3_column_int64(row, 1 + i);
+	sum->unattributed += sqlite3_column_int64(row, 5);
+	sum->first = MIN(sum->first, sqlite3_column_int64(row, 6));
+	sum->last = MAX(sum->last, sqlite3_column_int64(row, 7));
+	sum->shortest = MIN(sum->shortest, sqlite3_column_int64(row, 8));
+	sum->longest = MAX(sum->longest, sqlite3_column_int64(row, 9));
+	return 0;
+}
+
+/* Adds what the table has already. */
+static int add_before(struct store *s, const struct rollup_table *t, const struct rollup_claim *of,
+	struct sum *sum)
+{
+	struct binder b = sql_bind(s, t->get);
+	int r;
+
+	bind_key(&b, of);
+	r = sql_step(s, t->get);
+	if (r <= 0)
+		return r;
+	r = add_row(sum, b.statement);
+	sql_reset(s, t->get);
+	return r;
+}
+
+static int put_row(struct store *s, const struct rollup_table *t, const struct rollup_claim *of,
+	const struct sum *sum)
+{
+	uint8_t ports[PORT_SET_BYTES], remotes[SKETCH_BYTES];
+	const int64_t numbers[] = {sum->claims, sum->roles[ROLE_CONNECTED],
+		sum->roles[ROLE_LISTENING], sum->roles[ROLE_BOUND], sum->roles[ROLE_ACCEPTED],
+		sum->unattributed, sum->first, sum->last, sum->shortest, sum->longest,
+		port_set_count(&sum->ports, 0, UINT16_MAX),
+		(int64_t)sketch_estimate(&sum->remotes)};
+	struct binder b = sql_bind(s, t->put);
+
+	bind_key(&b, of);
+	for (size_t i = 0; i < ELEMENTSOF(numbers); i++)
+		bind_int(&b, numbers[i]);
+	bind_blob(&b, ports, port_set_write(&sum->ports, ports));
+	bind_blob(&b, remotes, sketch_write(&sum->remotes, remotes));
+	return sql_run(s, t->put);
+}
+
+static int write_table(struct store *s, const struct rollup_table *t, struct rollup_claim claims[],
+	size_t count, const struct siphash_key *key)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count; i++)
+		claims[i].start = claims[i].opened - claims[i].opened % (int64_t)t->length;
+	qsort(claims, count, sizeof(*claims), compare_claims);
+	limit_programs(claims, count);
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		struct sum sum = {0};
+
+		for (end = i; end < count && compare_claims(&claims[i], &claims[end]) == 0; end++)
+			add_claim(&sum, &claims[end], key);
+		r = add_before(s, t, &claims[i], &sum);
+		if (r == 0)
+			r = put_row(s, t, &claims[i], &sum);
+	}
+	return r;
+}
+
+int rollup_add(struct store *s, struct rollup_claim claims[], size_t count)
+{
+	struct siphash_key key;
+	int r = store_counter_get(s, COUNTER_KNOWN_KEY_0, 0, &key.k[0]);
+
+	if (r == 0)
+		r = store_counter_get(s, COUNTER_KNOWN_KEY_1, 0, &key.k[1]);
+	if (r == 0)
+		r = resolve(s, claims, count);
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(tables); i++)
+		r = write_table(s, &tables[i], claims, count, &key);
+	return r;
+}
