@@ -297,8 +297,9 @@ static enum status open_database(struct export *x)
 	const char *path = x->options->output_path;
 	int r;
 
-	if (!path) {
-		complain("export: a database needs a file: --output=FILE");
+	if (!path || x->options->column_count > 0) {
+		complain(path ? "export: a database has all columns: not with --columns"
+			      : "export: a database needs a file: --to=FILE");
 		return STATUS_USAGE;
 	}
 	r = exported_open(path, &x->database);

@@ -25,6 +25,15 @@ _portledger_verbs() {
 	done < <("$_portledger_program" help 2>/dev/null)
 }
 
+# Does the verb take ports? Its line in the help says so.
+_portledger_takes_ports() {
+	local line
+	while IFS= read -r line; do
+		[[ $line == "  $1 "*PORT* && $line != "  portledger "* ]] && return 0
+	done < <("$_portledger_program" help 2>/dev/null)
+	return 1
+}
+
 # The columns of a verb's rows.
 _portledger_columns() {
 	case $1 in
@@ -94,7 +103,8 @@ _portledger_complete() {
 	case $1 in
 	'') _portledger_reply "$3" < <(_portledger_verbs; [[ $3 == [0-9]* ]] && _portledger_ports) ;;
 	help) _portledger_reply "$3" < <(_portledger_verbs) ;;
-	who | explain | now | history | follow | report) _portledger_reply "$3" < <(_portledger_ports | sort -un) ;;
+	app) _portledger_reply "$3" < <(_portledger_ask audit -S -24h -F comm; _portledger_ask apps -F name) ;;
+	*) _portledger_takes_ports "$1" && _portledger_reply "$3" < <(_portledger_ports | sort -un) ;;
 	esac
 }
 

@@ -66,6 +66,12 @@ function __portledger_takes
     return 1
 end
 
+# Does the verb take ports? Its line in the help says so.
+function __portledger_takes_ports
+    set -l verb (__portledger_verb); or return 1
+    portledger help 2>/dev/null | string match -rv '^  portledger ' | string match -q -- "  $verb *PORT*"
+end
+
 function __portledger_ports
     begin
         __portledger_ask now -F port
@@ -128,7 +134,8 @@ end
 complete -c portledger -f
 complete -c portledger -n 'not __portledger_verb >/dev/null' -a '(__portledger_verbs)'
 complete -c portledger -n 'test "$(__portledger_verb)" = help' -a '(__portledger_verbs)'
-complete -c portledger -n 'contains -- "$(__portledger_verb)" who explain now history follow report' -a '(__portledger_ports)'
+complete -c portledger -n __portledger_takes_ports -a '(__portledger_ports)'
+complete -c portledger -n 'test "$(__portledger_verb)" = app' -a '(__portledger_ask audit -S -24h -F comm; __portledger_ask apps -F name)'
 for __portledger_option in (__portledger_options)
     set -l parts (string split \t -- $__portledger_option)
     set -l names

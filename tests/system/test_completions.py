@@ -110,6 +110,8 @@ def test_values_are_those_of_the_daemon(place, shell):
     assert "plain-name" in shell(place, "portledger now --app pl")
     assert shell(place, "portledger history --proto ud") == ["udp", "udplite"]
     assert str(port) in shell(place, f"portledger who {str(port)[:2]}")
+    assert str(port) in shell(place, f"portledger failures {str(port)[:2]}")
+    assert shell(place, "portledger app pl") == ["plain-name"] and shell(place, "portledger doctor 4") == []
     assert "opened_usec" in shell(place, "portledger now -F opened_u")
     assert "busiest_usec" in shell(place, "portledger audit --columns bus")
     # another socket, on the line
@@ -147,6 +149,7 @@ def test_zsh(place):
         assert zsh.complete("portledger audit --by po") == "portledger audit --by port "
         assert zsh.complete("portledger audit --by=po") == "portledger audit --by=port "
         assert zsh.complete("portledger now --app pl") == "portledger now --app plain-name "
+        assert zsh.complete("portledger app pl") == "portledger app plain-name "
         assert zsh.complete("portledger now -F opened_u").startswith("portledger now -F opened_usec")
         assert zsh.complete(f"portledger who {str(port)[:4]}").startswith(f"portledger who {str(port)[:4]}")
         assert zsh.complete("portledger now --app \\$") == "portledger now --app \\$\\(\\>hacked\\)\\ \\`\\>h\\` "

@@ -145,6 +145,7 @@ def test_sqlite(daemon, actor, directory):
     result = daemon.client("export", "--format=sqlite", "--to", other)
     assert result.returncode == 5 and "not one of an export" in result.stderr and other.read_bytes() == before
     assert daemon.client("export", "--format=sqlite").returncode == 2
+    assert daemon.client("export", "--format=sqlite", "--to", target, "--columns", "port").returncode == 2
     assert daemon.client("export", "--format=sqlite", "--to", directory / "no/such").returncode == 5
 
 
