@@ -17,6 +17,9 @@ struct events_ring {
 	uint64_t position;        /* up to where we have read */
 };
 
+/* A map of the kernel's as memory, from `offset` on: of this process alone, its children do not get it. NULL with errno. */
+void *events_map(int fd, size_t offset, size_t bytes, int protection) _must_check_;
+
 /* Maps the ring of this descriptor. 0 or negative errno. */
 int events_ring_map(int fd, uint32_t bytes, struct events_ring *ret) _must_check_;
 void events_ring_unmap(struct events_ring *r);

@@ -29,17 +29,32 @@ _Static_assert((int)RECORD_CONNECTED == (int)ROLE_CONNECTED &&
 		       (int)RECORD_ROLE_UNKNOWN == (int)ROLE_UNKNOWN,
 	"the kernel side has numbers of its own");
 
+void *events_map(int fd, size_t offset, size_t bytes, int protection)
+{
+	void *at = mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)offset);
+	int e;
+
+	if (at == MAP_FAILED)
+		return NULL;
+	if (madvise(at, bytes, MADV_DONTFORK) == 0)
+		return at;
+	e = errno;
+	(void)munmap(at, bytes);
+	errno = e;
+	return NULL;
+}
+
 int events_ring_map(int fd, uint32_t bytes, struct events_ring *ret)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	void *consumer = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *consumer = events_map(fd, 0, page, PROT_READ | PROT_WRITE);
 	uint8_t *producer;
 
-	if (consumer == MAP_FAILED)
+	if (!consumer)
 		return -errno;
 	/* read only, and the data twice */
-	producer = mmap(NULL, page + 2 * (size_t)bytes, PROT_READ, MAP_SHARED, fd, (off_t)page);
-	if (producer == MAP_FAILED) {
+	producer = events_map(fd, page, page + 2 * (size_t)bytes, PROT_READ);
+	if (!producer) {
 		int r = -errno;
 
 		(void)munmap(consumer, page);

@@ -36,13 +36,6 @@ bool source_events_built(void)
 
 /* ---- maps as memory ---- */
 
-static void *map(int fd, size_t bytes, int protection)
-{
-	void *at = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
-
-	return at == MAP_FAILED ? NULL : at;
-}
-
 static size_t slots_bytes(const struct source_events *s)
 {
 	return (size_t)s->kernel.slots * sizeof(struct process_slot);
@@ -54,8 +47,9 @@ static int map_all(struct source_events *s)
 
 	if (r < 0)
 		return r;
-	s->shared = map(s->kernel.fds[PART_SHARED], sizeof(*s->shared), PROT_READ | PROT_WRITE);
-	s->slots = map(s->kernel.fds[PART_PROCESSES], slots_bytes(s), PROT_READ);
+	s->shared = events_map(
+		s->kernel.fds[PART_SHARED], 0, sizeof(*s->shared), PROT_READ | PROT_WRITE);
+	s->slots = events_map(s->kernel.fds[PART_PROCESSES], 0, slots_bytes(s), PROT_READ);
 	return s->shared && s->slots ? 0 : -errno;
 }
 

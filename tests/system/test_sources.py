@@ -36,3 +36,16 @@ def test_without_inet_diag_proc_net_is_read(make_daemon, actor):
             {(port, "tcp", actor.pid, "procnet"), (udp, "udp", actor.pid, "procnet")}
         assert receipt["stretches"][0]["source"] == "procnet" and not receipt["complete"]
     assert tracer.returncode == 0
+
+
+def test_what_the_kernel_records_in_is_captures_alone(make_daemon):
+    """The ring's place and what the programs watch can be written there."""
+    daemon = make_daemon(rung="events").start()
+
+    def kernel_memory(pid):
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+            return [line for line in maps if "bpf-map" in line]
+
+    assert kernel_memory(daemon.process.pid)
+    for child in daemon.children():
+        assert kernel_memory(child) == []
