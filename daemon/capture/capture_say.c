@@ -58,7 +58,7 @@ static struct coverage coverage_now(const struct capture *c)
 		.ranges = c->ranges,
 		.ephemeral = c->ephemeral,
 		.protocols = c->facts.protocols,
-		.bound_only = c->facts.bound_only,
+		.bound_only = c->facts.bound_only || c->events,
 		.accepted = c->options.config->accepted,
 		.foreign_processes = c->events || procfs_sees_others(),
 		.netns_all = c->events && !c->options.netns_self,
