@@ -2,6 +2,10 @@
 
 #include "client/grammar.h"
 
+#define HELP_WIDTH   80u
+#define HELP_LEFT    26 /* of options and verbs */
+#define EXAMPLE_LEFT 42u
+
 const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_SOCKET] = {"socket", 0, "PATH", GROUP_DAEMON, "ask the daemon there"},
 	[OPTION_HOST] = {"host", 'H', "[USER@]HOST", GROUP_DAEMON,
@@ -80,88 +84,88 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 	[VERB_STATUS] = {"status", "", GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT, 0, 0,
 		"is it recording, how, how full are the ranges",
-		"  portledger                                         is it recording, and how\n"
-		"  portledger status --json=short | jq .lost          one figure\n"},
+		"portledger\tis it recording, and how\n"
+		"portledger status --json=short | jq .lost\tone figure\n"},
 	[VERB_EXPLAIN] = {"explain", "PORT[/PROTO]",
 		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL | GROUP_NETNS, 1, 1,
 		"what is this port: class, who has it, who had it",
-		"  portledger 60530                                   what is port 60530\n"
-		"  portledger 51820/udp                               the same, of UDP only\n"},
+		"portledger 60530\twhat is port 60530\n"
+		"portledger 51820/udp\tthe same, of UDP only\n"},
 	[VERB_WHO] = {"who", "PORT[/PROTO]", GROUPS_PAST | GROUP_AT | GROUP_WINDOW, 1, 1,
 		"everyone who had it then (--at)",
-		"  portledger who 60530 --at 03:12                    everyone who had it in that minute\n"
-		"  portledger who 60530 --at 03:12 --peer 203.0.113.9:443\n                                                     of these, who talked to that end\n"
-		"  portledger who 40112 --at -5m --netns web-1        in that network namespace\n"},
+		"portledger who 60530 --at 03:12\teveryone who had it in that minute\n"
+		"portledger who 60530 --at 03:12 --peer 203.0.113.9:443\tof these, who talked to that end\n"
+		"portledger who 40112 --at -5m --netns web-1\tin that network namespace\n"},
 	[VERB_NOW] = {"now", "[PORT...]", GROUPS_PAST | GROUP_LIMIT, 0, LIMIT_FILTER_PORTS,
 		"claims that are open now",
-		"  portledger now --role listening                    servers\n"
-		"  portledger now --unit nginx.service                what a unit has open\n"},
+		"portledger now --role listening\tservers\n"
+		"portledger now --unit nginx.service\twhat a unit has open\n"},
 	[VERB_HISTORY] = {"history", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
 		LIMIT_FILTER_PORTS, "claims in a window, newest last",
-		"  portledger history -S \"last night\" --app curl    what curl did\n"
-		"  portledger history 60530 -n 20                     the last 20 of a port\n"},
+		"portledger history -S \"last night\" --app curl\twhat curl did\n"
+		"portledger history 60530 -n 20\tthe last 20 of a port\n"},
 	[VERB_FOLLOW] = {"follow", "[PORT...]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER, 0, LIMIT_FILTER_PORTS,
 		"claims as they come and go",
-		"  portledger follow --role listening                 servers, as they come and go\n"},
+		"portledger follow --role listening\tservers, as they come and go\n"},
 	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT | GROUP_AUDIT, 0,
 		0, "which programs claimed ports, per program",
-		"  portledger audit                                   what happened overnight\n"
-		"  portledger audit --diff yesterday                  what is new, or gone\n"
-		"  portledger audit --by unit --overnight             the same per unit\n"
-		"  portledger audit -S -1h --user www-data            of one user, the last hour\n"},
+		"portledger audit\twhat happened overnight\n"
+		"portledger audit --diff yesterday\twhat is new, or gone\n"
+		"portledger audit --by unit --overnight\tthe same per unit\n"
+		"portledger audit -S -1h --user www-data\tof one user, the last hour\n"},
 	[VERB_FAILURES] = {"failures", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
 		LIMIT_FILTER_PORTS, "binds and connects that failed, and who had the port",
-		"  portledger failures -S today                       what failed for want of a port\n"
-		"  portledger failures 8080                           who could not have that port, and who had it\n"},
+		"portledger failures -S today\twhat failed for want of a port\n"
+		"portledger failures 8080\twho could not have that port, and who had it\n"},
 	[VERB_LISTENERS] = {"listeners", "", GROUPS_PAST | GROUP_SINCE | GROUP_LISTENERS, 0, 0,
 		"servers on ports that the kernel hands out, and the fix",
-		"  portledger listeners                           who may lose his port to a client\n"
-		"  portledger listeners --bound-for 1d            UDP sockets only if a day old\n"
-		"  portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\n"},
+		"portledger listeners\twho may lose his port to a client\n"
+		"portledger listeners --bound-for 1d\tUDP sockets only if a day old\n"
+		"portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\tand sysctl --system applies it\n"},
 	[VERB_ANNOTATE] = {"annotate", "<LOG",
 		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_COLUMNS | GROUP_FIELDS, 0, 0,
 		"adds the process to each record of a log",
-		"  portledger annotate <eve.json >eve-who.json        Suricata's log\n"
-		"  tail -F eve.json | portledger annotate | jq .portledger\n                                                     as it grows\n"
-		"  tshark -r x.pcap -T ek | portledger annotate --fields ek\n                                                     packets\n"},
+		"portledger annotate <eve.json >eve-who.json\tSuricata's log\n"
+		"tail -F eve.json | portledger annotate | jq .portledger\tas it grows\n"
+		"tshark -r x.pcap -T ek | portledger annotate --fields ek\tpackets\n"},
 	[VERB_REPORT] = {"report", "-o FILE.html|.svg [PORT...]",
 		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER | GROUP_WINDOW |
 			GROUP_OVERNIGHT | GROUP_OUTPUT,
 		0, LIMIT_FILTER_PORTS, "the audit as pictures, in one file",
-		"  portledger report -o night.html                    what happened overnight\n"
-		"  portledger report -o curl.html --app curl -S -24h  one program, claim by claim\n"
-		"  portledger report -o port.svg 60530 -S yesterday   one port, as one picture\n"},
+		"portledger report -o night.html\twhat happened overnight\n"
+		"portledger report -o curl.html --app curl -S -24h\tone program, claim by claim\n"
+		"portledger report -o port.svg 60530 -S yesterday\tone port, as one picture\n"},
 	[VERB_PRESSURE] = {"pressure", "",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_AT |
 			GROUP_LIMIT | GROUP_PROTOCOL | GROUP_NETNS | GROUP_PLACE | GROUP_PRESSURE,
 		0, 0, "how near exhaustion, per destination, and through whom",
-		"  portledger pressure                        now, with the peak of the last 10 min\n"
-		"  portledger pressure --at 03:00 --window 1h then, for an hour\n"
-		"  portledger pressure --peer 10.0.9.7:5432   of one destination\n"},
+		"portledger pressure\tnow, with the peak of the last 10 min\n"
+		"portledger pressure --at 03:00 --window 1h\tthen, for an hour\n"
+		"portledger pressure --peer 10.0.9.7:5432\tof one destination\n"},
 	[VERB_EXPORT] = {"export", "",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER |
 			GROUP_WINDOW | GROUP_EXPORT,
 		0, 0, "released claims, to be gone on with later",
-		"  portledger export -S yesterday >claims.ndjson      as JSON, an object a line\n"
-		"  portledger export --cursor-file=c >>claims.ndjson  what came since the last time\n"
-		"  portledger export --format=sqlite --to=claims.db   into an indexed table\n"},
+		"portledger export -S yesterday >claims.ndjson\tas JSON, an object a line\n"
+		"portledger export --cursor-file=c >>claims.ndjson\twhat came since the last time\n"
+		"portledger export --format=sqlite --to=claims.db\tinto an indexed table\n"},
 	[VERB_APPS] = {"apps", "", GROUPS_PAST | GROUP_WINDOW | GROUP_APPS, 0, 0,
 		"programs that were ever seen, and how much they churn",
-		"  portledger apps                            all, with their last day\n"
-		"  portledger apps --new -S \"last night\"      which came last night\n"},
+		"portledger apps\tall, with their last day\n"
+		"portledger apps --new -S \"last night\"\twhich came last night\n"},
 	[VERB_APP] = {"app", "NAME", GROUPS_PAST | GROUP_WINDOW, 0, 0,
 		"one program: since when, where, as whom, which ports",
-		"  portledger app curl                        its last day, and its last claims\n"
-		"  portledger app /usr/sbin/chronyd -S -7d    its week\n"},
+		"portledger app curl\tits last day, and its last claims\n"
+		"portledger app /usr/sbin/chronyd -S -7d\tits week\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",
-		"  portledger doctor                                  what is missing, and the command that mends it\n"
-		"  portledger doctor --self-test 1000                 how many of short claims are recorded, and with the process\n"},
+		"portledger doctor\twhat is missing, and the command that mends it\n"
+		"portledger doctor --self-test 1000\thow many of short claims are recorded, and with the process\n"},
 	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_CONFIG, 0, 0,
 		"the settings, and where each comes from",
-		"  portledger config --columns=key,value,from         where does each value come from\n"},
+		"portledger config --columns=key,value,from\twhere does each value come from\n"},
 	[VERB_HELP] = {"help", "[VERB]", GROUP_COMMON, 0, 0, "this help"},
 	[VERB_VERSION] = {"version", "", GROUP_COMMON, 0, 0, "the version"},
 };
@@ -174,6 +178,23 @@ int grammar_find_verb(const char *name, enum verb *ret)
 			return 0;
 		}
 	return -ENOENT;
+}
+
+/* Prints `text` where the cursor is at `column`, in lines of 80 columns, the next ones from `indent` on. */
+static void help_text(FILE *out, const char *text, size_t column, size_t indent)
+{
+	while (column + strlen(text) > HELP_WIDTH) {
+		const char *cut = text + (HELP_WIDTH - column);
+
+		while (cut > text && *cut != ' ')
+			cut--;
+		if (cut == text)
+			break; /* a word that is longer than a line */
+		fprintf(out, "%.*s\n%*s", (int)(cut - text), text, (int)indent, "");
+		text = cut + 1;
+		column = indent;
+	}
+	fprintf(out, "%s\n", text);
 }
 
 static void help_options(FILE *out, unsigned groups)
@@ -191,7 +212,26 @@ static void help_options(FILE *out, unsigned groups)
 			snprintf(left + length, sizeof(left) - (size_t)length, "%s--%s%s%s",
 				row->letter ? " " : "", row->name, row->argument ? "=" : "",
 				row->argument ? row->argument : "");
-		fprintf(out, "  %-26s %s\n", left, row->help);
+		fprintf(out, "  %-*s ", HELP_LEFT, left);
+		help_text(out, row->help, MAX((size_t)HELP_LEFT, strlen(left)) + 3, HELP_LEFT + 3);
+	}
+}
+
+/* The command, and beside it what it asks; below it where there is no room. */
+static void help_examples(FILE *out, const char *examples)
+{
+	while (*examples != '\0') {
+		size_t command = strcspn(examples, "\t"), left = MAX(command, EXAMPLE_LEFT);
+		const char *says = examples + command + 1;
+		size_t length = strcspn(says, "\n");
+
+		if (left + length + 4 > HELP_WIDTH)
+			fprintf(out, "  %.*s\n%*s%.*s\n", (int)command, examples, 8, "",
+				(int)length, says);
+		else
+			fprintf(out, "  %-*.*s  %.*s\n", (int)EXAMPLE_LEFT, (int)command, examples,
+				(int)length, says);
+		examples = says + length + 1;
 	}
 }
 
@@ -200,11 +240,15 @@ void options_help(FILE *out, enum verb verb)
 	if (verb != VERB_COUNT) {
 		const struct grammar_verb *row = &grammar_verbs[verb];
 
-		fprintf(out, "portledger %s%s%s [OPTION...]: %s.\n\n", row->name,
-			*row->arguments ? " " : "", row->arguments, row->help);
+		fprintf(out, "portledger %s%s%s [OPTION...]\n", row->name,
+			*row->arguments ? " " : "", row->arguments);
+		help_text(out, row->help, 0, 0);
+		fputc('\n', out);
 		help_options(out, row->groups);
-		if (row->examples)
-			fprintf(out, "\nExamples:\n%s", row->examples);
+		if (row->examples) {
+			fputs("\nExamples:\n", out);
+			help_examples(out, row->examples);
+		}
 		return;
 	}
 	fputs("portledger [VERB] [OPTION...]: which process had which port, and when.\n\n", out);
@@ -214,11 +258,13 @@ void options_help(FILE *out, enum verb verb)
 
 		snprintf(left, sizeof(left), "%s %s", grammar_verbs[i].name,
 			grammar_verbs[i].arguments);
-		fprintf(out, "  %-26s %s\n", left, grammar_verbs[i].help);
+		fprintf(out, "  %-*s ", HELP_LEFT, left);
+		help_text(out, grammar_verbs[i].help, MAX((size_t)HELP_LEFT, strlen(left)) + 3,
+			HELP_LEFT + 3);
 	}
 	fputs("\n", out);
 	help_options(out, ~0u);
-	fputs("\nTimes: 03:12, \"yesterday 22:00\", \"2026-11-22 03:12:07\", -8h, \"last night\", @EPOCH.\n"
+	fputs("\nTimes: 03:12, \"yesterday 22:00\", \"2026-11-22 03:12:07\", -8h, \"last night\",\n       @EPOCH.\n"
 	      "Exit: 0 found, 1 nothing matched, 2 usage, 3 no daemon, 4 permission denied,\n"
 	      "      5 error, 6 incomplete (--strict). The manual is portledger(1).\n",
 		out);

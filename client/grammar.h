@@ -121,7 +121,7 @@ struct grammar_verb {
 	unsigned groups;       /* of options it takes */
 	size_t ports_min, ports_max;
 	const char *help;
-	const char *examples; /* a command a line, and what it asks; NULL: none */
+	const char *examples; /* a line each: the command, a tab, and what it asks; NULL: none */
 };
 extern const struct grammar_verb grammar_verbs[VERB_COUNT];
 

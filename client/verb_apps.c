@@ -74,14 +74,14 @@ static enum status print_rows(
 	return answer_status(o, json_array_size(rows), receipts);
 }
 
+/* Takes `text`; NULL: no memory. */
 static int print_line(const struct view *v, const char *label, char *text)
 {
-	_cleanup_(free_p) char *owned = text;
-
 	if (!text)
 		return -ENOMEM;
 	fprintf(v->out, "%s%-*s%s", view_tone(v, TONE_FAINT), LABEL, label, view_plain(v));
 	view_wrapped(v, v->out, text, LABEL, LABEL);
+	free(text);
 	return 0;
 }
 

@@ -283,11 +283,14 @@ int query_listeners(struct query *q, const struct filter *filter, usec_t bound_b
 {
 	_cleanup_(servers_done) struct servers s = {.known = known};
 	struct filter in_range = *filter;
+	struct port_range hull = {0};
 	size_t before = buf_size(out);
 	int r = prepare(&s, q);
 
 	if (r == 0)
-		r = query_hull(q, known, &in_range.range);
+		r = query_hull(q, known, &hull);
+	if (filter->range.high == 0)
+		in_range.range = hull;
 	if (r == 0)
 		r = read_servers(&s, q, &in_range, bound_before);
 	if (r == 0)

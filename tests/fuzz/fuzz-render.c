@@ -10,15 +10,32 @@
 #include <locale.h>
 #include <stdio.h>
 
+#include "client/cells_ports.h"
 #include "client/explain.h"
 #include "client/receipt.h"
 #include "client/render.h"
+#include "client/shape_ports.h"
 #include "client/users.h"
 #include "common/limits.h"
 #include "common/varlink.h"
 
 static const enum output outputs[] = {
 	OUTPUT_TABLE, OUTPUT_JSON_SHORT, OUTPUT_JSON_PRETTY, OUTPUT_CSV, OUTPUT_FIELD};
+
+static const struct {
+	const struct shape *shape;
+	const char *rows;
+	const struct kind *kind;
+} replies[] = {
+	{&shape_claims, "claims", &kind_claims},
+	{&shape_claims, "claims", &kind_open_claims},
+	{&shape_audit, "programs", &kind_programs},
+	{&shape_explain, "now", &kind_open_claims},
+	{&shape_claims, "claims", &kind_who},
+	{&shape_listeners, "listeners", &kind_listeners},
+	{&shape_pressure, "pressure", &kind_pressure},
+	{&shape_apps, "apps", &kind_apps},
+};
 
 /* Our own newlines and, in CSV, carriage returns apart. */
 static void check_bytes(const char *text, size_t size, enum output output)
@@ -55,25 +72,14 @@ static void print_rows(
 	assert(r == 0);
 }
 
-static void print_reply(const struct view *v, unsigned which, json_t *reply)
+static void print_reply(const struct view *v, size_t which, json_t *reply)
 {
-	static const struct {
-		const struct shape *shape;
-		const char *rows;
-		const struct kind *kind;
-	} replies[] = {
-		{&shape_claims, "claims", &kind_claims},
-		{&shape_claims, "claims", &kind_open_claims},
-		{&shape_audit, "programs", &kind_programs},
-		{&shape_explain, "now", &kind_open_claims},
-	};
 	json_t *coverage = json_object_get(reply, "coverage");
 	_cleanup_(json_decrefp) json_t *receipts = NULL;
 	_cleanup_(buf_done) struct buf b = {0};
 	const char *wrong = NULL;
 	int r;
 
-	which %= ELEMENTSOF(replies);
 	if (shape_check(replies[which].shape, reply, &wrong) < 0) {
 		assert(wrong);
 		return;
@@ -86,6 +92,8 @@ static void print_reply(const struct view *v, unsigned which, json_t *reply)
 		assert(r == 0);
 		r = explain_class(reply, &b);
 		assert(r == 0);
+		r = explain_advice(reply, &b);
+		assert(r == 0);
 	}
 }
 
@@ -95,22 +103,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_(users_free_p) struct users *users = users_new();
 	struct options options = {.field = NULL};
 	char *text = NULL;
-	size_t length = 0;
+	size_t length = 0, which;
 	struct view v = {.options = &options, .users = users, .now = UINT64_C(1795403527114000)};
 
 	if (size < 2 || json_parse((const char *)data + 2, size - 2, LIMIT_JSON_DEPTH, &reply) < 0)
 		return 0;
 	(void)setlocale(LC_ALL, "C.UTF-8");
 	options.output = outputs[data[1] % ELEMENTSOF(outputs)];
-	if (options.output == OUTPUT_FIELD)
-		options.field = "unit";
+	which = data[0] % ELEMENTSOF(replies);
+	if (options.output == OUTPUT_FIELD) {
+		const struct shape *shape = replies[which].kind->shape;
+
+		options.field = shape_find(shape, "unit") ? "unit" : shape->members[0].name;
+	}
 	v.utf8 = data[1] & 0x10;
 	v.width = data[1] & 0x20 ? 60 : 0;
 	v.out = open_memstream(&text, &length);
 	v.notes = v.out;
 	v.coverage = json_object_get(reply, "coverage");
 	assert(v.out && users);
-	print_reply(&v, data[0], reply);
+	print_reply(&v, which, reply);
 	fclose(v.out);
 	check_bytes(text, length, options.output);
 	free(text);

@@ -4,6 +4,7 @@ import grp
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 
@@ -159,6 +160,20 @@ def test_help_and_version():
         assert result.returncode == 0 and result.stdout.startswith("portledger ") and result.stderr == ""
     assert run(None, "help", "who").stdout == run(None, "who", "--help").stdout
     assert run(None, "no-such-verb").returncode == 2
+
+
+def test_help_of_each_verb_has_examples_and_fits_80_columns():
+    verbs = set(re.findall(r"^  ([a-z]+) ", run(None, "help").stdout.split("\n\n")[1], re.M)) - {"portledger"}
+    assert len(verbs) > 15
+    for verb in verbs:
+        text = run(None, verb, "--help").stdout
+        assert all(len(line) <= 80 for line in text.splitlines()), text
+        assert verb in ("help", "version") or "Examples:\n  " in text, verb
+        # each example is taken, but for what a shell does with it
+        for command in re.findall(r"^  portledger (.*?)(?:  .*)?$", text.partition("Examples:")[2], re.M):
+            words = shlex.split(re.split("[<>|]", command)[0])
+            result = run(None, *words, "--help")
+            assert result.returncode == 0, (command, result.stderr)
 
 
 def test_no_daemon_is_3_and_says_how_to_start_it(directory):
