@@ -150,7 +150,7 @@ def by_hand(claims, since, until):
     """For each destination (used at the end, peak, opened) of claims that may have been there in [since, until)."""
     found = {}
     for c in claims:
-        if c["role"] == "connected" and c["opened_after_usec"] < until and (c["released_usec"] or until + 1) > since:
+        if c["role"] == "connected" and (c["opened_after_usec"] or c["opened_usec"]) < until and (c["released_usec"] or until + 1) > since:
             found.setdefault(c["remote_port"], []).append((min(c["opened_usec"], until), c["released_usec"], c["port"]))
 
     def taken(rows, at):
