@@ -75,7 +75,7 @@ int source_events_fd(const struct source_events *s);
  * - A tenure is told once or more, by one cookie: bind and then listen are two CLAIMs, and the later one has what is new of
  *   role and remote end. Its time and process are those of that call: the first ones are the opener's. Where the first had no
  *   room in the ring, a later one has its time and process. A WHOLE may be of a cookie whose claim is open: what came later had no room.
- * - A CLAIM of a cookie whose open claim has another local port is a new tenure of the same socket (a refused connect, and
+ * - A CLAIM (or WHOLE) of a cookie whose open claim has another local port is a new tenure of the same socket (a refused connect, and
  *   another): the former ended before it, nothing tells when.
  * - A RELEASE may be of a cookie that no CLAIM told of: then it says nothing.
  * - MPTCP: the cookie is that of the TCP subflow, with protocol mptcp where the kernel says so. TCP's dump has the same cookie, with the

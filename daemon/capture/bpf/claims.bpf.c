@@ -209,7 +209,9 @@ static __always_inline void tell_sendmsg(struct bpf_sock_addr *ctx)
 	if (!first) {
 		if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
 			return; /* by bind(2), which was told */
-		m = bpf_sk_storage_get(&marks, found, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		m = find_connected(c.cookie);
+		if (!m)
+			m = bpf_sk_storage_get(&marks, found, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (m && m->told && m->claim.local_port == c.local_port)
 			return;
 	}
@@ -238,6 +240,24 @@ int on_sendmsg6(struct bpf_sock_addr *ctx)
  * A UDP connect of a socket without a port: it gets one behind this hook. Who and when is remembered, and told by the
  * end. What was told of an earlier port of this socket, which a disconnect gave back, has ended by now.
  */
+static __always_inline struct mark *connect_mark(struct bpf_sock_addr *ctx, struct bpf_sock *found)
+{
+	struct mark *m = bpf_sk_storage_get(&marks, found, NULL, 0);
+	__u64 cookie;
+
+	if (m)
+		return m;
+	cookie = bpf_get_socket_cookie(ctx);
+	m = find_connected(cookie);
+	/* of the kernel's own no end is seen, which would give the place back */
+	if (!m && !BPF_CORE_READ_BITFIELD_PROBED(kernel_sock(ctx), sk_kern_sock)) {
+		m = take_place(cookie);
+		if (m)
+			__builtin_memset(m, 0, sizeof(*m));
+	}
+	return m ? m : bpf_sk_storage_get(&marks, found, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
 static __always_inline struct mark *remember_connect(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *found = ctx->sk;
@@ -247,7 +267,7 @@ static __always_inline struct mark *remember_connect(struct bpf_sock_addr *ctx)
 	if (!found || !is_udp(ctx->protocol) || found->src_port != 0 ||
 		(shared.config.netns_only != 0 && shared.config.netns_only != netns))
 		return NULL;
-	m = bpf_sk_storage_get(&marks, found, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	m = connect_mark(ctx, found);
 	if (!m)
 		return NULL; /* its end is told without its beginning */
 	if (m->claim.head != 0 && m->claim.local_port != 0)
@@ -349,24 +369,35 @@ static __always_inline void tell_udp_whole(
 	tell_end(m, bpf_get_socket_cookie(ctx), 0);
 }
 
+/* With a mark: of a claim whose opening had no room, or of a connect. */
+static __always_inline void tell_marked_end(
+	struct bpf_sock *ctx, struct sock *sk, struct mark *m, __u64 cookie, __u16 port)
+{
+	if (m->claim.local_port != 0)
+		tell_end(m, m->claim.cookie, 0);
+	else if (was_told_at_exit(cookie))
+		tell_end(NULL, cookie, 0);
+	else if (m->claim.head != 0)
+		tell_udp_whole(ctx, sk, m, port);
+}
+
 static __always_inline void tell_udp_end(struct bpf_sock *ctx, struct sock *sk)
 {
+	__u64 cookie = (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	struct mark *m = bpf_sk_storage_get(&marks, ctx, NULL, 0);
 	struct record_claim6 c;
-	__u64 cookie;
 
-	if (!m && port != 0 && !port_may_be_watched(port))
-		return;
-	cookie = (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	if (m) {
 		barrier_var(m); /* nothing of it is computed before this */
-		if (m->claim.local_port != 0)
-			tell_end(m, m->claim.cookie, 0);
-		else if (was_told_at_exit(cookie))
-			tell_end(NULL, cookie, 0);
-		else if (m->claim.head != 0)
-			tell_udp_whole(ctx, sk, m, port);
+		tell_marked_end(ctx, sk, m, cookie, port);
+		return;
+	}
+	m = find_connected(cookie);
+	if (m) {
+		barrier_var(m);
+		tell_marked_end(ctx, sk, m, cookie, port);
+		leave_place(cookie);
 	} else if (cookie == 0) {
 		tell_udp_whole(ctx, sk, NULL, port);
 	} else if (port == 0 || watched(&c, bpf_get_netns_cookie(ctx), sk, port)) {

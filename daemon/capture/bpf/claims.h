@@ -32,6 +32,7 @@ enum record_kind {
 /* `who`: 48 bits of a process id, or of a cgroup id where there is no process; and what else is small. */
 #define WHO_ID             ((1ull << 48) - 1)
 #define WHO_PROTOCOL_SHIFT 48 /* 2 bits: enum protocol of common/claim.h */
+#define WHO_PROTOCOL       (3ull << WHO_PROTOCOL_SHIFT)
 #define WHO_ROLE_SHIFT     50 /* 3 bits: enum role of common/claim.h */
 #define WHO_ROLE           (7ull << WHO_ROLE_SHIFT)
 #define WHO_CGROUP         (1ull << 53)

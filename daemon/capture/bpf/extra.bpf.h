@@ -158,6 +158,8 @@ static __always_inline void tell_connected(struct sock *sk, int result)
 	if (result != 0 || !is_udp(sk->sk_protocol))
 		return;
 	m = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	if (!m)
+		m = find_connected((__u64)sk->__sk_common.skc_cookie.counter);
 	if (!m || m->told || m->claim.head == 0 || m->claim.local_port != 0 ||
 		!watched_sock(&c, sk, sk->__sk_common.skc_num))
 		return;

@@ -43,6 +43,24 @@ struct {
 	__type(value, struct mark);
 } marks SEC(".maps");
 
+/*
+ * The marks of UDP connects, where one has the place that its cookie leads to: storage on the socket takes longer to be made and
+ * to be freed than everything else together. A place is given back by the end of its socket.
+ */
+#define CONNECTED_PLACES 8192u
+
+struct connected {
+	__u64 cookie; /* 0: nobody's */
+	struct mark mark;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CONNECTED_PLACES);
+	__type(key, __u32);
+	__type(value, struct connected);
+} connected SEC(".maps");
+
 /* A bind or connect that is under way, by thread; for the exit of the system call. */
 struct attempt {
 	struct record_claim6 claim;

@@ -106,6 +106,36 @@ static __always_inline void remember_told(const struct record_claim6 *c)
 	shared.told[c->cookie % TOLD_ENTRIES] = c->cookie << 16 | c->local_port;
 }
 
+static __always_inline struct connected *place_of(__u64 cookie)
+{
+	__u32 place = cookie % CONNECTED_PLACES;
+
+	return bpf_map_lookup_elem(&connected, &place);
+}
+
+/* The mark of a UDP connect that has a place. NULL: it has none. */
+static __always_inline struct mark *find_connected(__u64 cookie)
+{
+	struct connected *c = place_of(cookie);
+
+	return c && cookie != 0 && c->cookie == cookie ? &c->mark : NULL;
+}
+
+static __always_inline struct mark *take_place(__u64 cookie)
+{
+	struct connected *c = place_of(cookie);
+
+	return c && __sync_val_compare_and_swap(&c->cookie, 0, cookie) == 0 ? &c->mark : NULL;
+}
+
+static __always_inline void leave_place(__u64 cookie)
+{
+	struct connected *c = place_of(cookie);
+
+	if (c && c->cookie == cookie)
+		__sync_lock_test_and_set(&c->cookie, 0);
+}
+
 /* Is what was remembered of this socket's opening of the tenure that is told now? 0 as port: one that was not known yet. */
 static __always_inline bool is_same_tenure(const struct mark *m, const struct record_claim6 *c)
 {
@@ -135,6 +165,9 @@ static __always_inline bool tell(void *sk, struct record_claim6 *c, bool earlier
 {
 	struct mark *m = bpf_sk_storage_get(&marks, sk, NULL, 0);
 	bool told;
+
+	if (!m && (c->who & WHO_PROTOCOL) != 0)
+		m = find_connected(c->cookie);
 
 	if (m && is_same_tenure(m, c)) {
 		if (!m->told)
