@@ -138,7 +138,8 @@ static void test_sealing_between_pages(void **state)
 /* One seek per segment, not a scan. */
 static void test_plan(void **state)
 {
-	static const enum sql_shape shapes[] = {SQL_ROWS, SQL_NEWEST, SQL_COUNT, SQL_AUDIT, SQL_CREDITED};
+	static const enum sql_shape shapes[] = {
+		SQL_ROWS, SQL_NEWEST, SQL_COUNT, SQL_AUDIT, SQL_CREDITED};
 	static const char seek[] =
 		"SEARCH c USING PRIMARY KEY (seg=? AND port=? AND rel>? AND rel<?)";
 	struct fixture *f = *state;
@@ -379,8 +380,10 @@ static void test_replaced(void **state)
 	(void)snprintf(next, sizeof(next), "%s/b", directory);
 	assert_int_equal(query_new(path, &query), 0);
 	assert_int_equal(query_begin(query, USEC_UNSET), -ENOENT);
-	make_database(path, "INSERT INTO session VALUES(1,x'00',1,1,111,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL)");
-	make_database(next, "INSERT INTO session VALUES(1,x'00',1,1,222,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL)");
+	make_database(path,
+		"INSERT INTO session VALUES(1,x'00',1,1,111,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL)");
+	make_database(next,
+		"INSERT INTO session VALUES(1,x'00',1,1,222,2,0,'v',NULL,NULL,NULL,NULL,NULL,NULL)");
 	for (unsigned i = 1; i <= 2; i++) {
 		assert_int_equal(query_begin(query, USEC_UNSET), 0);
 		assert_int_equal(query_state(query, &s), 0);

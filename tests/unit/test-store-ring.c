@@ -123,8 +123,7 @@ static void test_netns(void **state)
 		{{.cookie = 4711, .inode = 12345}, "12345|~|0|0|\n"},
 		{{.cookie = 4711, .inode = 12345, .ephemeral = {1000, 2000}},
 			"12345|~|1000|2000|\n"},
-		{{.cookie = 4711, .inode = 12345, .name = blue},
-			"12345|blue|1000|2000|\n"},
+		{{.cookie = 4711, .inode = 12345, .name = blue}, "12345|blue|1000|2000|\n"},
 		{{.cookie = 4711, .ephemeral = {0, 3000}}, "12345|blue|0|3000|\n"},
 		{{.cookie = 4711}, "12345|blue|0|3000|\n"},
 	};
