@@ -2,7 +2,7 @@
 
 /* How events fold into claims, alone and with sweeps; what the ring tells of itself; who held a port that was asked for. */
 
-#include "tests/support/ledger_script.h"
+#include "tests/support/ledger_failing.h"
 
 static struct process ann = PERSON(101, 1), bob = PERSON(102, 2), cid = PERSON(103, 3);
 
@@ -459,6 +459,23 @@ static void test_ranges_elsewhere(void **state)
 	}
 }
 
+static void fail_all(const struct script *scripts, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		check_failing(&scripts[i]);
+}
+
+static void test_no_memory(void **state)
+{
+	(void)state;
+	failing_hits = 0;
+	fail_all(claims, ELEMENTSOF(claims));
+	fail_all(merging, ELEMENTSOF(merging));
+	fail_all(ring, ELEMENTSOF(ring));
+	fail_all(failures, ELEMENTSOF(failures));
+	assert_true(failing_hits > 100);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -471,6 +488,7 @@ int main(void)
 		cmocka_unit_test(test_adopted),
 		cmocka_unit_test(test_not_adopted),
 		cmocka_unit_test(test_ranges_elsewhere),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

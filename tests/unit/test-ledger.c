@@ -4,7 +4,7 @@
 
 #include "tests/support/ledger_script.h"
 
-#include "tests/support/failing.h"
+#include "tests/support/ledger_failing.h"
 
 /* The last two have the same pid. */
 static struct process ann = PERSON(101, 1), bob = PERSON(102, 2), cid = PERSON(103, 3),
@@ -299,37 +299,6 @@ static void test_marks(void **state)
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(marks); i++)
 		check_script(&marks[i]);
-}
-
-/* Every record of every script with every allocation failing once: it changes nothing, and works when repeated. */
-static void apply_failing(struct ledger *l, const struct record *r)
-{
-	struct log before, after;
-	int result = -ENOMEM;
-
-	describe(l, &before);
-	for (unsigned n = 0; result == -ENOMEM; n++) {
-		failing_in = n;
-		result = ledger_apply(l, r);
-		failing_in = UINT_MAX;
-		if (result == 0)
-			break;
-		assert_int_equal(result, -ENOMEM);
-		describe(l, &after);
-		assert_string_equal(after.text, before.text);
-	}
-}
-
-static void check_failing(const struct script *s)
-{
-	struct log log = {0};
-	struct ledger_sink sink = sink_of(&log);
-	_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
-
-	assert_non_null(l);
-	for (const struct record *r = s->records; r->type != 0; r++)
-		apply_failing(l, r);
-	assert_string_equal(log.text, s->log);
 }
 
 static void test_no_memory(void **state)
