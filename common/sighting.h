@@ -190,6 +190,9 @@ struct settings {
 	uint64_t max_bytes;  /* of the database */
 };
 
+/* Of what is degraded: why there is no better rung, and, after "; ", what mends it. */
+#define DEGRADED_OBSTACLE "no kernel events: "
+
 /* ledger -> control: your question number `id` is answered by what is committed now. Also sent with id 0 when
  * something was committed while someone follows. */
 struct committed {

@@ -323,8 +323,23 @@ static int check_database(struct checks *c)
 		usec_sub(r->asked.wall, p->state.last_seen) / USEC_PER_SEC);
 }
 
+/* `reason` ends with what mends it, where anything does. */
+static int append_obstacle(struct checks *c, const char *reason)
+{
+	const char *fix = NULL;
+
+	for (const char *at = strstr(reason, "; "); at; at = strstr(fix, "; "))
+		fix = at + strlen("; ");
+	return append_check(c, "events", warning, fix, "none: %.*s",
+		(int)(fix ? (size_t)(fix - reason) - strlen("; ") : strlen(reason)), reason);
+}
+
 static int append_failure(void *context, const char *reason)
 {
+	const size_t length = strlen(DEGRADED_OBSTACLE);
+
+	if (strncmp(reason, DEGRADED_OBSTACLE, length) == 0)
+		return append_obstacle(context, reason + length);
 	return append_check(context, "watching", failure, NULL, "%s", reason);
 }
 

@@ -51,9 +51,9 @@ static char *degraded(const struct keeper *k)
 		n = asprintf(&text,
 			"the database refuses writes (%s); %llu closed claims wait in memory%s%s",
 			strerror(-k->store_error), waiting,
-			k->obstacle ? "; no kernel events: " : "", obstacle);
+			k->obstacle ? "; " DEGRADED_OBSTACLE : "", obstacle);
 	else if (k->obstacle)
-		n = asprintf(&text, "no kernel events: %s", obstacle);
+		n = asprintf(&text, DEGRADED_OBSTACLE "%s", obstacle);
 	return n < 0 ? NULL : text;
 }
 

@@ -173,5 +173,8 @@ def test_without_the_capabilities(make_daemon, namespace):
     daemon = make_daemon(namespace=Bound, rung=None).start()
     assert daemon.call("org.portledger.ledger.Status")["rung"] == "destroy"
     assert "no kernel events: missing capabilities: CAP_BPF CAP_PERFMON; start it as root" in daemon.log.read_text()
+    checks = [json.loads(line) for line in daemon.client("doctor", "--json=short").stdout.splitlines()]
+    assert {"name": "events", "level": "warning", "text": "none: missing capabilities: CAP_BPF CAP_PERFMON",
+            "fix": "start it as root, or with AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN in its unit"} in checks, checks
     daemon.namespace = namespace
     assert self_test(daemon, 20, "--json=short").returncode == 0
