@@ -178,8 +178,11 @@ static _Noreturn void claim_all(struct churn *c, uint32_t process)
 	for (uint32_t i = first; i < last && i < c->count; i++) {
 		fd[i - first] = churn_open(c, i);
 		if (victim && i == dies_at) {
-			c->claim[i].close_before = churn_now();
-			c->claim[i].killed = true;
+			if (fd[i - first] >=
+				0) { /* not one that another process has made, and ended */
+				c->claim[i].close_before = churn_now();
+				c->claim[i].killed = true;
+			}
 			kill(getpid(), SIGKILL);
 		}
 		/* a refused connect has given its port back already */
