@@ -121,7 +121,8 @@ static void drain(struct capture *c)
 	c->drained = drain_read(c->drain);
 	if (c->drained)
 		c->drained_at = clock_boot();
-	c->snapshot_wanted |= drain_take_lost(c->drain);
+	if (drain_take_lost(c->drain))
+		c->snapshot_wanted = c->events_lost = true;
 }
 
 /* What the kernel told since `since` (boottime; USEC_UNSET: the loop was idle). Returns when all of that was read. */
@@ -207,6 +208,8 @@ static void sweep(struct capture *c)
 	size_t questions = c->question_count;
 
 	c->wanted = false;
+	if (c->events && c->events_error == 0)
+		c->events_error = source_events_check(c->events);
 	if (c->events_error < 0)
 		capture_events_fall(c);
 	table_be_patient(c->table, questions == 0 || !c->postponed);

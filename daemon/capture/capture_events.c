@@ -87,6 +87,7 @@ void capture_events_fall(struct capture *c)
 	};
 	struct table *table;
 
+	(void)drain_read(c->drain); /* what was told until then */
 	(void)snprintf(c->obstacle, sizeof(c->obstacle),
 		"the kernel's events ended: %s; systemctl restart portledger",
 		strerror(-c->events_error));
@@ -94,7 +95,7 @@ void capture_events_fall(struct capture *c)
 		"%s", c->obstacle);
 	c->events_error = 0;
 	capture_events_close(c);
-	table = capture_table_new(c);
+	table = capture_table_new(c, false);
 	if (!table) {
 		log_error("no memory for an empty table: goes on with the old one");
 	} else {
@@ -185,7 +186,8 @@ int capture_events_watch(struct capture *c)
 
 void capture_events_restart(struct capture *c, struct ring_position kept)
 {
-	struct table *table = capture_table_new(c);
+	bool goes_on = kept.generation == source_events_facts(c->events).generation;
+	struct table *table = capture_table_new(c, goes_on);
 
 	if (!table) {
 		log_error("no memory for an empty table: what is open is told as it was");
@@ -227,6 +229,7 @@ int capture_events_attribute(struct capture *c, struct attributor *a)
 		.refs = c->refs,
 		.netns = c->netns.cookie,
 		.all = !c->options.netns_self,
+		.lost = c->events_lost,
 		.after = c->snapshot_at,
 		.context = c,
 		.introduce = capture_introduce,
@@ -242,7 +245,7 @@ int capture_events_attribute(struct capture *c, struct attributor *a)
 	r = attribute(a);
 	if (r >= 0 && a->always) {
 		c->snapshot_at = now;
-		c->snapshot_wanted = false;
+		c->snapshot_wanted = c->events_lost = false;
 	}
 	return r;
 }

@@ -74,7 +74,7 @@ static int climb(struct capture *c)
 	if (wanted == CAPTURE_RUNG_BEST || forced)
 		r = capture_events_open(c);
 	if (r == 0) {
-		struct table *table = capture_table_new(c);
+		struct table *table = capture_table_new(c, false);
 
 		if (!table)
 			return -ENOMEM;
@@ -88,7 +88,7 @@ static int climb(struct capture *c)
 	return forced ? r : capture_open_hearing(c);
 }
 
-struct table *capture_table_new(const struct capture *c)
+struct table *capture_table_new(const struct capture *c, bool goes_on)
 {
 	struct table *t = table_new(c->options.config->accepted);
 
@@ -101,6 +101,7 @@ struct table *capture_table_new(const struct capture *c)
 			.protocols = c->facts.protocols,
 			.bound_only = c->facts.bound_only,
 			.udp_connect = source_events_facts(c->events).udp_connect,
+			.goes_on = goes_on,
 		};
 
 		table_expect(t, &expectation);

@@ -31,6 +31,7 @@ struct capture {
 	char obstacle[256];            /* why not a better rung; "": nothing is in the way */
 	usec_t snapshot_at;            /* boottime: of the last one; 0: none */
 	bool snapshot_wanted;          /* as soon as there is a sweep */
+	bool events_lost;              /* since the last one */
 	int events_error;              /* they cannot be read any more */
 	bool drained;                  /* the last reading left nothing */
 	usec_t drained_at;             /* boottime of the last one that did */
@@ -113,8 +114,8 @@ int capture_events_attribute(struct capture *c, struct attributor *a) _must_chec
 
 /* capture_open.c */
 
-/* A table as it is before the first sweep. NULL: no memory. */
-struct table *capture_table_new(const struct capture *c);
+/* A table as it is before the first sweep. `goes_on`: events have told of what is open. NULL: no memory. */
+struct table *capture_table_new(const struct capture *c, bool goes_on);
 /* The next rung but one below the events. 0 or negative errno. */
 int capture_open_hearing(struct capture *c) _must_check_;
 

@@ -79,6 +79,8 @@ int events_load(uint32_t ring_bytes, struct events_kernel *ret,
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle) _must_check_;
 void events_kernel_done(struct events_kernel *k);
+/* Are all programs still where they were attached? */
+bool events_attached(const struct events_kernel *k);
 /* How many parts there may be; the name of one, for its descriptor's; may it be missing? */
 size_t events_parts(void);
 const char *events_part_name(size_t part);

@@ -456,3 +456,16 @@ int events_attach(struct events_kernel *k, const struct source_events_options *o
 	k->object = NULL;
 	return r;
 }
+
+bool events_attached(const struct events_kernel *k)
+{
+	for (size_t i = PART_HOOKS; i < k->count; i++) {
+		struct bpf_link_info info = {0};
+		uint32_t size = sizeof(info);
+
+		if (k->fds[i] >= 0 && bpf_obj_get_info_by_fd(k->fds[i], &info, &size) == 0 &&
+			info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id == 0)
+			return false;
+	}
+	return true;
+}

@@ -23,6 +23,7 @@ struct pass {
 	size_t count;
 	struct foreign *foreign; /* owned, in the order found */
 	size_t foreign_count, foreign_room;
+	usec_t begin; /* boottime */
 	uint32_t processes;
 	int32_t last_pid;
 };
@@ -51,7 +52,7 @@ static int found_foreign(struct pass *p, const struct holder_seen *h)
 {
 	struct foreign *f = NULL;
 
-	if (!p->options->all || table_event_knows(p->options->table, h->socket.cookie))
+	if (!p->options->all || table_event_shown(p->options->table, h->socket.cookie, p->begin))
 		return 0;
 	/* a process has several descriptors of one socket, or its child has the same: not far apart, and few are found at all */
 	for (size_t i = p->foreign_count; i > 0 && !f; i--)
@@ -136,8 +137,8 @@ static int tell(const struct snapshot_options *o, struct foreign *f, usec_t at)
 int snapshot_find(void *finder, struct procfs_wanted *wanted, size_t count,
 	usec_t budget_usec _unused_, struct procfs_result *ret)
 {
-	struct pass p = {.options = finder, .wanted = wanted, .count = count};
-	usec_t begin = clock_boot();
+	struct pass p = {
+		.options = finder, .wanted = wanted, .count = count, .begin = clock_boot()};
 	bool told;
 	int r;
 
@@ -151,13 +152,16 @@ int snapshot_find(void *finder, struct procfs_wanted *wanted, size_t count,
 		if (r < 0)
 			holders_forget(&wanted[i]);
 	}
-	told = p.foreign_count > 0 && r >= 0 && p.options->catch_up(p.options->context);
+	told = r >= 0 && p.options->catch_up(p.options->context);
 	for (size_t i = 0; i < p.foreign_count; i++) {
 		if (told && r >= 0)
-			r = tell(p.options, &p.foreign[i], begin);
+			r = tell(p.options, &p.foreign[i], p.begin);
 		holders_forget(&p.foreign[i].holders);
 	}
 	free(p.foreign);
+	if (told && r >= 0)
+		r = table_event_missed(p.options->table, p.begin, p.options->lost, p.options->emit,
+			p.options->context);
 	if (r < 0)
 		return r;
 	*ret = (struct procfs_result){.processes_read = p.processes, .complete = true};

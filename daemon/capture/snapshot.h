@@ -14,7 +14,8 @@ struct snapshot_options {
 	struct refs *refs;
 	uint64_t netns; /* that is swept */
 	bool all;       /* other namespaces are of interest, too */
-	usec_t after;   /* boottime of the snapshot before this one; 0: there was none */
+	bool lost;      /* events were, since the snapshot before this one */
+	usec_t after;   /* boottime of that one; 0: there was none */
 	void *context;
 	int (*introduce)(void *context, uint32_t ref, struct process *p);
 	int (*emit)(void *context, const struct sighting *s);

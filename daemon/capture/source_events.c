@@ -256,6 +256,11 @@ struct events_facts source_events_facts(const struct source_events *s)
 	};
 }
 
+int source_events_check(const struct source_events *s)
+{
+	return events_attached(&s->kernel) ? 0 : -ENOLINK;
+}
+
 size_t source_events_fds(const struct source_events *s, struct events_fd *ret, size_t max)
 {
 	size_t n = 0;

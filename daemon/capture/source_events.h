@@ -64,6 +64,9 @@ struct events_facts {
 };
 struct events_facts source_events_facts(const struct source_events *s);
 
+/* Are all programs still where they were attached? 0, or -ENOLINK: somebody has detached one. Some 5 us. */
+int source_events_check(const struct source_events *s);
+
 /* All descriptors to keep. Returns how many (at most `max`). They stay the source's. */
 size_t source_events_fds(const struct source_events *s, struct events_fd *ret, size_t max);
 

@@ -34,6 +34,11 @@ struct events_facts source_events_facts(const struct source_events *s _unused_)
 	return (struct events_facts){.attached = USEC_UNSET};
 }
 
+int source_events_check(const struct source_events *s _unused_)
+{
+	return 0;
+}
+
 size_t source_events_fds(
 	const struct source_events *s _unused_, struct events_fd *ret _unused_, size_t max _unused_)
 {

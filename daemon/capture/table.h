@@ -109,6 +109,7 @@ struct table_expectation {
 	uint32_t protocols; /* that sweeps show: a mask */
 	bool bound_only;    /* sweeps show bound-only TCP */
 	bool udp_connect;   /* events tell of a UDP connect at once, not at its end */
+	bool goes_on;       /* what the first sweep shows, events told of to an earlier table */
 };
 /* Events will tell of claims, from before the first sweep on: what only a sweep shows is told when a second one shows it too
  * (it may be faster than the event), but for the kinds of which events do not tell at once. */
@@ -140,6 +141,12 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 	void *context) _must_check_;
 /* Is this socket known, and who has it? A snapshot need not look at it. */
 bool table_event_knows(const struct table *t, uint64_t cookie);
+/* The same of one in another namespace that a snapshot, begun at `at`, shows. */
+bool table_event_shown(struct table *t, uint64_t cookie, usec_t at);
+/* That snapshot has shown all that it did: what a snapshot has found there before, and this one has not, has ended. `all`: ends
+ * that events told of were lost, so that is true of each one that is there. */
+int table_event_missed(struct table *t, usec_t at, bool all,
+	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 /* Forgets ends that no sweep need recognise any more; after each reading of the events. */
 void table_event_forget(struct table *t, usec_t now);
 /* How many ends wait for a sweep to tell whether a remainder lingers. */

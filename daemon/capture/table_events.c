@@ -69,8 +69,11 @@ void table_expect(struct table *t, const struct table_expectation *expectation)
 bool table_events_awaits(const struct table *t, const struct entry *e)
 {
 	const struct socket_row *row = &e->s.row;
+	/* its subflow ended between the two tables' turns, and is what events told of */
+	bool halved = row->protocol == PROTOCOL_MPTCP && e->aliases == 0;
 
-	if (!t->expects || e->event || e->told || e->preexisting || e->seen_begin != USEC_UNSET)
+	if (!t->expects || e->event || e->told || e->seen_begin != USEC_UNSET ||
+		(e->preexisting && !halved))
 		return false;
 	return t->expectation.udp_connect || !is_udp(row->protocol) || !has_remote(row);
 }
@@ -82,8 +85,12 @@ bool table_events_awaits(const struct table *t, const struct entry *e)
  */
 bool table_events_disowns(const struct table *t, const struct entry *e)
 {
-	return t->expects && !e->event && !e->told && !e->preexisting &&
-	       (!e->full || e->s.row.inode == 0);
+	if (!t->expects || e->event || e->told)
+		return false;
+	if (e->preexisting)
+		return t->expectation.goes_on && e->s.row.protocol == PROTOCOL_MPTCP &&
+		       e->aliases == 0 && e->s.row.inode == 0;
+	return !e->full || e->s.row.inode == 0;
 }
 
 /* What a sweep would show of it where it shows bound-only TCP. */
@@ -234,9 +241,11 @@ int table_event_claim(struct table *t, const struct event_seen *seen, const stru
 	struct telling l = {.emit = emit, .context = context, .source = SOURCE_EVENTS};
 	struct entry *e = find(t, seen->cookie);
 	usec_t after, at = opening(t, seen, &after);
-	bool fresh = !e;
+	bool fresh = !e, undated = seen->at == USEC_UNSET;
 	int r = 0;
 
+	if (!fresh && undated && !e->over)
+		return 0; /* more is known of its opening */
 	if (fresh)
 		r = add(t, seen, at, &e);
 	if (r < 0)
@@ -254,6 +263,7 @@ int table_event_claim(struct table *t, const struct event_seen *seen, const stru
 		return r;
 	}
 	begin_tenure(t, e, seen, at);
+	e->preexisting = undated; /* older than the hooks */
 	tell_present(t, e, &l, at, after);
 	return l.result;
 }
@@ -351,6 +361,19 @@ int table_event_holder(struct table *t, const struct event_seen *seen, uint32_t 
 	return l.result;
 }
 
+/* Has an event told of the TCP socket that this MPTCP socket connects by? Rare, and there are few: all are looked at. */
+static bool is_led(const struct table *t, const struct event_seen *seen)
+{
+	if (seen->protocol != PROTOCOL_MPTCP)
+		return false;
+	for (const struct entry *e = t->sockets; e; e = e->hh.next)
+		if (e->mptcp && e->netns == seen->netns &&
+			endpoint_equal(&e->s.row.local, &seen->local) &&
+			endpoint_equal(&e->s.row.remote, &seen->remote))
+			return true;
+	return false;
+}
+
 int table_event_found(struct table *t, const struct event_seen *seen, usec_t at, usec_t after,
 	const struct table_who *who, int (*emit)(void *context, const struct sighting *s),
 	void *context)
@@ -359,7 +382,7 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 	struct entry *e = NULL;
 	int r;
 
-	if (find(t, seen->cookie))
+	if (find(t, seen->cookie) || is_led(t, seen))
 		return 0;
 	r = add(t, seen, at, &e);
 	if (r < 0)
@@ -371,7 +394,7 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 	}
 	begin_tenure(t, e, seen, at);
 	e->event = false;
-
+	e->seen_begin = at;
 	e->first_span_msec = SPAN_UNKNOWN;
 	e->preexisting = after == 0;
 	tell_present(t, e, &l, at, after);
@@ -381,6 +404,34 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 bool table_event_knows(const struct table *t, uint64_t cookie)
 {
 	return find(t, cookie) != NULL;
+}
+
+bool table_event_shown(struct table *t, uint64_t cookie, usec_t at)
+{
+	struct entry *e = find(t, cookie);
+
+	if (e && e->netns != 0)
+		e->seen_begin = at;
+	return e != NULL;
+}
+
+int table_event_missed(struct table *t, usec_t at, bool all,
+	int (*emit)(void *context, const struct sighting *s), void *context)
+{
+	struct telling l = {.emit = emit, .context = context, .source = SOURCE_SWEEP};
+	struct entry *e, *next;
+
+	HASH_ITER (hh, t->sockets, e, next) {
+		bool shown = e->seen_begin != USEC_UNSET && e->seen_begin >= at;
+
+		if (e->netns == 0 || e->over || shown || e->first_at >= at || (e->event && !all))
+			continue;
+		if (e->told)
+			table_tell(&l, e, SIGHTING_CLOSED, at,
+				e->seen_begin != USEC_UNSET ? e->seen_begin : e->first_at);
+		table_entry_free(t, e);
+	}
+	return l.result;
 }
 
 /* The entry that a waiting end is of; NULL: it was forgotten, or has another tenure by now. */

@@ -3,113 +3,7 @@
 /* What events and sweeps tell of the same sockets: each claim once, exactly, with its opener, whoever is first. */
 
 #include "tests/support/failing.h"
-#include "tests/unit/table-script.h"
-
-#define OWN    4026531840u
-#define OTHER  4026532008u
-#define OPENER 7u
-#define OPENED (START + 100)
-#define SHOWN  USEC_PER_SEC
-#define PORT   51000
-#define NOBODY 0u
-
-static const struct table_expectation EXPECTATION = {
-	.netns = OWN,
-	.protocols = ALL,
-	.bound_only = true,
-};
-
-static struct world *world_with(const struct table_expectation *expectation)
-{
-	struct world *w = world_new(true);
-
-	table_expect(w->table, expectation);
-	assert_int_equal(sweep_of(w, ALL, NULL, 0), 0); /* the first look is over */
-	w->count = 0;
-	return w;
-}
-#define EXPECTING(name) _cleanup_(world_free) struct world *name = world_with(&EXPECTATION)
-
-/* As an event tells of what a sweep would show so. */
-static struct event_seen event_of(enum event_kind kind, struct socket_row row, enum role role)
-{
-	return (struct event_seen){
-		.kind = kind,
-		.cookie = row.cookie,
-		.netns = OWN,
-		.protocol = row.protocol,
-		.role = (uint8_t)role,
-		.local = row.local,
-		.remote = row.remote,
-		.closed = USEC_UNSET,
-		.process = 99,
-	};
-}
-
-static int try_claim(struct world *w, struct event_seen e, uint32_t opener)
-{
-	const struct table_who who = {
-		.attribution = opener ? ATTRIBUTION_EVENT : ATTRIBUTION_NONE, .opener = opener};
-
-	return table_event_claim(w->table, &e, &who, take, w);
-}
-
-/* Told now. Returns how many sightings came of it; they are the only ones in `got`. */
-static size_t claim_by(struct world *w, struct event_seen e, uint32_t opener)
-{
-	w->count = 0;
-	e.at = e.at ? e.at : ++w->clock;
-	assert_int_equal(try_claim(w, e, opener), 0);
-	return w->count;
-}
-
-static size_t claimed(struct world *w, struct socket_row row, enum role role)
-{
-	return claim_by(w, event_of(EVENT_CLAIM, row, role), OPENER);
-}
-
-static size_t ended(struct world *w, uint64_t cookie, bool lingers)
-{
-	const struct event_seen e = {
-		.kind = EVENT_RELEASE, .cookie = cookie, .closed = ++w->clock, .lingers = lingers};
-
-	w->count = 0;
-	assert_int_equal(table_event_end(w->table, &e, take, w), 0);
-	return w->count;
-}
-
-static const struct sighting *exact(struct world *w, uint64_t cookie, enum role role)
-{
-	const struct sighting *s = only(w, cookie, role);
-
-	assert_int_equal(s->at, w->clock);
-	assert_int_equal(s->after, USEC_UNSET);
-	assert_int_equal(s->source, SOURCE_EVENTS);
-	assert_int_equal(s->attribution, ATTRIBUTION_EVENT);
-	assert_int_equal(s->opener, OPENER);
-	assert_false(s->preexisting);
-	return s;
-}
-
-static void expect_closed(struct world *w, uint64_t cookie, bool lingers)
-{
-	assert_int_equal(w->count, 1);
-	assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
-	assert_int_equal(w->got[0].cookie, cookie);
-	assert_int_equal(w->got[0].at, w->clock);
-	assert_int_equal(w->got[0].after, USEC_UNSET);
-	assert_int_equal(w->got[0].time_wait, lingers);
-	assert_int_equal(w->got[0].source, SOURCE_EVENTS);
-}
-
-static void expect_released(struct world *w, uint64_t cookie, usec_t at)
-{
-	assert_int_equal(w->count, 1);
-	assert_int_equal(w->got[0].kind, SIGHTING_RELEASED);
-	assert_int_equal(w->got[0].cookie, cookie);
-	assert_int_equal(w->got[0].at, at);
-	assert_int_equal(w->got[0].source, SOURCE_EVENTS);
-}
+#include "tests/unit/table-events-script.h"
 
 /* Every kind is told at once, and once; no sweep adds to it, and nobody looks for its holder. */
 static void test_claim_and_end(void **state)
@@ -440,52 +334,6 @@ static void test_unknown_ends(void **state)
 	assert_int_equal(ended(w, 4, true), 0);
 }
 
-/* The one that the event names stands for the MPTCP socket, too. */
-static void test_mptcp(void **state)
-{
-	struct socket_row m = with_inode(
-		row_of(PROTOCOL_MPTCP, 1, TCP_ESTABLISHED, CLIENT_PORT, SERVER_PORT), 77);
-	struct socket_row s = with_inode(client(2), 77);
-
-	(void)state;
-	for (unsigned when = 0; when < 3; when++) {
-		EXPECTING(w);
-		struct event_seen e = event_of(EVENT_CLAIM, s, ROLE_CONNECTED);
-
-		e.protocol = when == 0 ? PROTOCOL_TCP : PROTOCOL_MPTCP;
-		if (when < 2)
-			assert_int_equal(claim_by(w, e, OPENER), 1);
-		w->count = 0;
-		w->begin = w->clock;
-		table_begin(w->table, w->clock);
-		feed(w, m);
-		feed(w, s);
-		if (when == 2) {
-			e.at = w->begin;
-			assert_int_equal(claim_by(w, e, OPENER), 1);
-			w->count = 0;
-		}
-		assert_int_equal(end(w, ALL), 0);
-		assert_int_equal(w->count, when == 0);
-		if (when == 0)
-			expect(&w->got[0], SIGHTING_PRESENT, 2, PROTOCOL_MPTCP, ROLE_CONNECTED,
-				false);
-		assert_int_equal(SWEEP(w, m, s), 0);
-		assert_int_equal(table_stats(w->table).sockets, 1);
-		assert_int_equal(ended(w, 2, false), 1);
-		expect_closed(w, 2, false);
-		/* the other half goes later, and silently */
-		assert_int_equal(SWEEP(w, m), 0);
-		table_event_forget(w->table, w->clock + SHOWN);
-		assert_int_equal(SWEEP(w, m), 0);
-		assert_int_equal(NOTHING(w), 0);
-		assert_int_equal(NOTHING(w), 0);
-		table_event_forget(w->table, w->clock + SHOWN);
-		assert_false(table_event_knows(w->table, 1));
-		assert_false(table_event_knows(w->table, 2));
-	}
-}
-
 static size_t held(struct world *w, uint64_t cookie, uint32_t ref)
 {
 	const struct event_seen e = {.kind = EVENT_HOLDER, .cookie = cookie, .at = ++w->clock};
@@ -522,43 +370,6 @@ static void test_holder(void **state)
 	assert_int_equal(held(w, 2, 99), 0);
 	ended(w, 1, true);
 	assert_int_equal(held(w, 1, 99), 0);
-}
-
-/* A snapshot shows what is open elsewhere since before there were events. */
-static void test_found(void **state)
-{
-	EXPECTING(w);
-	struct event_seen e = event_of(EVENT_CLAIM, client(1), ROLE_CONNECTED);
-	const uint32_t holders[] = {8, 9};
-	const struct table_who who = {.attribution = ATTRIBUTION_ITER,
-		.opener = OPENER,
-		.holders = holders,
-		.holder_count = 2};
-
-	(void)state;
-	e.netns = OTHER;
-	for (unsigned again = 0; again < 2; again++) {
-		w->count = 0;
-		assert_int_equal(table_event_found(w->table, &e, 500, 0, &who, take, w), 0);
-		assert_int_equal(w->count, !again);
-	}
-	w->count = 1;
-	only(w, 1, ROLE_CONNECTED);
-	assert_true(w->got[0].preexisting);
-	assert_int_equal(w->got[0].attribution, ATTRIBUTION_ITER);
-	assert_int_equal(w->got[0].source, SOURCE_SWEEP);
-	assert_int_equal(w->got[0].netns, OTHER);
-	assert_int_equal(w->got[0].at, 500);
-	assert_int_equal(w->got[0].after, 0);
-	assert_int_equal(w->got[0].holder_count, 2);
-	assert_int_equal(NOTHING(w), 0);
-	assert_int_equal(ended(w, 1, true), 1);
-	e.cookie = 2;
-	w->count = 0;
-	assert_int_equal(table_event_found(w->table, &e, 700, 500, &who, take, w), 0);
-	assert_int_equal(w->count, 1);
-	assert_int_equal(w->got[0].after, 500);
-	assert_false(w->got[0].preexisting);
 }
 
 /* Accepted connections that are of no interest are recognised, and not told. */
@@ -661,9 +472,7 @@ int main(void)
 		cmocka_unit_test(test_udp_connect),
 		cmocka_unit_test(test_hidden),
 		cmocka_unit_test(test_unknown_ends),
-		cmocka_unit_test(test_mptcp),
 		cmocka_unit_test(test_holder),
-		cmocka_unit_test(test_found),
 		cmocka_unit_test(test_not_of_interest),
 		cmocka_unit_test(test_resync),
 		cmocka_unit_test(test_no_memory),
