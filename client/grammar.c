@@ -28,7 +28,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_OPEN] = {"open", 0, NULL, GROUP_EXPORT, "then the claims that are open now"},
 	[OPTION_BY] = {"by", 0, "WHAT", GROUP_AUDIT, "program, unit, user, port, hour or netns"},
 	[OPTION_DIFF] = {"diff", 0, "TIME", GROUP_AUDIT,
-		"what is new or gone since yesterday, or another time"},
+		"what is new or gone since yesterday or then"},
 	[OPTION_LIMIT] = {"limit", 'n', "N", GROUP_LIMIT,
 		"only the newest N (pressure: the N fullest)"},
 	[OPTION_APP] = {"app", 0, "NAME", GROUP_FILTER, "name or path of the program"},
@@ -49,7 +49,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_BOUND_FOR] = {"bound-for", 0, "SPAN", GROUP_LISTENERS,
 		"UDP sockets that were bound so long (10min)"},
 	[OPTION_SYSCTL] = {"sysctl", 0, NULL, GROUP_LISTENERS,
-		"a drop-in for /etc/sysctl.d that reserves their ports"},
+		"a drop-in for sysctl.d that reserves their ports"},
 	[OPTION_OUTPUT] = {"output", 'o', "FILE", GROUP_OUTPUT, "the file to write: .html or .svg"},
 	[OPTION_WINDOW] = {"window", 0, "SPAN", GROUP_PRESSURE,
 		"from --at on, or up to now, for so long (10min)"},
@@ -57,7 +57,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
-		"make N (100) short claims of each kind, and see what is recorded"},
+		"make N (100) short claims, see what is recorded"},
 	[OPTION_JSON] = {"json", 0, "MODE", GROUP_COMMON,
 		"pretty: one document; short: an object a line; off"},
 	[OPTION_JSON_AUTO] = {NULL, 'j', NULL, GROUP_COMMON,
@@ -115,11 +115,11 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger audit --by unit --overnight\tthe same per unit\n"
 		"portledger audit -S -1h --user www-data\tof one user, the last hour\n"},
 	[VERB_FAILURES] = {"failures", "[PORT...]", GROUPS_PAST | GROUP_WINDOW | GROUP_LIMIT, 0,
-		LIMIT_FILTER_PORTS, "binds and connects that failed, and who had the port",
+		LIMIT_FILTER_PORTS, "what failed for want of a port, and who had it",
 		"portledger failures -S today\twhat failed for want of a port\n"
 		"portledger failures 8080\twho could not have that port, and who had it\n"},
 	[VERB_LISTENERS] = {"listeners", "", GROUPS_PAST | GROUP_SINCE | GROUP_LISTENERS, 0, 0,
-		"servers on ports that the kernel hands out, and the fix",
+		"servers whose port a client may get, and the fix",
 		"portledger listeners\twho may lose his port to a client\n"
 		"portledger listeners --bound-for 1d\tUDP sockets only if a day old\n"
 		"portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\tand sysctl --system applies it\n"},
@@ -139,7 +139,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 	[VERB_PRESSURE] = {"pressure", "",
 		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_AT |
 			GROUP_LIMIT | GROUP_PROTOCOL | GROUP_NETNS | GROUP_PLACE | GROUP_PRESSURE,
-		0, 0, "how near exhaustion, per destination, and through whom",
+		0, 0, "how near exhaustion, where to, and through whom",
 		"portledger pressure\tnow, with the peak of the last 10 min\n"
 		"portledger pressure --at 03:00 --window 1h\tthen, for an hour\n"
 		"portledger pressure --peer 10.0.9.7:5432\tof one destination\n"},
@@ -151,11 +151,11 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger export --cursor-file=c >>claims.ndjson\twhat came since the last time\n"
 		"portledger export --format=sqlite --to=claims.db\tinto an indexed table\n"},
 	[VERB_APPS] = {"apps", "", GROUPS_PAST | GROUP_WINDOW | GROUP_APPS, 0, 0,
-		"programs that were ever seen, and how much they churn",
+		"programs ever seen, and how they use ports",
 		"portledger apps\tall, with their last day\n"
 		"portledger apps --new -S \"last night\"\twhich came last night\n"},
 	[VERB_APP] = {"app", "NAME", GROUPS_PAST | GROUP_WINDOW, 0, 0,
-		"one program: since when, where, as whom, which ports",
+		"one program: since when, as whom, which ports",
 		"portledger app curl\tits last day, and its last claims\n"
 		"portledger app /usr/sbin/chronyd -S -7d\tits week\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",

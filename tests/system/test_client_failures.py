@@ -163,11 +163,13 @@ def test_help_and_version():
 
 
 def test_help_of_each_verb_has_examples_and_fits_80_columns():
+    assert all(len(line) <= 80 and not line.startswith(" " * 20) for line in run(None, "help").stdout.splitlines())
     verbs = set(re.findall(r"^  ([a-z]+) ", run(None, "help").stdout.split("\n\n")[1], re.M)) - {"portledger"}
     assert len(verbs) > 15
     for verb in verbs:
         text = run(None, verb, "--help").stdout
-        assert all(len(line) <= 80 for line in text.splitlines()), text
+        # what completions read has a line each
+        assert all(len(line) <= 80 and not line.startswith(" " * 20) for line in text.splitlines()), text
         assert verb in ("help", "version") or "Examples:\n  " in text, verb
         # each example is taken, but for what a shell does with it
         for command in re.findall(r"^  portledger (.*?)(?:  .*)?$", text.partition("Examples:")[2], re.M):
