@@ -326,7 +326,8 @@ static void describe(void *context, char *text, size_t size)
 		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
 		(double)c.last_cpu_usec / USEC_PER_MSEC);
 	if (c.obstacle && n > 0 && (size_t)n < size)
-		(void)snprintf(text + n, size - (size_t)n, "; no kernel events: %s", c.obstacle);
+		(void)snprintf(text + n, size - (size_t)n, "; %s%s",
+			c.rung == SOURCE_EVENTS ? "" : "no kernel events: ", c.obstacle);
 }
 
 static void reload(struct daemon *d)

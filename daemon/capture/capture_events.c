@@ -164,8 +164,12 @@ int capture_events_open(struct capture *c)
 	if (r < 0) {
 		(void)snprintf(c->obstacle, sizeof(c->obstacle), "%s", strerror(-r));
 		capture_events_close(c);
+		return r;
 	}
-	return r;
+	if (!source_events_facts(c->events).whole)
+		(void)snprintf(c->obstacle, sizeof(c->obstacle),
+			"only processes of this container are heard; run it on the host");
+	return 0;
 }
 
 void capture_events_close(struct capture *c)

@@ -80,6 +80,8 @@ static int climb(struct capture *c)
 			return -ENOMEM;
 		table_free(c->table);
 		c->table = table;
+		if (c->obstacle[0] != '\0')
+			log_warning("%s", c->obstacle);
 		return 0;
 	}
 	if (c->obstacle[0] != '\0')

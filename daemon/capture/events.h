@@ -68,6 +68,7 @@ struct events_kernel {
 	uint32_t ring_bytes, slots;
 	uint64_t hash; /* of the programs and what was asked of them */
 	bool udp_connect, failures;
+	bool whole;                /* attached to the root of the host's cgroup tree */
 	uint32_t exits;            /* EXITS_*, for the programs to know */
 	struct bpf_object *object; /* loaded, not attached yet */
 };

@@ -145,41 +145,53 @@ static bool parse_mount(char *line, char **ret_path)
 	return true;
 }
 
-/* Something else may be mounted over it, and what is seen from a container is not the root. */
-static bool is_root(int fd)
+/* Something else may be mounted over it. */
+static bool is_cgroup(int fd)
 {
 	struct statfs filesystem;
-	struct stat status;
 
-	return fstatfs(fd, &filesystem) == 0 && filesystem.f_type == CGROUP2_SUPER_MAGIC &&
-	       fstat(fd, &status) == 0 && status.st_ino == ROOT_CGROUP;
+	return fstatfs(fd, &filesystem) == 0 && filesystem.f_type == CGROUP2_SUPER_MAGIC;
 }
 
-static int open_root(struct events_obstacle *ret_obstacle)
+static bool is_whole_tree(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && status.st_ino == ROOT_CGROUP;
+}
+
+/* Where only a part of the tree is to be seen (a container, which has a cgroup namespace), the root of that part. */
+static int open_root(bool *ret_whole, struct events_obstacle *ret_obstacle)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	_cleanup_(close_p) int found = -1;
 	char *line = NULL, *path;
 	size_t size = 0;
-	int fd = -1;
+	bool whole = false;
 
-	while (mounts && fd < 0 && getline(&line, &size, mounts) > 0) {
-		if (!parse_mount(line, &path))
-			continue;
-		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (fd >= 0 && !is_root(fd)) {
+	while (mounts && !whole && getline(&line, &size, mounts) > 0) {
+		int fd = parse_mount(line, &path) ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+						  : -1;
+		bool usable = fd >= 0 && is_cgroup(fd);
+
+		whole = usable && is_whole_tree(fd);
+		if (usable && (whole || found < 0)) {
+			close_p(&found);
+			found = fd;
+		} else {
 			close_p(&fd);
-			fd = -1;
 		}
 	}
 	free(line);
 	if (mounts)
 		(void)fclose(mounts);
-	if (fd >= 0)
-		return fd;
+	if (found >= 0) {
+		*ret_whole = whole;
+		return TAKE_FD(found);
+	}
 	*ret_obstacle = (struct events_obstacle){
-		.reason = "the root of the cgroup tree is not mounted here (cgroup2)",
-		.remedy =
-			"mount -t cgroup2 none /sys/fs/cgroup/unified (on the host, not in a container)",
+		.reason = "the cgroup tree is not mounted here (cgroup2)",
+		.remedy = "mount -t cgroup2 none /sys/fs/cgroup/unified",
 	};
 	return -ENOENT;
 }
@@ -440,7 +452,7 @@ static void attach_extras(
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle)
 {
-	_cleanup_(close_p) int root = open_root(ret_obstacle);
+	_cleanup_(close_p) int root = open_root(&k->whole, ret_obstacle);
 	int r = 0;
 
 	if (root < 0)

@@ -65,8 +65,8 @@ int events_process_of(
 
 	if (!p)
 		return -ENOMEM;
-	p->pid = (int32_t)slot->tgid;
-	p->parent_pid = (int32_t)slot->parent_tgid;
+	p->pid = (int32_t)slot->pid;
+	p->parent_pid = (int32_t)slot->parent_pid;
 	p->start_boot = slot->start / TICK_NSEC * TICK_USEC;
 	p->uid = slot->euid;
 	r = store(slot->comm, sizeof(slot->comm), &p->comm);

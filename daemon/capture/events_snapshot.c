@@ -30,7 +30,7 @@ static struct holder_seen holder_of(const struct snapshot_row *row)
 			.local = {.address = address_from_kernel(family, row->local),
 				.port = row->local_port}},
 		.inode = row->inode,
-		.pid = (int32_t)row->tgid,
+		.pid = (int32_t)row->pid,
 		.start_boot = row->start / TICK_NSEC * TICK_USEC,
 	};
 

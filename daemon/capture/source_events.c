@@ -94,6 +94,10 @@ static void configure(struct claims_shared *shared, const struct source_events_o
 {
 	struct claims_config *c = &shared->config;
 	uint32_t ports[ELEMENTSOF(c->ports)] = {0};
+	struct stat pids;
+
+	if (stat("/proc/self/ns/pid", &pids) == 0)
+		__atomic_store_n(&c->pid_namespace, (uint32_t)pids.st_ino, __ATOMIC_RELAXED);
 
 	for (uint32_t i = 0; i < options->ranges.count; i++)
 		for (uint32_t p = options->ranges.range[i].low; p <= options->ranges.range[i].high;
@@ -162,6 +166,7 @@ static int open_new(struct source_events *s, const struct source_events_options 
 	s->shared->state = (struct claims_state){
 		.attached = clock_boot(),
 		.udp_connect = s->kernel.udp_connect,
+		.whole = s->kernel.whole,
 		.failures = s->kernel.failures,
 	};
 	return 0;
@@ -251,6 +256,7 @@ struct events_facts source_events_facts(const struct source_events *s)
 		.adopted = s->adopted,
 		.attached = s->shared->state.attached,
 		.udp_connect = s->shared->state.udp_connect != 0,
+		.whole = s->shared->state.whole != 0,
 		.failures = s->shared->state.failures != 0,
 		.ring_bytes = s->ring.bytes,
 	};

@@ -57,7 +57,8 @@ struct source_events *source_events_free(struct source_events *s);
 struct events_facts {
 	uint64_t generation; /* of the ring: random, never 0; the same after an adoption */
 	bool adopted;        /* from an earlier process: the kernel has gone on recording */
-	usec_t attached;  /* boottime at which the last program was attached (adopted: long ago) */
+	usec_t attached; /* boottime at which the last program was attached (adopted: long ago) */
+	bool whole; /* every process of the host is heard; else those of this container (of its cgroup namespace) */
 	bool udp_connect; /* UDP connects are told at once, not at their end */
 	bool failures;    /* failed binds and connects are told */
 	uint32_t ring_bytes;

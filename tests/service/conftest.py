@@ -40,6 +40,15 @@ class Box(Machine):
         """Of systemd-nspawn, on the outside."""
         return int(pathlib.Path(f"{self.path}.d/pid").read_text(encoding="ascii"))
 
+    @property
+    def root(self):
+        """Of its files, on the outside."""
+        return pathlib.Path("/proc", pathlib.Path(f"{self.path}.d/leader").read_text(encoding="ascii").strip(), "root")
+
+    def put(self, source, destination):
+        """A file of this machine."""
+        subprocess.run([HERE / "sdbox", "put", self.path, source, destination], check=True)
+
     def down(self):
         subprocess.run([HERE / "sdbox", "down", self.path], check=True)
 

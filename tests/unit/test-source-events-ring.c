@@ -492,8 +492,7 @@ static void test_obstacles(void **state _unused_)
 	pid = fork();
 	if (pid == 0) {
 		hide_cgroups();
-		demand_obstacle(
-			&o, -ENOENT, "the root of the cgroup tree is not mounted here (cgroup2)");
+		demand_obstacle(&o, -ENOENT, "the cgroup tree is not mounted here (cgroup2)");
 		_exit(0);
 	}
 	wait_for(pid, 0);

@@ -117,7 +117,7 @@ struct process_slot {
 	__u64 writer; /* who writes; 0: nobody */
 	__u64 start;
 	__u64 cgroup_id;
-	__u32 tgid, parent_tgid; /* in the initial pid namespace */
+	__u32 pid, parent_pid; /* in the reader's pid namespace; 0: none there */
 	__u32 euid;
 	__u32 mount_namespace; /* inode; 0: none */
 	char comm[16], parent_comm[16];
@@ -139,9 +139,10 @@ struct claims_config {
 	__u64 netns_only;        /* net cookie; 0: every one */
 	__u32 kernel_range;      /* each namespace's own ip_local_port_range, too */
 	__u32 accepted;
-	__u32 ring_quarter; /* bytes */
-	__u32 slots;        /* a power of two */
-	__u32 exits;        /* EXITS_*: the exits of system calls are looked at */
+	__u32 pid_namespace; /* of the reader: the inode of /proc/self/ns/pid */
+	__u32 ring_quarter;  /* bytes */
+	__u32 slots;         /* a power of two */
+	__u32 exits;         /* EXITS_*: the exits of system calls are looked at */
 	__u32 padding;
 };
 
@@ -155,6 +156,7 @@ struct claims_counters {
 struct claims_state {
 	__u64 attached; /* microseconds of boottime, when the last program was; 0: not yet */
 	__u32 udp_connect, failures; /* watched at once, and at all */
+	__u32 whole, padding;        /* attached to the root of the host's cgroup tree */
 };
 
 #define TOLD_ENTRIES 65536u
@@ -175,7 +177,7 @@ struct snapshot_row {
 	__u64 start;
 	__u64 netns;
 	__u32 netns_inode;
-	__u32 tgid;
+	__u32 pid; /* as in a slot */
 	__u16 local_port, remote_port;
 	__u8 ipv6, protocol, role, padding;
 	__u32 local[4], remote[4];

@@ -119,8 +119,20 @@ struct cred {
 struct mm_struct {
 	struct file *exe_file;
 };
+struct pid_namespace {
+	struct ns_common ns;
+};
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+struct pid {
+	unsigned int level;
+	struct upid numbers[1]; /* one for each namespace from the initial one down */
+};
 struct task_struct {
 	unsigned int flags;
+	struct pid *thread_pid;
 	struct mm_struct *mm;
 	int tgid;
 	struct task_struct *real_parent;

@@ -12,6 +12,9 @@
 
 #include "daemon/capture/bpf/maps.bpf.h"
 
+/* The namespaces of pids are nested at most so deep (MAX_PID_NS_LEVEL). */
+#define PID_LEVELS            33
+#define INITIAL_PID_NAMESPACE 0xeffffffcu /* PROC_PID_INIT_INO */
 /* Parts of a path, with the mounts that are crossed on the way up. */
 #define EXE_STEPS 64
 
@@ -109,6 +112,52 @@ static __always_inline void write_exe(struct process_slot *slot, struct task_str
 		slot->exe_bytes = 0;
 }
 
+/* Where a step of find_pid() puts what it has found: the verifier must not take it for known. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} found_pid SEC(".maps");
+
+struct numbers {
+	struct pid *pid;
+	__u32 *found;
+};
+
+/* For bpf_loop(): is it the number of this level that the reader knows? */
+static long find_pid(__u32 level, void *context)
+{
+	struct numbers *n = context;
+	struct pid *pid = n->pid; /* the macro would look for ours in the kernel */
+	const char *numbers = (const char *)pid + bpf_core_field_offset(struct pid, numbers);
+	const struct upid *number =
+		(const void *)(numbers + level * bpf_core_type_size(struct upid));
+
+	if (level > BPF_CORE_READ(pid, level))
+		return 1;
+	if (BPF_CORE_READ(number, ns, ns.inum) != shared.config.pid_namespace)
+		return 0;
+	*n->found = (__u32)BPF_CORE_READ(number, nr);
+	return 1;
+}
+
+/* The pid of a process, by its first thread, in the namespace of who reads; 0: it has none there. */
+static __noinline __u32 pid_of(struct task_struct *leader)
+{
+	struct numbers n = {.pid = BPF_CORE_READ(leader, thread_pid)};
+	__u32 index = 0;
+
+	if (shared.config.pid_namespace == INITIAL_PID_NAMESPACE)
+		return (__u32)leader->tgid;
+	n.found = bpf_map_lookup_elem(&found_pid, &index);
+	if (!n.found)
+		return 0;
+	*n.found = 0;
+	(void)bpf_loop(PID_LEVELS, find_pid, &n, 0);
+	return *n.found;
+}
+
 static __always_inline void write_slot(
 	struct process_slot *slot, struct task_struct *task, const struct identity *key)
 {
@@ -116,9 +165,9 @@ static __always_inline void write_slot(
 
 	slot->start = key->start;
 	slot->cgroup_id = key->cgroup_id;
-	slot->tgid = key->tgid;
+	slot->pid = pid_of(task->group_leader);
 	slot->euid = key->euid;
-	slot->parent_tgid = (__u32)parent->tgid;
+	slot->parent_pid = pid_of(parent);
 	__builtin_memcpy(slot->comm, key->comm, sizeof(slot->comm));
 	__builtin_memcpy(slot->parent_comm, parent->comm, sizeof(slot->parent_comm));
 	/* the first thread may have ended before the others: it has neither */

@@ -58,7 +58,7 @@ int on_snapshot(struct bpf_iter__task_file *ctx)
 	row.cookie = bpf_get_socket_cookie(sk);
 	row.inode = file->f_inode->i_ino;
 	row.start = task->group_leader->start_boottime;
-	row.tgid = (__u32)task->tgid;
+	row.pid = pid_of(task->group_leader);
 	row.netns = c.netns;
 	row.netns_inode = c.netns_inode;
 	row.local_port = c.local_port;

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""What the kernel goes on recording while the daemon is away, and what rights that takes. The programs, the ring and
+their maps are in systemd's descriptor store."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import HERE, PATIENCE, ROOT, UNIT, wait_for
+
+sys.path.insert(0, str(ROOT / "tests/support"))
+import oracle  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
+FULL = bool(os.environ.get("PORTLEDGER_FULL"))  # check --full
+CHURN = "/usr/local/lib/portledger-test/churn"
+DATABASE, COPY = "/var/lib/portledger/portledger.db", "var/tmp/copy.db"
+NAMES = {"portledgerd", "pl-ledger", "pl-control"}
+RATE = 3000  # claims a second
+
+
+class Load:
+    def __init__(self, box, output):
+        self.box, self.output, self.process = box, output, None
+
+    def start(self, count, kinds=None):
+        command = ["systemd-run", "--quiet", "--wait", "--pipe", "--unit=churn.service", CHURN, "--count", count, "--rate", RATE,
+                   "--exe", "/var/tmp", *(["--kinds", kinds] if kinds else [])]
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen([HERE / "sdbox", "run", self.box.path, *map(str, command)],
+                                            stdin=subprocess.DEVNULL, stdout=output)
+        self.timeout = count / RATE + PATIENCE
+
+    def runs(self):
+        return self.process.poll() is None
+
+    def truth(self):
+        assert self.process.wait(self.timeout) == 0
+        truth = oracle.Truth(self.output.read_text(encoding="utf-8"))
+        assert truth.run["failed"] == 0, truth.run
+        return truth
+
+    def end(self):
+        if self.process and self.runs():
+            self.box.run("systemctl", "stop", "churn.service", check=False)
+            self.process.wait(self.timeout)
+
+
+@pytest.fixture
+def churn(service, tmp_path):
+    """The load as a unit of its own: start(count) and, at its end, truth()."""
+    service.run("mkdir", "-p", pathlib.Path(CHURN).parent)
+    service.put(BUILD / "tests/support/churn", CHURN)
+    load = Load(service, tmp_path / "truth")
+    yield load
+    load.end()
+
+
+def compare(box, truth, directory):
+    """When all is in the database, and what waits for the end of a TIME_WAIT is told."""
+    wait_for(lambda: box.portledger().returncode == 0, "the daemon to answer")
+    for _ in range(2):
+        box.rows("now")
+    # a copy: the way to the original leads through a link that only the kernel can follow
+    box.run("rm", "-f", f"/{COPY}")
+    box.run("sqlite3", DATABASE, f"VACUUM INTO '/{COPY}'")
+    copy = shutil.copy(box.root / COPY, directory)
+    first = beginning(truth)
+    rows = [r for r in oracle.claims_of(copy, {truth.run["netns"]}) if r["opened_usec"] >= first]
+    return oracle.Comparison([truth], rows, source="events", attribution="event", unit="churn.service")
+
+
+def beginning(truth):
+    """Of the load, in wall time; another one may have been before."""
+    return min(c["open_before"] for c in truth.claims) // 1000 - 1000
+
+
+def gaps_since(box, truth):
+    """Those that reach into the time of the load."""
+    first = beginning(truth)
+    receipt = box.rows("history", "-S", "-5min", "-n", "1")[1]
+    return [gap for gap in receipt["gaps"] if gap["until_usec"] > first]
+
+
+def running(box):
+    """Our three and their pids, if all are there and somebody answers."""
+    try:
+        processes = box.processes()
+    except (AssertionError, ValueError):
+        return None
+    return processes if set(processes) == NAMES and box.portledger().returncode == 0 else None
+
+
+def test_the_rung_is_events_and_takes_no_right_once_attached(service):
+    assert service.show("StatusText").startswith("recording by events and sweep every 1 s; ")
+    processes = service.processes()
+    assert set(processes) == NAMES
+    for pid in processes.values():
+        status = service.text("cat", f"/proc/{pid}/status")
+        for kind in ("Eff", "Prm", "Inh", "Amb"):
+            assert re.search(rf"^Cap{kind}:\t0+$", status, re.M), (kind, status)
+    # ... and neither has one that took over what its predecessor left
+    service.run("systemctl", "restart", UNIT)
+    assert re.search(r"^CapEff:\t0+$", service.text("cat", f"/proc/{service.main_pid()}/status"), re.M)
+
+
+def test_a_restart_is_no_gap_and_a_stop_is_one(service, churn, tmp_path):
+    service.run("systemctl", "restart", UNIT)
+    kept = int(service.show("NFileDescriptorStore"))
+    assert kept >= 10
+    churn.start(RATE * 4, kinds="tcp4,udp-send,udp-bind")
+    for _ in range(2):
+        service.run("systemctl", "restart", UNIT)
+    truth = churn.truth()
+    result = compare(service, truth, tmp_path)
+    assert result.is_exact() and result.made == RATE * 4, str(result)
+    assert gaps_since(service, truth) == []
+    assert int(service.show("NFileDescriptorStore")) == kept, "what is there already is not stored again"
+    service.run("systemctl", "stop", UNIT)
+    assert int(service.show("NFileDescriptorStore")) == 0
+    service.run("systemctl", "start", UNIT)
+    gap = gaps_since(service, truth)[-1]
+    assert (gap["reason"], gap["lost"]) == ("stopped", None), gap
+
+
+def test_kill_9_of_each_process_loses_nothing(service, churn, tmp_path):
+    """While 3,000 claims a second are made by processes of a unit."""
+    kills = 10 if FULL else 3
+    restarts = int(service.show("NRestarts"))
+    churn.start(RATE * (3 * kills + 2))
+    for i in range(kills):
+        victims = wait_for(lambda: running(service), "all three to run")
+        names = sorted(NAMES)[i % 4:i % 4 + 1] or sorted(NAMES)
+        service.run("kill", "-KILL", *(victims[name] for name in names), check=False)
+        wait_for(lambda: (now := running(service)) and all(now[n] != victims[n] for n in names), f"{names} to be there again")
+        assert churn.runs(), "the load has ended before the last kill"
+    truth = churn.truth()
+    result = compare(service, truth, tmp_path)
+    print(result)
+    assert result.is_exact(), str(result)
+    assert int(service.show("NRestarts")) > restarts
+    assert gaps_since(service, truth) == []
