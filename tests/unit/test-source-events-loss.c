@@ -204,11 +204,58 @@ static void test_whole_by_its_end(void **state _unused_)
 	source_events_free(s);
 }
 
+/* More UDP connects at once than the kernel side has places for: the others are remembered otherwise, and none is lost. */
+static void test_many_udp_connects(void **state _unused_)
+{
+	enum { MANY = 9000, EACH = 900 };
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	struct told t = {0};
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	for (int i = 0; i < MANY / EACH; i++) {
+		int ready[2];
+		char byte;
+		pid_t pid;
+
+		assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+		pid = fork();
+		if (pid == 0) {
+			(void)close(ends[1]);
+			for (int k = 0; k < EACH; k++)
+				demand(connect_to(socket(AF_INET, SOCK_DGRAM, 0), AF_INET, 9) == 0);
+			demand(write(ready[1], "x", 1) == 1);
+			_exit((int)read(ends[0], &byte, 1)); /* all end together */
+		}
+		(void)close(ready[1]);
+		assert_int_equal(read(ready[0], &byte, 1), 1);
+		(void)close(ready[0]);
+	}
+	(void)close(ends[1]);
+	for (int i = 0; i < MANY / EACH; i++) {
+		int status;
+
+		assert_true(wait(&status) > 0);
+		assert_int_equal(status, 0);
+	}
+	(void)close(ends[0]);
+	hear(s, &t);
+	assert_int_equal(t.count, MANY);
+	assert_int_equal(count_kind(&t, EVENT_WHOLE), MANY);
+	for (size_t i = 0; i < t.count; i++)
+		assert_true(t.events[i].process != 0 && t.events[i].remote.port == 9);
+	assert_int_equal(source_events_counts(s).lost, 0);
+	told_done(&t);
+	source_events_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_losses_are_counted),
 		cmocka_unit_test(test_whole_by_its_end),
+		cmocka_unit_test(test_many_udp_connects),
 	};
 
 	return cmocka_run_group_tests(tests, enter_namespace, NULL);

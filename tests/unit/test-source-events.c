@@ -460,52 +460,6 @@ static void test_udp_disconnected(void **state _unused_)
 	source_events_free(s);
 }
 
-/* More of them at once than the kernel side has places for: the others are remembered otherwise, and none is lost. */
-static void test_many_udp_connects(void **state _unused_)
-{
-	enum { MANY = 9000, EACH = 900 };
-	struct source_events_options o = options_here();
-	struct source_events *s = open_with(&o);
-	struct told t = {0};
-	int ends[2];
-
-	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	for (int i = 0; i < MANY / EACH; i++) {
-		int ready[2];
-		char byte;
-		pid_t pid;
-
-		assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
-		pid = fork();
-		if (pid == 0) {
-			(void)close(ends[1]);
-			for (int k = 0; k < EACH; k++)
-				demand(connect_to(socket(AF_INET, SOCK_DGRAM, 0), AF_INET, 9) == 0);
-			demand(write(ready[1], "x", 1) == 1);
-			_exit((int)read(ends[0], &byte, 1)); /* all end together */
-		}
-		(void)close(ready[1]);
-		assert_int_equal(read(ready[0], &byte, 1), 1);
-		(void)close(ready[0]);
-	}
-	(void)close(ends[1]);
-	for (int i = 0; i < MANY / EACH; i++) {
-		int status;
-
-		assert_true(wait(&status) > 0);
-		assert_int_equal(status, 0);
-	}
-	(void)close(ends[0]);
-	hear(s, &t);
-	assert_int_equal(t.count, MANY);
-	assert_int_equal(count_kind(&t, EVENT_WHOLE), MANY);
-	for (size_t i = 0; i < t.count; i++)
-		assert_true(t.events[i].process != 0 && t.events[i].remote.port == 9);
-	assert_int_equal(source_events_counts(s).lost, 0);
-	told_done(&t);
-	source_events_free(s);
-}
-
 /* ---- accepted connections ---- */
 
 static void test_accepted(void **state _unused_)
@@ -702,7 +656,6 @@ int main(void)
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_udp_two_ports),
 		cmocka_unit_test(test_udp_disconnected),
-		cmocka_unit_test(test_many_udp_connects),
 		cmocka_unit_test(test_accepted),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_namespaces),
