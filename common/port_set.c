@@ -74,16 +74,28 @@ unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high)
 	return count;
 }
 
+/* 64 ports at once, the lowest as the lowest bit. */
+static uint64_t word_at(const struct port_set *s, size_t i)
+{
+	uint64_t word = 0;
+
+	for (size_t k = 0; k < 8; k++)
+		word |= (uint64_t)s->bits[8 * i + k] << 8 * k;
+	return word;
+}
+
 size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES])
 {
 	size_t size = 0;
 
-	if (2 * port_set_count(s, 0, UINT16_MAX) >= PORT_SET_BYTES) {
-		memcpy(to, s->bits, PORT_SET_BYTES);
-		return PORT_SET_BYTES;
-	}
-	for (uint32_t port = 0; port <= UINT16_MAX; port++)
-		if (port_set_has(s, (uint16_t)port)) {
+	for (size_t i = 0; i < PORT_SET_BYTES / 8; i++)
+		for (uint64_t word = word_at(s, i); word != 0; word &= word - 1) {
+			size_t port = 64 * i + (size_t)__builtin_ctzll(word);
+
+			if (size + 2 >= PORT_SET_BYTES) {
+				memcpy(to, s->bits, PORT_SET_BYTES);
+				return PORT_SET_BYTES;
+			}
 			to[size++] = (uint8_t)port;
 			to[size++] = (uint8_t)(port >> 8);
 		}

@@ -112,7 +112,7 @@ static int drop_rollups(struct store *s, struct now now)
 		usec_t age;
 	} rollups[] = {{STATEMENT_ROLLUP_HOUR_DROP, LIMIT_ROLLUP_HOUR_DAYS * USEC_PER_DAY},
 		{STATEMENT_ROLLUP_DAY_DROP, LIMIT_ROLLUP_DAY_DAYS * USEC_PER_DAY}};
-	int r = 0;
+	int r = rollup_days(s, usec_sub(now.wall, SEAL_AGE_USEC));
 
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(rollups); i++) {
 		struct binder b = sql_bind(s, rollups[i].statement);

@@ -27,7 +27,8 @@ CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec IN
 
 -- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned);
 -- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid);
--- 'failures_expired_usec' (failures before it are pruned); 'rolled_from_usec' (of claims released before it there are no rollups).
+-- 'failures_expired_usec' (failures before it are pruned); 'rolled_from_usec' (of claims released before it there are no rollups),
+-- 'days_rolled_until_usec' (rollup_day has the days before it).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Programs, and what they listen on, that were ever seen: each is announced once (notable.c). Retention leaves it alone.
@@ -111,7 +112,7 @@ CREATE TABLE claim_long(
 CREATE TABLE segment_user(
 	uid INT NOT NULL, seg INT NOT NULL, n INT NOT NULL, PRIMARY KEY(uid, seg)) STRICT, WITHOUT ROWID;
 
--- What a program opened in an hour, and in a day, of UTC: of claims that are sealed; kept for longer than they are. app: as
+-- What a program opened in an hour, and in a day that is over, of UTC: of claims that are sealed; kept for longer than they are. app: as
 -- credited; 0 of none, -1 of more programs than are told apart. netns: netns.id; 0 not known. long: of those of an hour and
 -- more. port_set as common/port_set.h and remote_set as common/sketch.h have it; ports and remotes are how many they hold.
 CREATE TABLE rollup_hour(

@@ -314,7 +314,7 @@ static int roll_up(struct store *s, const struct segment *g)
 			.is_long = h->is_long,
 		};
 	}
-	return rollup_add(s, claims, g->count);
+	return rollup_add(s, claims, g->count, g->last_seen);
 }
 
 /* Retention deletes a process by the time when it was last seen: not before the last claim that names it. */

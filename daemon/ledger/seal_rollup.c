@@ -5,6 +5,9 @@
  * it was opened, once, in the transaction that seals it; that is where each claim passes exactly once, the long ones too. Claims
  * that are not sealed yet are in no rollup.
  *
+ * An hour's row is written with each segment that has some of it. A day's is made of its hours, once, when it is over: to write it
+ * each time as well cost 75 bytes a claim, half of it for one day (measured). What comes later, since it lasted for days, is added.
+ *
  * Sums add up; distinct things do not, so the ports are a set (exact, common/port_set.h) and the remote addresses a sketch
  * (common/sketch.h), of hashes with the database's own key, which nobody can aim at.
  *
@@ -19,7 +22,11 @@
 #include "common/sketch.h"
 #include "daemon/schema.h"
 
-#define OTHERS (-1) /* app of what is past the limit */
+#define OTHERS       (-1) /* app of what is past the limit */
+#define DAY          ((int64_t)USEC_PER_DAY)
+#define DAYS_AT_ONCE 3u /* a segment seldom ends more than one */
+
+enum { TABLE_HOUR, TABLE_DAY };
 
 /* The two tables are alike. */
 static const struct rollup_table {
@@ -205,6 +212,7 @@ static void bind_key(struct binder *b, const struct rollup_claim *c)
 static int add_row(struct sum *sum, sqlite3_stmt *row)
 {
 	struct sketch remotes;
+	bool first = sum->claims == 0;
 	int r = port_set_merge(
 		&sum->ports, sqlite3_column_blob(row, 10), (size_t)sqlite3_column_bytes(row, 10));
 
@@ -218,10 +226,10 @@ static int add_row(struct sum *sum, sqlite3_stmt *row)
 	for (int i = 0; i < ROLE_COUNT; i++)
 		sum->roles[i] += sqlite3_column_int64(row, 1 + i);
 	sum->unattributed += sqlite3_column_int64(row, 5);
-	sum->first = MIN(sum->first, sqlite3_column_int64(row, 6));
-	sum->last = MAX(sum->last, sqlite3_column_int64(row, 7));
-	sum->shortest = MIN(sum->shortest, sqlite3_column_int64(row, 8));
-	sum->longest = MAX(sum->longest, sqlite3_column_int64(row, 9));
+	sum->first = MIN(first ? INT64_MAX : sum->first, sqlite3_column_int64(row, 6));
+	sum->last = MAX(first ? INT64_MIN : sum->last, sqlite3_column_int64(row, 7));
+	sum->shortest = MIN(first ? INT64_MAX : sum->shortest, sqlite3_column_int64(row, 8));
+	sum->longest = MAX(first ? INT64_MIN : sum->longest, sqlite3_column_int64(row, 9));
 	return 0;
 }
 
@@ -245,28 +253,47 @@ static int put_row(struct store *s, const struct rollup_table *t, const struct r
 	const struct sum *sum)
 {
 	uint8_t ports[PORT_SET_BYTES], remotes[SKETCH_BYTES];
+	size_t size = port_set_write(&sum->ports, ports);
 	const int64_t numbers[] = {sum->claims, sum->roles[ROLE_CONNECTED],
 		sum->roles[ROLE_LISTENING], sum->roles[ROLE_BOUND], sum->roles[ROLE_ACCEPTED],
 		sum->unattributed, sum->first, sum->last, sum->shortest, sum->longest,
-		port_set_count(&sum->ports, 0, UINT16_MAX),
+		size < PORT_SET_BYTES ? (int64_t)size / 2
+				      : port_set_count(&sum->ports, 0, UINT16_MAX),
 		(int64_t)sketch_estimate(&sum->remotes)};
 	struct binder b = sql_bind(s, t->put);
 
 	bind_key(&b, of);
 	for (size_t i = 0; i < ELEMENTSOF(numbers); i++)
 		bind_int(&b, numbers[i]);
-	bind_blob(&b, ports, port_set_write(&sum->ports, ports));
+	bind_blob(&b, ports, size);
 	bind_blob(&b, remotes, sketch_write(&sum->remotes, remotes));
 	return sql_run(s, t->put);
 }
 
+/* Puts those in front whose row begins before `until`; returns how many they are. */
+static size_t select_claims(
+	struct rollup_claim claims[], size_t count, usec_t length, int64_t until)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct rollup_claim c = claims[i];
+
+		c.start = c.opened - c.opened % (int64_t)length;
+		claims[i] = claims[kept];
+		claims[kept] = c;
+		kept += c.start < until;
+	}
+	return kept;
+}
+
+/* Adds claims to the rows that begin before `until`. */
 static int write_table(struct store *s, const struct rollup_table *t, struct rollup_claim claims[],
-	size_t count, const struct siphash_key *key)
+	size_t count, int64_t until, const struct siphash_key *key)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < count; i++)
-		claims[i].start = claims[i].opened - claims[i].opened % (int64_t)t->length;
+	count = select_claims(claims, count, t->length, until);
 	qsort(claims, count, sizeof(*claims), compare_claims);
 	limit_programs(claims, count);
 	for (size_t i = 0, end; r == 0 && i < count; i = end) {
@@ -281,16 +308,101 @@ static int write_table(struct store *s, const struct rollup_table *t, struct rol
 	return r;
 }
 
-int rollup_add(struct store *s, struct rollup_claim claims[], size_t count)
+/* Makes the rows of a day of those of its hours. */
+static int make_day(struct store *s, int64_t day)
+{
+	struct binder b = sql_bind(s, STATEMENT_ROLLUP_HOURS_OF_DAY);
+	struct rollup_claim of = {0};
+	struct sum sum = {0};
+	int r;
+
+	bind_int(&b, day);
+	while ((r = sql_step(s, STATEMENT_ROLLUP_HOURS_OF_DAY)) > 0) {
+		struct rollup_claim next = {
+			.start = day,
+			.app = sqlite3_column_int64(b.statement, 12),
+			.netns = sqlite3_column_int64(b.statement, 13),
+			.is_long = sqlite3_column_int64(b.statement, 14),
+		};
+
+		r = 0;
+		if (sum.claims > 0 && compare_claims(&of, &next) != 0) {
+			r = put_row(s, &tables[TABLE_DAY], &of, &sum);
+			sum = (struct sum){0};
+		}
+		of = next;
+		if (r == 0)
+			r = add_row(&sum, b.statement);
+		if (r < 0) {
+			sql_reset(s, STATEMENT_ROLLUP_HOURS_OF_DAY);
+			return r;
+		}
+	}
+	return r == 0 && sum.claims > 0 ? put_row(s, &tables[TABLE_DAY], &of, &sum) : r;
+}
+
+/* Makes the days that are over: no short claim of them can come any more. *until is where the days that are made end. */
+static int make_days(struct store *s, usec_t last_seen, int64_t *until)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < DAYS_AT_ONCE; i++) {
+		struct binder b = sql_bind(s, STATEMENT_ROLLUP_HOUR_FROM);
+		int64_t first;
+
+		bind_int(&b, *until);
+		r = sql_value(s, STATEMENT_ROLLUP_HOUR_FROM, INT64_MAX, &first);
+		if (r < 0 || first == INT64_MAX)
+			return r;
+		first -= first % DAY;
+		if (first + DAY + SCHEMA_LONG_USEC > (int64_t)last_seen)
+			return 0;
+		r = make_day(s, first);
+		*until = first + DAY;
+	}
+	return r;
+}
+
+/* The first time, days begin with the one that the segment ends in; what is of before is added when it comes. */
+static int read_days(struct store *s, usec_t last_seen, int64_t *ret)
+{
+	uint64_t until;
+	int r = store_counter_get(
+		s, COUNTER_DAYS_ROLLED, last_seen - last_seen % (usec_t)DAY, &until);
+
+	if (r == 0)
+		*ret = (int64_t)until;
+	return r;
+}
+
+int rollup_days(struct store *s, usec_t seen)
+{
+	int64_t days = 0;
+	int r = read_days(s, 0, &days);
+
+	if (r < 0 || days == 0)
+		return r;
+	r = make_days(s, seen, &days);
+	return r < 0 ? r : store_counter_set(s, COUNTER_DAYS_ROLLED, (uint64_t)days);
+}
+
+int rollup_add(struct store *s, struct rollup_claim claims[], size_t count, usec_t last_seen)
 {
 	struct siphash_key key;
+	int64_t days = 0;
 	int r = store_counter_get(s, COUNTER_KNOWN_KEY_0, 0, &key.k[0]);
 
 	if (r == 0)
 		r = store_counter_get(s, COUNTER_KNOWN_KEY_1, 0, &key.k[1]);
 	if (r == 0)
 		r = resolve(s, claims, count);
-	for (size_t i = 0; r == 0 && i < ELEMENTSOF(tables); i++)
-		r = write_table(s, &tables[i], claims, count, &key);
-	return r;
+	if (r == 0)
+		r = read_days(s, last_seen, &days);
+	if (r == 0)
+		r = write_table(s, &tables[TABLE_HOUR], claims, count, INT64_MAX, &key);
+	if (r == 0)
+		r = write_table(s, &tables[TABLE_DAY], claims, count, days, &key);
+	if (r == 0)
+		r = make_days(s, last_seen, &days);
+	return r < 0 ? r : store_counter_set(s, COUNTER_DAYS_ROLLED, (uint64_t)days);
 }

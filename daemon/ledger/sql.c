@@ -208,6 +208,12 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_ROLLUP_NETNS] = "SELECT netns,NULL FROM local WHERE id=?1",
 	[STATEMENT_ROLLUP_HOUR_GET] = ROLLUP_GET("rollup_hour"),
 	[STATEMENT_ROLLUP_HOUR_PUT] = ROLLUP_PUT("rollup_hour"),
+	[STATEMENT_ROLLUP_HOUR_FROM] =
+		"SELECT min(start_usec) FROM rollup_hour WHERE start_usec>=?1",
+	[STATEMENT_ROLLUP_HOURS_OF_DAY] =
+		"SELECT claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"
+		"shortest_usec,longest_usec,port_set,remote_set,app,netns,long FROM rollup_hour"
+		" WHERE start_usec>=?1 AND start_usec<?1+86400000000 ORDER BY app,netns,long",
 	[STATEMENT_ROLLUP_HOUR_DROP] = ROLLUP_DROP("rollup_hour"),
 	[STATEMENT_ROLLUP_DAY_GET] = ROLLUP_GET("rollup_day"),
 	[STATEMENT_ROLLUP_DAY_PUT] = ROLLUP_PUT("rollup_day"),

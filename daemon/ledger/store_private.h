@@ -74,6 +74,8 @@ enum statement {
 	STATEMENT_ROLLUP_NETNS,
 	STATEMENT_ROLLUP_HOUR_GET,
 	STATEMENT_ROLLUP_HOUR_PUT,
+	STATEMENT_ROLLUP_HOUR_FROM,
+	STATEMENT_ROLLUP_HOURS_OF_DAY,
 	STATEMENT_ROLLUP_HOUR_DROP,
 	STATEMENT_ROLLUP_DAY_GET,
 	STATEMENT_ROLLUP_DAY_PUT,
@@ -119,6 +121,7 @@ enum statement {
 #define COUNTER_KNOWN_KEY_0      "known_key_0"
 #define COUNTER_KNOWN_KEY_1      "known_key_1"
 #define COUNTER_KNOWN_SINCE      "known_since_usec"
+#define COUNTER_DAYS_ROLLED      "days_rolled_until_usec"
 #define COUNTER_FAILURES_EXPIRED "failures_expired_usec"
 
 /* A bounded map from a key (bytes) to the id of a row. See intern.c. */
@@ -303,8 +306,13 @@ struct rollup_claim {
 	int64_t app, netns, start;
 };
 
-/* Adds them to the rollups. They are put in another order. */
-int rollup_add(struct store *s, struct rollup_claim claims[], size_t count) _must_check_;
+/* Adds them to the rollups, and makes the days that are over by `last_seen`, the latest release. They are put in another
+ * order. */
+int rollup_add(
+	struct store *s, struct rollup_claim claims[], size_t count, usec_t last_seen) _must_check_;
+
+/* Makes the days that were over at `seen`, where no seal has done it for some time. */
+int rollup_days(struct store *s, usec_t seen) _must_check_;
 
 /* A checkpoint is due this long after the one before, however small the WAL is. */
 #define CHECKPOINT_USEC USEC_PER_HOUR

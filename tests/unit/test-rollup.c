@@ -22,6 +22,11 @@
 	" ORDER BY h.until_usec DESC NULLS FIRST,h.n DESC LIMIT 1),r.process) ELSE r.process END AS credited" \
 	" FROM r LEFT JOIN process o ON o.id=r.process)"
 
+/* Days only of those that are made. */
+#define MADE(length)                                                                               \
+	"(" length                                                                                 \
+	"=3600000000 OR c.opened_usec<(SELECT value FROM counter WHERE name='days_rolled_until_usec'))"
+
 /* By hand: the columns of a rollup, but for the sets; remotes as long as they are counted exactly. `length` in microseconds. */
 #define BY_HAND(length)                                                                                                      \
 	CREDITED                                                                                                             \
@@ -32,7 +37,9 @@
 	"min(c.closed_usec-c.opened_usec),max(c.closed_usec-c.opened_usec),count(DISTINCT c.port),"                          \
 	"iif(count(DISTINCT c.raddr)<128,count(DISTINCT c.raddr),-1) FROM (SELECT *,iif(meta>>52&1,NULL,meta>>3&3) AS role," \
 	"meta>>5&7 AS attribution FROM c) c LEFT JOIN process p ON p.id=c.credited"                                          \
-	" LEFT JOIN local l ON l.id=c.meta>>12&1099511627775 GROUP BY 1,2,3,4 ORDER BY 1,2,3,4"
+	" LEFT JOIN local l ON l.id=c.meta>>12&1099511627775 WHERE " MADE(                                                   \
+		length) " GROUP BY 1,2,3,4"                                                                                  \
+			" ORDER BY 1,2,3,4"
 #define ROLLED(table)                                                                                         \
 	"SELECT start_usec,app,netns,long,claims,connected,listening,bound,accepted,unattributed,first_usec," \
 	"last_usec,shortest_usec,longest_usec,ports,iif(length(remote_set)<1024,remotes,-1) FROM " table      \
@@ -45,8 +52,9 @@
 	" c.opened_usec-c.opened_usec%" length                                                     \
 	" AS start,ifnull(p.app,0) AS app,ifnull(l.netns,0) AS netns,c.long,"                      \
 	"c.port FROM c LEFT JOIN process p ON p.id=c.credited LEFT JOIN local l ON"                \
-	" l.id=c.meta>>12&1099511627775 ORDER BY 1,2,3,4,5) GROUP BY start,app,netns,long"         \
-	" ORDER BY start,app,netns,long"
+	" l.id=c.meta>>12&1099511627775 WHERE " MADE(                                              \
+		length) " ORDER BY 1,2,3,4,5) GROUP BY start,app,netns,long"                       \
+			" ORDER BY start,app,netns,long"
 
 static void assert_same(const struct fixture *f, const char *expected_sql, const char *sql)
 {
