@@ -51,6 +51,9 @@ static void test_verbs(_unused_ void **state)
 		{"history|1|--|2", VERB_HISTORY, 2},
 		{"follow", VERB_FOLLOW, 0},
 		{"audit|--overnight", VERB_AUDIT, 0},
+		{"audit|--by=unit|--diff=yesterday", VERB_AUDIT, 0},
+		{"annotate|--fields=ek", VERB_ANNOTATE, 0},
+		{"export|--format=csv|--cursor-file=x|--open", VERB_EXPORT, 0},
 		{"doctor", VERB_DOCTOR, 0},
 		{"doctor|--self-test", VERB_DOCTOR, 0},
 		{"doctor|--self-test|7", VERB_DOCTOR, 0},
@@ -97,6 +100,38 @@ static void test_times(_unused_ void **state)
 		assert_int_equal(parse(cases[i].line, false, &o), 0);
 		assert_int_equal(o.since, cases[i].since);
 		assert_int_equal(o.until, cases[i].until);
+		options_done(&o);
+	}
+}
+
+/* --diff: the same hours of another day, as long a stretch from a time on, or a stretch. */
+static void test_diff(_unused_ void **state)
+{
+	static const struct {
+		const char *line;
+		struct window other;
+	} cases[] = {
+		{"audit|-S|02:00|-U|03:00|--diff|yesterday",
+			{NOW - USEC_PER_DAY - 72 * USEC_PER_MINUTE,
+				NOW - USEC_PER_DAY - 12 * USEC_PER_MINUTE}},
+		{"audit|-S|02:00|-U|03:00|--diff|last week",
+			{NOW - 7 * USEC_PER_DAY - 72 * USEC_PER_MINUTE,
+				NOW - 7 * USEC_PER_DAY - 12 * USEC_PER_MINUTE}},
+		{"audit|-S|02:00|-U|03:00|--diff|-5h",
+			{NOW - 5 * USEC_PER_HOUR, NOW - 4 * USEC_PER_HOUR}},
+		{"audit|-S|02:00|--diff|-5h",
+			{NOW - 5 * USEC_PER_HOUR, NOW - 5 * USEC_PER_HOUR + 72 * USEC_PER_MINUTE}},
+		{"audit|-S|02:00|--diff|last night",
+			{NOW - 312 * USEC_PER_MINUTE, NOW + 288 * USEC_PER_MINUTE}},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct options o;
+
+		assert_int_equal(parse(cases[i].line, false, &o), 0);
+		assert_true(o.diff);
+		assert_int_equal(o.other.from, cases[i].other.from);
+		assert_int_equal(o.other.until, cases[i].other.until);
 		options_done(&o);
 	}
 }
@@ -212,6 +247,13 @@ static void test_refused(_unused_ void **state)
 		{"report|-o|x.html|--columns=exe", "--columns does not go with report"},
 		{"audit|-o|x.html", "--output does not go with audit"},
 		{"audit|--overnight|-U|today", "already"},
+		{"audit|--by=time", "--by"},
+		{"audit|--by=hour|--diff=yesterday", "--by=hour"},
+		{"audit|--diff=never", "--diff"},
+		{"audit|--diff=+1h", "still to come"},
+		{"now|--by=unit", "--by does not go with now"},
+		{"export|--format=xml", "--format"},
+		{"history|--fields=eve", "--fields does not go with history"},
 		{"history|-n|0", "not a number"},
 		{"history|-n|100000001", "not a number"},
 		{"now|--peer=1.2.3.4:", "not a port"},
@@ -366,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_at_is_a_window),
 		cmocka_unit_test(test_outputs),
 		cmocka_unit_test(test_filters),
+		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_near),
 		cmocka_unit_test(test_socket),
