@@ -163,7 +163,7 @@ def test_what_is_lost_is_counted(make_daemon, namespace, directory, run):
         wait_for(lambda: daemon.call("org.portledger.ledger.Status")["recorded"] > 500, "the load to be on its way")
         daemon.process.send_signal(signal.SIGSTOP)
         time.sleep(2)
-        output = load.communicate(timeout=PATIENCE)[0]
+        output = load.communicate(timeout=3 * PATIENCE)[0]
     finally:
         daemon.process.send_signal(signal.SIGCONT)
         load.kill()
