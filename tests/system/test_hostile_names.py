@@ -49,7 +49,7 @@ def make_claims(daemon, make_actor):
 
 
 def commands(claims):
-    yield from (("now",), ("history",), ("audit",), ("status",))
+    yield from (("now",), ("history",), ("audit", "-S", "-1h"), ("audit", "-S", "-1h", "--diff", "-2h"), ("status",))
     for port in claims:
         yield from ((str(port),), ("who", str(port), "--at", "now"))
 
