@@ -24,7 +24,7 @@ static void test_levels(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 20000; i++) {
-		uint64_t most = seed >> (i % 33), count;
+		uint64_t most = seed >> (i % 32), count;
 		struct levels l = levels_of(most);
 
 		seed = seed * 1664525 + 1013904223;
