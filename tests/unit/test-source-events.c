@@ -460,6 +460,35 @@ static void test_udp_disconnected(void **state _unused_)
 	source_events_free(s);
 }
 
+/* A connect that was undone is no part of what the socket does next. */
+static void test_udp_connect_undone(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	int fd = new_socket(AF_INET, SOCK_DGRAM, 0);
+	uint64_t cookie = cookie_of(fd);
+	const struct event_seen *e;
+	struct told t = {0};
+	struct endpoint local;
+	usec_t before;
+
+	assert_int_equal(connect_to(fd, AF_INET, 10), 0);
+	disconnect(fd);
+	before = clock_boot();
+	send_to(fd, AF_INET, 9);
+	local = local_of(fd);
+	(void)close(fd);
+	hear(s, &t);
+	e = get_told(&t, EVENT_CLAIM, cookie, 0);
+	assert_int_equal(e->role, ROLE_BOUND);
+	assert_endpoints(e, &local, NULL);
+	assert_true(e->at >= before - 1);
+	(void)get_told(&t, EVENT_RELEASE, cookie, 0);
+	assert_int_equal(t.count, 2);
+	told_done(&t);
+	source_events_free(s);
+}
+
 /* ---- accepted connections ---- */
 
 static void test_accepted(void **state _unused_)
@@ -656,6 +685,7 @@ int main(void)
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_udp_two_ports),
 		cmocka_unit_test(test_udp_disconnected),
+		cmocka_unit_test(test_udp_connect_undone),
 		cmocka_unit_test(test_accepted),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_namespaces),

@@ -185,6 +185,14 @@ static __always_inline bool fill_found(struct record_claim6 *c, const struct bpf
 	return true;
 }
 
+/* Of a connect that AF_UNSPEC has undone: its port is not the one that the socket has now. */
+static __always_inline void undo_connect(struct mark *m, __u64 cookie)
+{
+	if (m->claim.head != 0 && was_told_at_exit(cookie))
+		tell_end(NULL, cookie, 0);
+	m->claim.head = 0;
+}
+
 /*
  * A datagram to an address that it names. The first one of a socket is a claim. That it is the first is seen by its
  * having no cookie; else, if it was not told of late, there is a mark: what was told once is not told a third time.
@@ -214,6 +222,8 @@ static __always_inline void tell_sendmsg(struct bpf_sock_addr *ctx)
 			m = bpf_sk_storage_get(&marks, found, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (m && m->told && m->claim.local_port == c.local_port)
 			return;
+		if (m && m->claim.local_port == 0 && found->state != TCP_ESTABLISHED)
+			undo_connect(m, c.cookie);
 	}
 	c.cookie = bpf_get_socket_cookie(ctx);
 	c.who = who_of(current_process(), udp_protocol(ctx->protocol), RECORD_BOUND);
@@ -264,8 +274,7 @@ static __always_inline struct mark *remember_connect(struct bpf_sock_addr *ctx)
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct mark *m;
 
-	if (!found || !is_udp(ctx->protocol) || found->src_port != 0 ||
-		(shared.config.netns_only != 0 && shared.config.netns_only != netns))
+	if (!found || !is_udp(ctx->protocol) || found->src_port != 0 || !netns_is_watched(netns))
 		return NULL;
 	m = connect_mark(ctx, found);
 	if (!m)
@@ -400,7 +409,8 @@ static __always_inline void tell_udp_end(struct bpf_sock *ctx, struct sock *sk)
 		leave_place(cookie);
 	} else if (cookie == 0) {
 		tell_udp_whole(ctx, sk, NULL, port);
-	} else if (port == 0 || watched(&c, bpf_get_netns_cookie(ctx), sk, port)) {
+	} else if (port == 0 ? netns_is_watched(bpf_get_netns_cookie(ctx))
+			     : watched(&c, bpf_get_netns_cookie(ctx), sk, port)) {
 		/* without a port: disconnected, what was told has ended */
 		tell_end(NULL, cookie, 0);
 	}

@@ -62,7 +62,7 @@ static __always_inline bool failure_is_watched(struct record_claim6 *c, struct s
 		return true;
 	c->netns = sk->__sk_common.skc_net.net->net_cookie;
 	c->netns_inode = sk->__sk_common.skc_net.net->ns.inum;
-	return port == 0 && (shared.config.netns_only == 0 || shared.config.netns_only == c->netns);
+	return port == 0 && netns_is_watched(c->netns);
 }
 
 /* With everything but cookie and who. */

@@ -44,6 +44,11 @@ static __noinline bool in_kernel_range_probed(const struct net *net, __u16 port)
 	return port >= pair[0] && port <= pair[1];
 }
 
+static __always_inline bool netns_is_watched(__u64 netns)
+{
+	return shared.config.netns_only == 0 || shared.config.netns_only == netns;
+}
+
 /* Its namespace, into `c`, and whether the port is watched there; for hooks whose socket the verifier does not know. */
 static __always_inline bool watched(
 	struct record_claim6 *c, __u64 netns, struct sock *sk, __u16 port)
@@ -53,7 +58,7 @@ static __always_inline bool watched(
 
 	if (!listed && !shared.config.kernel_range)
 		return false;
-	if (shared.config.netns_only != 0 && shared.config.netns_only != netns)
+	if (!netns_is_watched(netns))
 		return false;
 	c->netns = netns;
 	c->local_port = port;
@@ -157,6 +162,23 @@ static __always_inline void take_over(struct record_claim6 *c, const struct mark
 	c->who = (c->who & ~opener) | (m->claim.who & opener);
 }
 
+/* Tells of an end: with `m`, of one whose opening was not told. */
+static __noinline void tell_end(struct mark *m, __u64 cookie, __u64 flags)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (!m || m->told) {
+		if (!put_release((now & HEAD_TIME) | RECORD_RELEASE | flags, cookie))
+			count(&shared.counters.lost_ends);
+		return;
+	}
+	m->claim.cookie = cookie;
+	m->claim.head |= flags;
+	if (!put_whole(&m->claim, now))
+		count(m->earlier ? &shared.counters.lost_ends : &shared.counters.lost);
+	m->told = 1;
+}
+
 /*
  * Tells of a claim; where there is no room, its end will. `earlier`: an earlier hook told of this tenure, if none is
  * marked to have failed. A claim counts as lost where neither can be: here if there is no mark, else in the end.
@@ -168,7 +190,11 @@ static __always_inline bool tell(void *sk, struct record_claim6 *c, bool earlier
 
 	if (!m && (c->who & WHO_PROTOCOL) != 0)
 		m = find_connected(c->cookie);
-
+	/* A socket that gave its port back has another now: that of before has ended. */
+	if (m && m->claim.head != 0 && !is_same_tenure(m, c)) {
+		tell_end(m, m->claim.cookie, 0);
+		m->claim.head = 0;
+	}
 	if (m && is_same_tenure(m, c)) {
 		if (!m->told)
 			take_over(c, m);
@@ -189,23 +215,6 @@ static __always_inline bool tell(void *sk, struct record_claim6 *c, bool earlier
 		count(&shared.counters.lost);
 	}
 	return told;
-}
-
-/* Tells of an end: with `m`, of one whose opening was not told. */
-static __always_inline void tell_end(struct mark *m, __u64 cookie, __u64 flags)
-{
-	__u64 now = bpf_ktime_get_boot_ns();
-
-	if (!m || m->told) {
-		if (!put_release((now & HEAD_TIME) | RECORD_RELEASE | flags, cookie))
-			count(&shared.counters.lost_ends);
-		return;
-	}
-	m->claim.cookie = cookie;
-	m->claim.head |= flags;
-	if (!put_whole(&m->claim, now))
-		count(m->earlier ? &shared.counters.lost_ends : &shared.counters.lost);
-	m->told = 1;
 }
 
 static __always_inline void stamp(struct record_claim6 *c, bool ipv6)
