@@ -39,8 +39,8 @@ def programs(steps):
 
 
 def receipt(**members):
-    watched = [{"from_usec": START, "until_usec": START + 9 * HOUR, "source": "destroy", "interval_usec": 2_000_000},
-               {"from_usec": START + 10 * HOUR, "until_usec": END, "source": "destroy", "interval_usec": 2_000_000}]
+    watched = [{**coverage(since, until)["stretches"][0], "source": "destroy", "interval_usec": 2_000_000}
+               for since, until in ((START, START + 9 * HOUR), (START + 10 * HOUR, END))]
     gaps = [{"from_usec": START + 9 * HOUR, "until_usec": START + 10 * HOUR, "reason": "killed", "lost": None},
             {"from_usec": START + 3 * HOUR + 60_000_000, "until_usec": START + 3 * HOUR + 90_000_000, "reason": "ring-full", "lost": 12}]
     return coverage(START, END, **{"stretches": watched, "gaps": gaps, **members})
