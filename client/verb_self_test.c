@@ -12,7 +12,7 @@
 #define SLACK_USEC (10 * USEC_PER_MSEC)
 
 /* Under destroy the kernel tells in its own time, where it is busy: then it is asked again, so often and so far apart. */
-#define LOOKS      20
+#define LOOKS      50
 #define LOOKS_USEC (100 * USEC_PER_MSEC)
 
 struct result {

@@ -17,7 +17,7 @@ USEC = 1000  # ns
 # A database has whole microseconds, and of the clocks' distance only what was read of both, one after the other.
 SLACK = 1_000 * USEC
 # The kernel ends a TCP connection when it has the other side's word, which may be after close(2).
-LATE = 2_000_000 * USEC
+LATE = 10_000_000 * USEC
 CONNECTED = {"tcp4", "tcp6", "nonblock", "rst", "mptcp", "exec"}
 
 
