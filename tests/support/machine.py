@@ -22,7 +22,7 @@ class Machine:
 
     def unit_run(self, unit, *command):
         """A command inside as a unit of its own, to its end: what it prints."""
-        return self.text("systemd-run", "--quiet", "--wait", "--pipe", f"--unit={unit}", *command)
+        return self.text("systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={unit}", *command)
 
     def write(self, path, content):
         self.run("mkdir", "-p", pathlib.Path(path).parent)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Waits, each of which has an end."""
+import os
 import time
 
-PATIENCE = 20.0  # seconds; the end of every wait
+PATIENCE = 20.0 * float(os.environ.get("PORTLEDGER_SLOWNESS", "1"))  # seconds; the end of every wait
 
 
 def wait_for(condition, what):

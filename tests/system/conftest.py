@@ -22,6 +22,8 @@ BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
 DAEMON = BUILD / "daemon/portledgerd"
 CLIENT = BUILD / "client/portledger"
 SUPPORT = BUILD / "tests/support"
+# Linux shows TCP sockets that are bound and no more to sweeps since 6.8; before, only events tell of them.
+SWEEPS_SHOW_BOUND_ONLY = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8)
 
 
 class Namespace:
