@@ -325,9 +325,10 @@ static void describe(void *context, char *text, size_t size)
 		(double)c.interval_usec / USEC_PER_SEC,
 		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
 		(double)c.last_cpu_usec / USEC_PER_MSEC);
-	if (c.obstacle && n > 0 && (size_t)n < size)
+	if (n > 0 && (size_t)n < size && (c.obstacle || c.container))
 		(void)snprintf(text + n, size - (size_t)n, "; %s%s",
-			c.rung == SOURCE_EVENTS ? "" : "no kernel events: ", c.obstacle);
+			c.container ? "only processes of this container" : "no kernel events: ",
+			c.obstacle ? c.obstacle : "");
 }
 
 static void reload(struct daemon *d)

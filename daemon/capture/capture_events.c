@@ -167,8 +167,7 @@ int capture_events_open(struct capture *c)
 		return r;
 	}
 	if (!source_events_facts(c->events).whole)
-		(void)snprintf(c->obstacle, sizeof(c->obstacle),
-			"only processes of this container are heard; run it on the host");
+		log_notice("only the processes of this container are heard, not those of the host");
 	return 0;
 }
 

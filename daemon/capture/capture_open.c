@@ -80,8 +80,6 @@ static int climb(struct capture *c)
 			return -ENOMEM;
 		table_free(c->table);
 		c->table = table;
-		if (c->obstacle[0] != '\0')
-			log_warning("%s", c->obstacle);
 		return 0;
 	}
 	if (c->obstacle[0] != '\0')
@@ -173,6 +171,7 @@ struct capture_state capture_state(const struct capture *c)
 	return (struct capture_state){
 		.rung = capture_rung(c),
 		.obstacle = c->obstacle[0] != '\0' ? c->obstacle : NULL,
+		.container = c->events && !source_events_facts(c->events).whole,
 		.interval_usec = c->budget.interval_usec,
 		.due_monotonic = c->due,
 		.last_cpu_usec = c->last_cpu,

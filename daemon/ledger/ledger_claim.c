@@ -283,10 +283,11 @@ static uint8_t role_of(const struct claim *c, const struct seen *seen)
 	return role;
 }
 
-/* That a TCP socket is MPTCP's only sweeps see. */
+/* That a TCP socket is MPTCP's stays so: what is left of it, or its subflow alone, looks like TCP. */
 static uint8_t protocol_of(const struct claim *c, const struct sighting *s)
 {
-	return sighting_is_event(s) && c->protocol == PROTOCOL_MPTCP ? c->protocol : s->protocol;
+	return c->protocol == PROTOCOL_MPTCP && s->protocol == PROTOCOL_TCP ? c->protocol
+									    : s->protocol;
 }
 
 /* What the full socket shows of itself. */

@@ -45,7 +45,7 @@ def test_events_have_their_fields(service):
     began = events(service, "recording-began")[-1]
     assert began["_TRANSPORT"] == "journal" and began["_SYSTEMD_UNIT"] == UNIT and began["SYSLOG_IDENTIFIER"] == "portledgerd"
     assert began["_PID"] == str(service.main_pid())
-    assert (began["PORTLEDGER_EVENT"], began["PORTLEDGER_RUNG"], began["PRIORITY"]) == ("recording-began", "destroy", "5")
+    assert (began["PORTLEDGER_EVENT"], began["PORTLEDGER_RUNG"], began["PRIORITY"]) == ("recording-began", "events", "5")
     assert int(began["PORTLEDGER_INTERVAL_USEC"]) == 1_000_000
     # the first sweep of a new database, by the child that has no right left
     learnt = wait_for(lambda: events(service, "baseline"), "the first commit")[0]
@@ -63,7 +63,7 @@ def test_the_catalog_explains_each(service):
         assert re.search(r"^Subject: \w", entry, re.M) and "Documentation: man:portledgerd(8)" in entry, name
     text = service.text("journalctl", "-x", "-u", UNIT, f"MESSAGE_ID={EVENTS['recording-began']}", "-n", "1")
     assert "░░ Subject: Recording of ports has begun" in text
-    assert "░░ From here on the ports 32768-65535 are watched, by destroy." in text
+    assert "░░ From here on the ports 32768-65535 are watched, by events." in text
 
 
 def test_a_new_listener_with_its_unit_once_ever(service, listen):
@@ -74,7 +74,7 @@ def test_a_new_listener_with_its_unit_once_ever(service, listen):
     assert [(e["PORTLEDGER_EXE"], e["PORTLEDGER_UNIT"], e["PORTLEDGER_PORT"], e["PORTLEDGER_PROTOCOL"], e["PORTLEDGER_PID"])
             for e in said] == [("/var/tmp/once", "pl-test-once.service", str(port), "tcp", str(row["pid"]))]
     program, = events(service, "program-new", since=cursor)
-    assert (program["PORTLEDGER_EXE"], program["PORTLEDGER_ROLE"]) == ("/var/tmp/once", "listening")
+    assert (program["PORTLEDGER_EXE"], program["PORTLEDGER_ROLE"]) == ("/var/tmp/once", "bound")
     # the daemon's sandbox has a mount namespace of its own; the program is in the machine's
     assert row["exe_note"] is None and "PORTLEDGER_EXE_NOTE" not in program
     cursor = service.cursor()
