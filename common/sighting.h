@@ -184,10 +184,20 @@ struct barrier {
 	struct now now;
 };
 
+/* How much of a remote address is kept once a claim is old enough; what is later in the list keeps less. */
+enum remote_addresses {
+	REMOTE_ADDRESSES_FULL,
+	REMOTE_ADDRESSES_TRUNCATED, /* the network: 24 bits of IPv4, 48 of IPv6; and the port */
+	REMOTE_ADDRESSES_NONE,      /* nor the port */
+	REMOTE_ADDRESSES_COUNT
+};
+
 /* Settings that the ledger needs; sent at start and after a reload. */
 struct settings {
-	usec_t max_age_usec; /* of raw claims */
-	uint64_t max_bytes;  /* of the database */
+	usec_t max_age_usec;      /* of raw claims */
+	uint64_t max_bytes;       /* of the database */
+	uint8_t remote_addresses; /* enum remote_addresses */
+	usec_t remote_after_usec; /* how long after its end a claim's is kept whole */
 };
 
 /* Of what is degraded: why there is no better rung, and, after "; ", what mends it. */

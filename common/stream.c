@@ -85,6 +85,8 @@ static const struct member hello_members[] = {
 static const struct member settings_members[] = {
 	MEMBER(settings.max_age_usec),
 	MEMBER(settings.max_bytes),
+	ENUM(settings.remote_addresses, REMOTE_ADDRESSES_COUNT),
+	MEMBER(settings.remote_after_usec),
 };
 
 static const struct member coverage_members[] = {
@@ -118,9 +120,7 @@ static const struct member process_members[] = {
 	OF_PROCESS(parent_comm),
 };
 
-static const struct member forget_members[] = {
-	WITHIN(forget, 1, UINT32_MAX),
-};
+static const struct member forget_members[] = {WITHIN(forget, 1, UINT32_MAX)};
 
 static const struct member sighting_members[] = {
 	WITHIN(sighting.kind, SIGHTING_PRESENT, SIGHTING_RELEASED),

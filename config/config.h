@@ -15,6 +15,8 @@ enum setting_id {
 	SETTING_FAILURES,
 	SETTING_MAX_AGE,
 	SETTING_MAX_BYTES,
+	SETTING_REMOTE_ADDRESSES,
+	SETTING_REMOTE_AFTER,
 	SETTING_COUNT,
 };
 
@@ -52,7 +54,7 @@ struct config {
 	bool accepted;                /* [Capture] Accepted= */
 	uint8_t udp_connect;          /* [Capture] UdpConnect=, enum extra */
 	uint8_t failures;             /* [Capture] Failures=, enum extra */
-	struct settings store;        /* [Store] MaxAge= and MaxBytes= */
+	struct settings store;        /* [Store] */
 
 	struct config_origin origin[SETTING_COUNT];
 	char **files; /* owned: what was read, in that order */

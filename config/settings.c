@@ -186,6 +186,31 @@ static int format_extra(const void *value, struct buf *b)
 	return buf_append_string(b, words[*(const uint8_t *)value]);
 }
 
+/* How much of remote addresses is kept: uint8_t, enum remote_addresses */
+
+static const char *const remote_words[REMOTE_ADDRESSES_COUNT] = {
+	[REMOTE_ADDRESSES_FULL] = "full",
+	[REMOTE_ADDRESSES_TRUNCATED] = "truncated",
+	[REMOTE_ADDRESSES_NONE] = "none",
+};
+
+static int parse_remote(const char *text, uint64_t low, uint64_t high, void *value)
+{
+	(void)low;
+	(void)high;
+	for (size_t i = 0; i < ELEMENTSOF(remote_words); i++)
+		if (strcasecmp(text, remote_words[i]) == 0) {
+			*(uint8_t *)value = (uint8_t)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int format_remote(const void *value, struct buf *b)
+{
+	return buf_append_string(b, remote_words[*(const uint8_t *)value]);
+}
+
 /* Sets of ports: struct range_choice */
 
 int ranges_add(struct port_ranges *set, struct port_range add)
@@ -295,6 +320,8 @@ static const struct setting_kind kind_bytes = {
 	parse_bytes, format_bytes, "a size in bytes, or with K, M, G or T"};
 static const struct setting_kind kind_boolean = {parse_boolean, format_boolean, "a boolean"};
 static const struct setting_kind kind_extra = {parse_extra, format_extra, "auto or a boolean"};
+static const struct setting_kind kind_remote = {
+	parse_remote, format_remote, "full, truncated or none"};
 static const struct setting_kind kind_ranges = {
 	parse_ranges, format_ranges, "a list of iana, kernel and LOW-HIGH"};
 
@@ -323,6 +350,14 @@ const struct setting settings_table[SETTING_COUNT] = {
 	[SETTING_MAX_BYTES] = {"Store", "MaxBytes", &kind_bytes,
 		offsetof(struct config, store.max_bytes), "2G", 16 * MEBI, KIBI *TEBI,
 		"16M to 1024T", "How large the database may become; the oldest claims go first."},
+	[SETTING_REMOTE_ADDRESSES] = {"Store", "RemoteAddresses", &kind_remote,
+		offsetof(struct config, store.remote_addresses), "full", 0, 0,
+		"full, truncated or none",
+		"What is kept of remote addresses once a claim is older than RemoteAddressesAfter."},
+	[SETTING_REMOTE_AFTER] = {"Store", "RemoteAddressesAfter", &kind_span,
+		offsetof(struct config, store.remote_after_usec), "1d", USEC_PER_HOUR,
+		36525 * USEC_PER_DAY, "1h to 100y",
+		"How long after a claim's end its remote address is kept whole."},
 };
 
 bool settings_has_section(const char *section)

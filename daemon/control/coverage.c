@@ -238,6 +238,24 @@ static int read_gaps(struct receipt *c, struct query *q)
 	return r;
 }
 
+/* Whose remote address is not whole any more is not found by it. */
+static int read_remotes(struct receipt *c, struct query *q)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	usec_t until = 0;
+	int r = 0;
+
+	if (c->asked->peer.family != FAMILY_NONE || c->asked->peer_port >= 0)
+		r = query_first(
+			q, "SELECT value FROM counter WHERE name='remotes_until_usec'", &statement);
+	if (r == 1 && sqlite3_column_int64(statement, 0) > 0)
+		until = (usec_t)sqlite3_column_int64(statement, 0);
+	if (r < 0 || until <= c->window.from)
+		return MIN(r, 0);
+	return append_gap(
+		c, c->window.from, MIN(until, c->window.until), "\"remote-addresses\"", ROW_NULL);
+}
+
 static int collect(struct receipt *c, struct query *q)
 {
 	usec_t expired;
@@ -246,6 +264,8 @@ static int collect(struct receipt *c, struct query *q)
 	if (r == 0 && expired > c->window.from)
 		r = append_gap(
 			c, c->window.from, MIN(expired, c->window.until), "\"expired\"", ROW_NULL);
+	if (r == 0)
+		r = read_remotes(c, q);
 	if (r == 0)
 		r = read_stretches(c, q, expired);
 	if (r == 0)

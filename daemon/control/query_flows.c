@@ -43,6 +43,7 @@ struct look {
 	size_t count;
 	struct window window; /* that all of them are in */
 	usec_t expired;
+	usec_t remotes_until;    /* before it, remote addresses may be only networks */
 	struct stretch *stretch; /* owned */
 	size_t stretches;
 	uint16_t *port; /* owned; ascending: those that were watched at some time */
@@ -77,6 +78,17 @@ static int read_expired(struct look *l, struct query *q)
 	if (r == 1)
 		l->expired = (usec_t)sqlite3_column_int64(statement, 0);
 	return r < 0 ? r : 0;
+}
+
+static int read_remotes(struct look *l, struct query *q)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_first(
+		q, "SELECT value FROM counter WHERE name='remotes_until_usec'", &statement);
+
+	if (r == 1)
+		l->remotes_until = (usec_t)MAX(sqlite3_column_int64(statement, 0), INT64_C(0));
+	return MIN(r, 0);
 }
 
 static int read_stretches(struct look *l, struct query *q)
@@ -195,11 +207,20 @@ static int local_address(struct look *l, const struct row *row, struct address *
 	return r < 0 ? r : 0;
 }
 
-static bool is_remote(const struct row *row, const struct endpoint *e)
+/* Of an older claim it may be that only the network is left ([Store] RemoteAddresses=): 24 or 48 bits, and zeros. */
+static bool is_remote(const struct look *l, const struct row *row, const struct endpoint *e)
 {
-	return row->raddr_size == address_size(&e->address) &&
-	       memcmp(row->raddr, e->address.bytes, row->raddr_size) == 0 &&
-	       row->column[ROW_RPORT] == e->port;
+	static const uint8_t zeros[sizeof(row->raddr)];
+	size_t size = row->raddr_size, network = size == 4 ? 3 : 6;
+	int64_t released = row->column[ROW_RELEASED_USEC];
+
+	if (size != address_size(&e->address) || row->column[ROW_RPORT] != e->port)
+		return false;
+	if (memcmp(row->raddr, e->address.bytes, size) == 0)
+		return true;
+	return released != ROW_NULL && (usec_t)released < l->remotes_until &&
+	       memcmp(row->raddr, e->address.bytes, network) == 0 &&
+	       memcmp(row->raddr + network, zeros, size - network) == 0;
 }
 
 /* Is the candidate a better fit than what is there? */
@@ -249,7 +270,7 @@ static int consider(struct look *l, struct flow *f, int end, const struct row *r
 	if (row->column[ROW_PORT] != here->port || !(f->protocols >> protocol & 1))
 		return 0;
 	exact = row->raddr_size > 0;
-	if (exact && !is_remote(row, there))
+	if (exact && !is_remote(l, row, there))
 		return 0;
 	far = distance(row, f);
 	if (far > (exact ? FLOW_SLACK : 0))
@@ -313,6 +334,8 @@ int query_flows(struct query *q, struct flow *flows, size_t count)
 		return 0;
 	find_window(&l);
 	r = read_expired(&l, q);
+	if (r == 0)
+		r = read_remotes(&l, q);
 	if (r == 0)
 		r = read_stretches(&l, q);
 	if (r == 0)

@@ -77,6 +77,14 @@ const struct schema_step schema_steps[] = {
 		"CREATE TABLE rollup_hour(" ROLLUP_COLUMNS ") STRICT;"
 		"CREATE TABLE rollup_day(" ROLLUP_COLUMNS ") STRICT;"
 		"INSERT OR IGNORE INTO counter SELECT 'rolled_from_usec',ifnull(max(released_to),0)+1 FROM segment"},
+	{5, 6,
+		"ALTER TABLE failure ADD COLUMN remotes INT NOT NULL DEFAULT 0;"
+		"ALTER TABLE segment ADD COLUMN remotes INT NOT NULL DEFAULT 0;"
+		"ALTER TABLE claim_long ADD COLUMN remotes INT NOT NULL DEFAULT 0;"
+		"CREATE INDEX failure_remotes ON failure(remotes, usec) WHERE raddr IS NOT NULL;"
+		"CREATE INDEX segment_remotes ON segment(remotes, released_to);"
+		"CREATE INDEX claim_long_remotes ON claim_long(remotes, (opened_usec+dur+ifnull(linger,0)*1000))"
+		" WHERE raddr IS NOT NULL"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 5. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
+-- The database, schema version 6. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -27,6 +27,7 @@ CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec IN
 
 -- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned);
 -- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid);
+-- 'remotes_until_usec' (of what was released before it, remote addresses are not whole);
 -- 'failures_expired_usec' (failures before it are pruned); 'rolled_from_usec' (of claims released before it there are no rollups),
 -- 'days_rolled_until_usec' (rollup_day has the days before it).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
@@ -79,20 +80,24 @@ CREATE TABLE claim_hot(
 -- known: its opener (or whom PID 1 passed the socket to), its meta of role and attribution only, and its opening.
 CREATE TABLE failure(
 	id INTEGER PRIMARY KEY, usec INT NOT NULL, port INT, meta INT NOT NULL, error INT NOT NULL, call INT NOT NULL,
-	rport INT, raddr BLOB, process INT, holder INT, holder_meta INT, holder_opened_usec INT) STRICT;
+	rport INT, raddr BLOB, process INT, holder INT, holder_meta INT, holder_opened_usec INT,
+	remotes INT NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX failure_port ON failure(port, usec);
 CREATE INDEX failure_usec ON failure(usec);
+CREATE INDEX failure_remotes ON failure(remotes, usec) WHERE raddr IS NOT NULL;
 -- A stretch of which so many failures are not recorded.
 CREATE TABLE failure_left_out(id INTEGER PRIMARY KEY, from_usec INT NOT NULL, until_usec INT NOT NULL, n INT NOT NULL) STRICT;
 
 -- What a segment holds: claims released in [released_from, released_to], opened in [opened_from, opened_to],
--- none of which lasted an hour (slack and linger included).
+-- none of which lasted an hour (slack and linger included). remotes, here and elsewhere: what is left of remote addresses,
+-- as enum remote_addresses.
 CREATE TABLE segment(
 	id INTEGER PRIMARY KEY, base_usec INT NOT NULL, released_from INT NOT NULL, released_to INT NOT NULL,
 	opened_from INT NOT NULL, opened_to INT NOT NULL, max_slack_usec INT NOT NULL, n INT NOT NULL,
-	slack_msec INT NOT NULL DEFAULT 0) STRICT;
+	slack_msec INT NOT NULL DEFAULT 0, remotes INT NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX segment_released ON segment(released_to);
 CREATE INDEX segment_opened ON segment(opened_to);
+CREATE INDEX segment_remotes ON segment(remotes, released_to);
 
 -- rel = opened_usec - base_usec, and the slacks are what they are more than slack_msec: both of the segment's middle, so
 -- that most are small. claim is 0 unless a tie or holders need it.
@@ -105,7 +110,8 @@ CREATE TABLE claim_seg(
 CREATE TABLE claim_long(
 	port INT NOT NULL, opened_usec INT NOT NULL, claim INT NOT NULL, dur INT NOT NULL, opened_slack INT,
 	closed_slack INT, linger INT, meta INT NOT NULL, rport INT, process INT, raddr BLOB,
-	PRIMARY KEY(port, opened_usec, claim)) STRICT, WITHOUT ROWID;
+	remotes INT NOT NULL DEFAULT 0, PRIMARY KEY(port, opened_usec, claim)) STRICT, WITHOUT ROWID;
+CREATE INDEX claim_long_remotes ON claim_long(remotes, (opened_usec+dur+ifnull(linger,0)*1000)) WHERE raddr IS NOT NULL;
 
 -- Whose claims a segment has: how many of each uid (of the process, or the socket's owner; -1: not known). Segments of before
 -- version 4 have none here.

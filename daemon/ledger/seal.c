@@ -52,7 +52,7 @@ static int seal_is_due(struct store *s, struct now now)
 	r = sql_value(s, STATEMENT_HOT_OLDEST, INT64_MAX, &oldest);
 	if (r < 0)
 		return r;
-	return (usec_t)oldest + MIN(SEAL_AGE_USEC, s->settings.max_age_usec) < now.wall;
+	return (usec_t)oldest + MIN(remotes_seal_age(s), s->settings.max_age_usec) < now.wall;
 }
 
 /* A row of claim_hot. */

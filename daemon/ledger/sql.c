@@ -39,6 +39,11 @@
 /* What began before ?1, and all but about the last ?2: ids are in the order of sealing. */
 #define ROLLUP_DROP(table)                                                                         \
 	"DELETE FROM " table " WHERE start_usec<?1 OR id<=(SELECT max(id) FROM " table ")-?2"
+/* What ?2 (enum remote_addresses) leaves of a remote end. `||` makes text of the bytes that it is given, unchanged. */
+#define REMOTES_LEFT                                                                               \
+	"rport=CASE ?2 WHEN 1 THEN rport END,raddr=CASE ?2 WHEN 1 THEN CAST("                      \
+	"CASE length(raddr) WHEN 4 THEN substr(raddr,1,3)||x'00'"                                  \
+	" ELSE substr(raddr,1,6)||x'00000000000000000000' END AS BLOB) END"
 #define IS_LONG LENGTH ">=" SQL_LONG_USEC
 
 /* How long after its opening an open claim of another boot is known to have lived: to the end of the last session
@@ -257,6 +262,24 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" AND " RELEASED "<?3)",
 	[STATEMENT_LONG_DROP] =
 		"DELETE FROM claim_long WHERE port>=?1 AND port<?2 AND " RELEASED "<?3",
+	/* Of what is from before ?2, or ?3: that of whose remote ends ?1 is left. */
+	[STATEMENT_REMOTES_DUE] =
+		"SELECT EXISTS(SELECT 1 FROM segment WHERE remotes=?1 AND released_to<?2)"
+		" OR EXISTS(SELECT 1 FROM claim_long WHERE remotes=?1 AND raddr IS NOT NULL AND " RELEASED
+		"<?2) OR EXISTS(SELECT 1 FROM failure WHERE remotes=?1 AND raddr IS NOT NULL AND usec<?2)",
+	[STATEMENT_REMOTES_SEGMENT] =
+		"SELECT id FROM segment WHERE remotes=?1 AND released_to<?2 ORDER BY released_to LIMIT 1",
+	[STATEMENT_REMOTES_ROWS] =
+		"UPDATE claim_seg SET " REMOTES_LEFT " WHERE seg=?1 AND raddr IS NOT NULL",
+	[STATEMENT_REMOTES_DONE] = "UPDATE segment SET remotes=?2 WHERE id=?1",
+	[STATEMENT_REMOTES_LONG] =
+		"UPDATE claim_long SET remotes=?2," REMOTES_LEFT
+		" WHERE (port,opened_usec,claim) IN (SELECT port,opened_usec,claim FROM claim_long"
+		" WHERE remotes=?1 AND raddr IS NOT NULL AND " RELEASED "<?3 ORDER BY " RELEASED
+		" LIMIT ?4)",
+	[STATEMENT_REMOTES_FAILURES] =
+		"UPDATE failure SET remotes=?2," REMOTES_LEFT " WHERE id IN (SELECT id FROM failure"
+		" WHERE remotes=?1 AND raddr IS NOT NULL AND usec<?3 ORDER BY usec LIMIT ?4)",
 	[STATEMENT_COVERAGE_DROP] = "DELETE FROM coverage WHERE until_usec<?1 AND id<>?2",
 	[STATEMENT_GAP_DROP] = "DELETE FROM gap WHERE until_usec<?1",
 	[STATEMENT_CLOCK_STEP_DROP] = "DELETE FROM clock_step WHERE at_usec<?1",

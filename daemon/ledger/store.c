@@ -40,7 +40,7 @@ static const char pragmas[] =
 	"PRAGMA page_size=2048; PRAGMA auto_vacuum=INCREMENTAL;"
 	"PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=16777216; PRAGMA wal_autocheckpoint=0;"
 	"PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
-	/* Deleted claims are not overwritten with zeros: it costs a fifth of all writing. Who may read the file may
+	/* Deleted claims are not overwritten with zeros, unless addresses are to go: it costs a fifth of all writing. Who may read the file may
 	 * read what retention dropped until its pages are used again; portledgerd(8) says so. */
 	"PRAGMA secure_delete=OFF;"
 	/* The file may have been made by someone else. */
@@ -500,13 +500,14 @@ void store_settings(struct store *s, const struct settings *settings)
 {
 	uint64_t spare = SPARE_BYTES(settings->max_bytes);
 	uint64_t pages = settings->max_bytes / s->page_bytes + spare / s->page_bytes;
-	char sql[64];
+	char sql[96];
 
 	s->settings = *settings;
 	s->max_pages = MIN(pages, UINT64_C(0xfffffffe));
-	sqlite3_snprintf(
-		sizeof(sql), sql, "PRAGMA max_page_count=%llu", (unsigned long long)s->max_pages);
-	/* If it fails, the database meets the end of the disk instead of its own. */
+	sqlite3_snprintf(sizeof(sql), sql, "PRAGMA max_page_count=%llu; PRAGMA secure_delete=%s",
+		(unsigned long long)s->max_pages,
+		settings->remote_addresses == REMOTE_ADDRESSES_FULL ? "OFF" : "ON");
+	/* Neither can fail but for want of memory: then the database meets the end of the disk instead of its own. */
 	(void)sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 }
 

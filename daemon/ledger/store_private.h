@@ -98,6 +98,12 @@ enum statement {
 	STATEMENT_SEGMENT_DROP,
 	STATEMENT_LONG_DROP_HOLDERS,
 	STATEMENT_LONG_DROP,
+	STATEMENT_REMOTES_DUE,
+	STATEMENT_REMOTES_SEGMENT,
+	STATEMENT_REMOTES_ROWS,
+	STATEMENT_REMOTES_DONE,
+	STATEMENT_REMOTES_LONG,
+	STATEMENT_REMOTES_FAILURES,
 	STATEMENT_COVERAGE_DROP,
 	STATEMENT_GAP_DROP,
 	STATEMENT_CLOCK_STEP_DROP,
@@ -123,6 +129,7 @@ enum statement {
 #define COUNTER_KNOWN_SINCE      "known_since_usec"
 #define COUNTER_DAYS_ROLLED      "days_rolled_until_usec"
 #define COUNTER_FAILURES_EXPIRED "failures_expired_usec"
+#define COUNTER_REMOTES_UNTIL    "remotes_until_usec"
 
 /* A bounded map from a key (bytes) to the id of a row. See intern.c. */
 struct intern {
@@ -281,6 +288,11 @@ int retention_step(struct store *s, struct now now) _must_check_;
 int retention_room_step(struct store *s, struct now now) _must_check_;
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
+
+/* retention_remotes.c: what is left of old claims' remote addresses. A bounded step, as above. */
+int remotes_step(struct store *s, struct now now) _must_check_;
+/* How old the oldest unsealed claim may become. */
+usec_t remotes_seal_age(const struct store *s);
 
 /* retention_share.c: how much one user's claims may take. */
 

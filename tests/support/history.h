@@ -128,7 +128,7 @@ static inline void past_insert(
 			"INSERT INTO claim_seg VALUES(:seg,:port,:opened-:base,:tie,:dur,"
 			":oslack-:base_slack,:cslack-:base_slack,:linger,:meta,:rport,:id,:raddr)",
 		[IN_LONG] = "INSERT INTO claim_long VALUES(:port,:opened,:id,:dur,:oslack,:cslack,"
-			    ":linger,:meta,:rport,:id,:raddr)",
+			    ":linger,:meta,:rport,:id,:raddr,0)",
 	};
 	uint8_t raddr[4] = {(uint8_t)(p->raddr >> 24), (uint8_t)(p->raddr >> 16),
 		(uint8_t)(p->raddr >> 8), (uint8_t)p->raddr};
@@ -178,7 +178,7 @@ static inline void history_segment(struct history *h, size_t from, size_t to)
 	h->segments++;
 	base = opened_from + (opened_to - opened_from) / 2;
 	(void)snprintf(sql, sizeof(sql),
-		"INSERT INTO segment VALUES(%zu,%lld,%lld,%lld,%lld,%lld,%lld,%zu,%lld)",
+		"INSERT INTO segment VALUES(%zu,%lld,%lld,%lld,%lld,%lld,%lld,%zu,%lld,0)",
 		h->segments, (long long)base, (long long)released_from, (long long)released_to,
 		(long long)opened_from, (long long)opened_to, (long long)slack, to - from,
 		(long long)HISTORY_SLACK);

@@ -47,13 +47,13 @@ class Recording:
 
     def __init__(self, path, wall, boot=1000 * HOUR, boot_id=bytes(range(16)), max_age=30 * 24 * HOUR,
                  max_bytes=2 << 30, interval=SECOND, generation=0, rung=0,
-                 udp_connect=0, failures=0):
+                 udp_connect=0, failures=0, remotes=0, remotes_after=24 * HOUR):
         self.file = open(path, "wb")
         self.boot, self.offset, self.interval = boot, wall - boot, interval
         self.sweeps, self.generation = 0, generation
         self.file.write(MAGIC + record(HELLO, boot_id + struct.pack("<QQi", boot, wall, 1) + text("0") +
                         struct.pack("<Q", generation)))
-        self.settings(max_age, max_bytes)
+        self.settings(max_age, max_bytes, remotes, remotes_after)
         self.write(COVERAGE, struct.pack("<BQIHHHHIBBBBBB", rung, interval, 1, 32768, 65535, 32768, 60999, PROTOCOLS,
                                          1, 1, 1, 0, udp_connect, failures))
         self.write(NETNS, struct.pack("<QQ", 1, 4026531840) + text(None) + struct.pack("<HH", 32768, 60999))
@@ -65,8 +65,8 @@ class Recording:
     def write(self, kind, body):
         self.file.write(record(kind, body))
 
-    def settings(self, max_age, max_bytes):
-        self.write(SETTINGS, struct.pack("<QQ", max_age, max_bytes))
+    def settings(self, max_age, max_bytes, remotes=0, remotes_after=24 * HOUR):
+        self.write(SETTINGS, struct.pack("<QQBQ", max_age, max_bytes, remotes, remotes_after))
 
     def process(self, ref, comm, pid=None, exe=None, unit=None, uid=1000):
         self.write(PROCESS, struct.pack("<IiiQQIB", ref, pid or ref, 1, self.boot, 0, uid, 0) + text(comm) +

@@ -65,7 +65,7 @@ def make_history(make_daemon):
             rows = [(segment, 32768 + i * 7 % 20000, i * 10_000, 0, (i * 37 % 400) * 1000, 0, 0, None, META, 443, 1, b"\xc0\x00\x02\x01")
                     for i in range(ROWS)]
             ends = [base + r[2] + r[4] for r in rows]
-            db.execute("INSERT INTO segment VALUES(?,?,?,?,?,?,0,?,0)", (
+            db.execute("INSERT INTO segment VALUES(?,?,?,?,?,?,0,?,0,0)", (
                 segment, base, min(ends), max(ends), base, base + rows[-1][2], ROWS))
             db.executemany("INSERT INTO claim_seg VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", rows)
     return daemon.start()

@@ -91,6 +91,10 @@ static void test_values(void **state)
 		{STORE "MaxBytes=16777217", SETTING_MAX_BYTES, "16777217"},
 		{STORE "MaxBytes=1048576K", SETTING_MAX_BYTES, "1G"},
 		{STORE "MaxBytes=1024T", SETTING_MAX_BYTES, "1024T"},
+		{STORE "RemoteAddresses=full", SETTING_REMOTE_ADDRESSES, "full"},
+		{STORE "RemoteAddresses=Truncated", SETTING_REMOTE_ADDRESSES, "truncated"},
+		{STORE "RemoteAddresses=none", SETTING_REMOTE_ADDRESSES, "none"},
+		{STORE "RemoteAddressesAfter=1h", SETTING_REMOTE_AFTER, "1h"},
 		/* what inih allows around them */
 		{"\xef\xbb\xbf" CAPTURE "Interval=2s\r\n", SETTING_INTERVAL, "2s"},
 		{"# x\n; y\n\n  \t\n  # z\n[Capture] # w\nInterval=2s ; why", SETTING_INTERVAL,
@@ -283,7 +287,7 @@ static void test_round_trip(void **state)
 	static const char text[] =
 		"[Capture]\nInterval=1min 1s 1ms 1us\nCpuBudget=99.9%\nRanges=iana 1-1 3-70\nAccepted=no\n"
 		"UdpConnect=no\nFailures=yes\n"
-		"\n[Store]\nMaxAge=365d 6h\nMaxBytes=16385K\n";
+		"\n[Store]\nMaxAge=365d 6h\nMaxBytes=16385K\nRemoteAddresses=none\nRemoteAddressesAfter=2h\n";
 	_cleanup_(config_done) struct config c = {0}, again = {0};
 	_cleanup_(free_p) char *error = NULL, *printed = NULL;
 

@@ -12,6 +12,7 @@
 #include "schema_1_sql.h"
 #include "schema_2_sql.h"
 #include "schema_3_sql.h"
+#include "schema_5_sql.h"
 #include "tests/support/store_fixture.h"
 
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
@@ -59,6 +60,7 @@ static const struct version {
 	{schema_1_sql, "PRAGMA user_version=1"},
 	{schema_2_sql, "PRAGMA user_version=2"},
 	{schema_3_sql, "PRAGMA user_version=3"},
+	{schema_5_sql, "PRAGMA user_version=5"},
 };
 
 static void make_version(struct fixture *f, const struct version *version)

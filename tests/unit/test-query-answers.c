@@ -168,6 +168,46 @@ static void test_receipt_limit(void **state)
 		"\"complete\":false}");
 }
 
+/* Who asks for a peer is told of the time whose peers are not whole; nobody else is. */
+static void test_receipt_remotes(void **state)
+{
+	struct filter peer = FILTER_ANY, port = FILTER_ANY;
+	const struct filter any = FILTER_ANY;
+	const struct {
+		const struct filter *asked;
+		struct window window;
+		bool told;
+	} cases[] = {
+		{&any, {10, 20}, false},
+		{&peer, {10, 20}, true},
+		{&port, {10, 20}, true},
+		{&peer, {12, 20}, false},
+	};
+	struct fixture *f = *state;
+
+	peer.peer = (struct address){FAMILY_IPV4, {192, 0, 2, 1}};
+	port.peer_port = 443;
+	history_sql(&f->history,
+		"INSERT INTO coverage VALUES(1,1,0,90000,2,7,'',1,2,1,1,1,1,1,0,0);"
+		"INSERT INTO counter VALUES('remotes_until_usec',12)");
+	begin(f);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_cleanup_(buf_done) struct buf text = {0};
+		const char *receipt;
+
+		assert_int_equal(
+			coverage_receipt(f->query, cases[i].asked, cases[i].window, &text), 0);
+		assert_int_equal(buf_append(&text, "", 1), 0);
+		receipt = (const char *)buf_bytes(&text);
+		assert_int_equal(
+			strstr(receipt, "{\"from_usec\":10,\"until_usec\":12,"
+					"\"reason\":\"remote-addresses\",\"lost\":null}") != NULL,
+			cases[i].told);
+		assert_int_equal(strstr(receipt, "\"complete\":true") != NULL, !cases[i].told);
+	}
+	query_end(f->query);
+}
+
 struct tally {
 	const char *identity;
 	unsigned rank; /* in the order of names */
@@ -578,6 +618,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_receipt, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_asked, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_limit, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_receipt_remotes, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_audit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_by, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_reasons, setup_empty, teardown),

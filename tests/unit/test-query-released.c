@@ -126,6 +126,42 @@ static void check_end(const struct history *h, const struct flow *f, int end)
 	assert_int_equal(f->fit[end].distance, best_far);
 }
 
+/* Where only the network is left, it stands for its addresses: before the time of which that is so, and not after. */
+static void test_flows_of_networks(void **state)
+{
+	struct fixture *f = *state;
+	const struct {
+		struct address peer;
+		usec_t at;
+		bool found;
+	} cases[] = {
+		{{FAMILY_IPV4, {198, 51, 100, 77}}, 120, true},
+		{{FAMILY_IPV4, {198, 51, 101, 77}}, 120, false},
+		{{FAMILY_IPV4, {198, 51, 100, 77}}, 3000000, false},
+		{{FAMILY_IPV4, {198, 51, 100, 0}}, 3000000, true},
+	};
+
+	history_sql(&f->history,
+		"INSERT INTO coverage VALUES(1,1,0,9000000,2,7,'32768-65535',1,2,15,1,1,1,1,0,0);"
+		"INSERT INTO counter VALUES('remotes_until_usec',1000);"
+		"INSERT INTO claim_hot VALUES"
+		"(1,1,0,40000,100,50,NULL,NULL,NULL,0,443,x'c6336400',1),"
+		"(2,2,0,40000,3000000,50,NULL,NULL,NULL,0,443,x'c6336400',1)");
+	begin(f);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct flow flow = {
+			.end = {{{FAMILY_IPV4, {192, 0, 2, 9}}, 40000}, {cases[i].peer, 443}},
+			.protocols = 1,
+			.from = cases[i].at,
+			.until = cases[i].at,
+		};
+
+		assert_int_equal(query_flows(f->query, &flow, 1), 0);
+		assert_int_equal(flow.found[0], cases[i].found);
+	}
+	query_end(f->query);
+}
+
 static void random_flow(struct history *h, struct flow *f)
 {
 	const struct past *p = &h->past[history_random(h, (uint32_t)h->count)];
@@ -181,6 +217,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pruned_ties, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_flows_of_networks, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_flows, setup, teardown),
 	};
 

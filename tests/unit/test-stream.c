@@ -66,8 +66,9 @@ static const struct sample {
 		"ffffffff 0500 302e312e30 0700000000000000",
 		{RECORD_HELLO, .hello = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
 				       {5, 6}, -1, version, 7}}},
-	{"settings", "0100000000000000 0000000000000080",
-		{RECORD_SETTINGS, .settings = {1, UINT64_C(1) << 63}}},
+	{"settings", "0100000000000000 0000000000000080 02 00a493d600000000",
+		{RECORD_SETTINGS,
+			.settings = {1, UINT64_C(1) << 63, REMOTE_ADDRESSES_NONE, USEC_PER_HOUR}}},
 	{"coverage",
 		"03 40420f0000000000 02000000 0080 47ee 48ee ffff 0080 47ee 0f000000 01 "
 		"00 00 01 00 01",
