@@ -47,7 +47,7 @@ int capture_link(struct capture *c, int fd) _must_check_;
 struct capture_state {
 	enum source rung;
 	const char *obstacle; /* why not a better one; NULL: there is none, or none was asked for */
-	bool container; /* events: only of the processes of this container */
+	bool container;       /* events: only of the processes of this container */
 	usec_t interval_usec;
 	usec_t due_monotonic; /* CLOCK_MONOTONIC: when the timer's next sweep is due; USEC_UNSET: no ledger was ready yet */
 	usec_t last_cpu_usec; /* CPU time of the last sweep */

@@ -5,6 +5,9 @@
 
 #include "daemon/capture/bpf/maps.bpf.h"
 
+/* So long the reader is woken with each record, since one may be overtaken by that of another processor. */
+#define WAKE_BYTES 1024u
+
 /*
  * What costs is not the record but waking the reader: so nobody is woken below a quarter full (a timer drains), and
  * beyond only about where another quarter begins, since a reader that waits for the disk leaves everything where it is.
@@ -14,8 +17,8 @@ static __always_inline __u64 wake(void)
 	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 	__u32 quarter = shared.config.ring_quarter;
 
-	return waiting >= quarter && (waiting & (quarter - 1)) < quarter / 8 ? BPF_RB_FORCE_WAKEUP
-									     : BPF_RB_NO_WAKEUP;
+	return waiting >= quarter && (waiting & (quarter - 1)) < WAKE_BYTES ? BPF_RB_FORCE_WAKEUP
+									    : BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline bool put_release(__u64 head, __u64 cookie)
