@@ -20,6 +20,7 @@
 #include "config/config.h"
 #include "daemon/capture/capture.h"
 #include "daemon/capture/replay.h"
+#include "daemon/forget.h"
 #include "daemon/listen.h"
 #include "daemon/privilege.h"
 #include "daemon/service.h"
@@ -43,6 +44,7 @@ struct options {
 	bool netns_self;
 	uint32_t ring_bytes; /* 0: the default */
 	bool check_config, debug;
+	struct forget_words forget;
 };
 
 struct daemon {
@@ -73,6 +75,9 @@ static const char HELP[] =
 	"  --ring-bytes N    room for events that the database has not yet (default: 4 MiB)\n"
 	"  --record FILE     also write the sighting stream to FILE\n"
 	"  --replay FILE     read the sighting stream from FILE instead of watching\n"
+	"  --forget uid:USER erase what is known of a user, and end; no daemon may run\n"
+	"  --forget-since TIME, --forget-until TIME\n"
+	"                    erase what is known of that time (of that user), and end\n"
 	"  --check-config    read the configuration, say what is wrong with it, and end\n"
 	"  --debug           say more\n"
 	"  --version         print the version and end\n"
@@ -88,6 +93,9 @@ enum option_code {
 	OPTION_RING_BYTES,
 	OPTION_RECORD,
 	OPTION_REPLAY,
+	OPTION_FORGET,
+	OPTION_FORGET_SINCE,
+	OPTION_FORGET_UNTIL,
 	OPTION_CHECK_CONFIG,
 	OPTION_DEBUG,
 	OPTION_VERSION,
@@ -103,6 +111,9 @@ static const struct option OPTIONS[] = {
 	{"ring-bytes", required_argument, NULL, OPTION_RING_BYTES},
 	{"record", required_argument, NULL, OPTION_RECORD},
 	{"replay", required_argument, NULL, OPTION_REPLAY},
+	{"forget", required_argument, NULL, OPTION_FORGET},
+	{"forget-since", required_argument, NULL, OPTION_FORGET_SINCE},
+	{"forget-until", required_argument, NULL, OPTION_FORGET_UNTIL},
 	{"check-config", no_argument, NULL, OPTION_CHECK_CONFIG},
 	{"debug", no_argument, NULL, OPTION_DEBUG},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -169,6 +180,15 @@ static int parse_option(struct options *o, int code)
 		return -1;
 	case OPTION_REPLAY:
 		o->replay = optarg;
+		return -1;
+	case OPTION_FORGET:
+		o->forget.user = optarg;
+		return -1;
+	case OPTION_FORGET_SINCE:
+		o->forget.since = optarg;
+		return -1;
+	case OPTION_FORGET_UNTIL:
+		o->forget.until = optarg;
 		return -1;
 	case OPTION_CHECK_CONFIG:
 		o->check_config = true;
@@ -629,6 +649,8 @@ int main(int argc, char **argv)
 	status = parse_options(&d.options, argc, argv);
 	if (status >= 0)
 		return status;
+	if (d.options.forget.user || d.options.forget.since || d.options.forget.until)
+		return forget_run(&d.options.forget, d.options.state, clock_now().wall);
 	if (load_config(&d.options, &d.config, &d.refused) < 0) {
 		d.status = EXIT_CONFIG;
 		goto out;

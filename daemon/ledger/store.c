@@ -446,6 +446,36 @@ static struct store *store_new(const uint8_t boot_id[BOOT_ID_BYTES], struct now 
 	return s;
 }
 
+/* Lock, database and schema: what a session needs, and who only erases. */
+static int open_database(struct store *s, int dir_fd, int32_t *ret_holder_pid)
+{
+	int r = files_lock(dir_fd, &s->lock_fd, ret_holder_pid);
+
+	if (r == 0)
+		r = schema_check(dir_fd);
+	if (r == 0)
+		r = open_connection(s, dir_fd);
+	if (r == 0)
+		r = schema_migrate(s, schema_steps, schema_step_count);
+	return r == 0 ? sql_prepare(s) : r;
+}
+
+int store_forget(int dir_fd, const struct forget *what, uint64_t *ret_rows, int32_t *ret_holder_pid)
+{
+	static const uint8_t no_boot[BOOT_ID_BYTES];
+	_cleanup_(store_free_p) struct store *s = NULL;
+	int r;
+
+	/* where there is none, none is made */
+	if (faccessat(dir_fd, SCHEMA_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	s = store_new(no_boot, (struct now){0});
+	if (!s)
+		return -ENOMEM;
+	r = open_database(s, dir_fd, ret_holder_pid);
+	return r == 0 ? forget_rows(s, what, ret_rows) : r;
+}
+
 int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 	const char *version, struct store **ret, struct store_session *ret_before,
 	int32_t *ret_holder_pid)
@@ -458,15 +488,7 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 
 	if (!s)
 		return -ENOMEM;
-	r = files_lock(dir_fd, &s->lock_fd, ret_holder_pid);
-	if (r == 0)
-		r = schema_check(dir_fd);
-	if (r == 0)
-		r = open_connection(s, dir_fd);
-	if (r == 0)
-		r = schema_migrate(s, schema_steps, schema_step_count);
-	if (r == 0)
-		r = sql_prepare(s);
+	r = open_database(s, dir_fd, ret_holder_pid);
 	if (r == 0)
 		r = files_open(dir_fd, HEARTBEAT_FILE, &s->heartbeat_fd, NULL);
 	if (r == 0)

@@ -45,6 +45,21 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 	const char *version, struct store **ret, struct store_session *ret_before,
 	int32_t *ret_holder_pid) _must_check_;
 
+/* What is to be erased: a user's rows, those of a window, or a user's in a window. */
+struct forget {
+	bool user; /* `uid` counts */
+	uint32_t uid;
+	usec_t from, until; /* what touches [from, until); 0 and USEC_UNSET: all time */
+};
+
+/*
+ * Erases that from DIR/portledger.db, under the lock, with no session of its own; the bytes are gone from the file and its WAL when
+ * it returns. *ret_rows: how many rows went. A gap "forgotten" stays over the time of what went. -ENOENT: there is no database;
+ * -EBUSY: somebody reads it, the rows went and their bytes may be there until it is done again; else as store_open().
+ */
+int store_forget(int dir_fd, const struct forget *what, uint64_t *ret_rows,
+	int32_t *ret_holder_pid) _must_check_;
+
 /* Ends without a commit (what is not committed is lost). See store_stop for a clean end. */
 struct store *store_free(struct store *s);
 DEFINE_CLEANUP(struct store, store_free)

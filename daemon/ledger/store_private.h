@@ -294,6 +294,9 @@ int remotes_step(struct store *s, struct now now) _must_check_;
 /* How old the oldest unsealed claim may become. */
 usec_t remotes_seal_age(const struct store *s);
 
+/* store_forget.c: erases rows and their bytes. As store_forget(). */
+int forget_rows(struct store *s, const struct forget *what, uint64_t *ret_rows) _must_check_;
+
 /* retention_share.c: how much one user's claims may take. */
 
 /* Counts a new segment's rows by user. `processes` are of its rows (NULL as no id), and are put in another order. */
