@@ -16,6 +16,8 @@ struct hello {
 	char *version; /* of portledger; owned */
 	/* of the events' ring: random, the same as long as the kernel has recorded into it without a break; 0: there is none */
 	uint64_t generation;
+	/* of another one, which was recorded into before it and is read to its end first; 0: none */
+	uint64_t before;
 };
 
 /* A place in the events' ring. 0, 0: none. */

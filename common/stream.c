@@ -74,13 +74,9 @@ struct member {
 		MEMBER(m.udp_connect), MEMBER(m.failures)
 #define RING_MEMBERS(m) MEMBER(m.generation), MEMBER(m.position)
 
-static const struct member hello_members[] = {
-	MEMBER(hello.boot_id),
-	NOW_MEMBERS(hello.at),
-	MEMBER(hello.capture_pid),
-	NEVER_NULL(hello.version),
-	MEMBER(hello.generation),
-};
+static const struct member hello_members[] = {MEMBER(hello.boot_id), NOW_MEMBERS(hello.at),
+	MEMBER(hello.capture_pid), NEVER_NULL(hello.version), MEMBER(hello.generation),
+	MEMBER(hello.before)};
 
 static const struct member settings_members[] = {
 	MEMBER(settings.max_age_usec),

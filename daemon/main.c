@@ -309,6 +309,14 @@ static void on_serving(void *context)
 	d->ready = true;
 }
 
+static void on_let_go(void *context, const struct events_fd *fds, size_t count)
+{
+	const struct daemon *d = context;
+
+	for (size_t i = 0; i < count; i++)
+		service_forget(d->service, fds[i].name);
+}
+
 static bool on_look(void *context, usec_t grace)
 {
 	struct daemon *d = context;
@@ -462,6 +470,7 @@ static int start_speaking(struct daemon *d)
 		.passed = passed,
 		.passed_count = list_passed(d, passed),
 		.context = d,
+		.let_go = on_let_go,
 		.ready = on_ready,
 	};
 	const struct replay_options replay = {
@@ -522,6 +531,10 @@ static void keep_events(struct daemon *d)
 			r = service_keep(d->service, fds[i].fd, fds[i].name);
 	if (r < 0 && r != -EAGAIN)
 		log_warning("systemd does not keep what the kernel records with: %s", strerror(-r));
+	/* what is still to be read stays where it is until then */
+	count = d->capture ? capture_fds_before(d->capture, fds, ELEMENTSOF(fds)) : 0;
+	for (size_t i = 0; i < count; i++)
+		(void)was_passed(d, fds[i].fd);
 }
 
 /* Of another version of this program, or of other settings. Closed here only, they would come again with every start. */

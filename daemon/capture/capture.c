@@ -135,7 +135,16 @@ static usec_t hear(struct capture *c, usec_t since)
 	return clock_now().boot;
 }
 
-/* One round over the tables. */
+/* Looks again in a moment. */
+static void wait_a_moment(struct capture *c)
+{
+	const struct timeval moment = {.tv_usec = TABLE_MOMENT_USEC};
+
+	c->wanted = true;
+	event_add(c->asked, &moment);
+}
+
+/* One round over the tables; none while two rings tell of the same. */
 static void look(struct capture *c)
 {
 	usec_t cpu = clock_cpu_usec(), heard = clock_now().boot;
@@ -145,6 +154,10 @@ static void look(struct capture *c)
 	if (!c->announced)
 		capture_announce(c);
 	mark.sweep.begin = heard = hear(c, heard);
+	if (c->drain && drain_overlaps(c->drain)) {
+		wait_a_moment(c);
+		return;
+	}
 	if (c->sweeps == 0)
 		c->first_begin = mark.sweep.begin;
 	table_begin(c->table, mark.sweep.begin);
@@ -336,6 +349,8 @@ int capture_link(struct capture *c, int fd)
 	hello.hello.version = version;
 	if (c->events)
 		hello.hello.generation = source_events_facts(c->events).generation;
+	if (c->before)
+		hello.hello.before = source_events_facts(c->before).generation;
 	capture_say(c, &hello);
 	return 0;
 }

@@ -31,11 +31,16 @@ struct capture_options {
 	const struct events_fd *passed;
 	size_t passed_count;
 	void *context;
+	/* what others have recorded with is read, and is not to be kept any longer */
+	void (*let_go)(void *context, const struct events_fd *fds, size_t count);
 	void (*ready)(void *context); /* the ledger took up its work; at every (re)start of it */
 };
 
 /* What is worth keeping for the next process under the present rung; returns how many (at most `max`). They stay the capture's. */
 size_t capture_fds(const struct capture *c, struct events_fd *ret, size_t max);
+
+/* The same of what is only read to its end, for as long as that takes. */
+size_t capture_fds_before(const struct capture *c, struct events_fd *ret, size_t max);
 
 /* Opens its sources; sweeps begin when a ledger is linked and ready. 0, or negative errno with a line logged. */
 int capture_new(const struct capture_options *options, struct capture **ret) _must_check_;

@@ -18,6 +18,7 @@
 
 #define SNAPSHOT_USEC   USEC_PER_MINUTE
 #define NAMES_DIRECTORY "/run/netns"
+#define EVENTS_LEFT_MAX 64 /* descriptors that are passed on */
 
 static struct source_events_options options_of(
 	const struct capture *c, const struct port_ranges *ranges)
@@ -109,11 +110,31 @@ void capture_events_fall(struct capture *c)
 	c->announced = c->settled = false;
 }
 
+static void close_before(struct capture *c)
+{
+	c->before_openers = openers_free(c->before_openers);
+	c->before = source_events_free(c->before);
+}
+
+static void on_let_go(void *context)
+{
+	struct capture *c = context;
+	struct events_fd fds[EVENTS_LEFT_MAX];
+	size_t count = capture_fds_before(c, fds, ELEMENTSOF(fds));
+
+	if (c->options.let_go)
+		c->options.let_go(c->options.context, fds, count);
+	close_before(c);
+	log_notice("all that was recorded before the kernel's events were replaced is stored");
+}
+
 static int start(struct capture *c)
 {
 	struct drain_options options = {
 		.base = c->options.base,
 		.events = c->events,
+		.before = c->before,
+		.before_openers = c->before_openers,
 		.refs = c->refs,
 		.netns = c->netns.cookie,
 		.context = c,
@@ -123,6 +144,7 @@ static int start(struct capture *c)
 		.emit = capture_emit,
 		.sweep_wanted = capture_on_sweep_wanted,
 		.rest = on_rest,
+		.let_go = on_let_go,
 		.failed = on_failed,
 	};
 	int r;
@@ -139,6 +161,57 @@ static int start(struct capture *c)
 	if (r < 0)
 		log_warning("who has sockets open cannot be listed: %s", strerror(-r));
 	return 0;
+}
+
+static bool has_fd(const struct events_fd *fds, size_t count, int fd)
+{
+	for (size_t i = 0; i < count; i++)
+		if (fds[i].fd == fd)
+			return true;
+	return false;
+}
+
+/* Their names differ in the part at the end only. */
+static bool are_of_one_ring(const struct events_fd *fds, size_t count)
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const char *end = fds[i].name ? strrchr(fds[i].name, '-') : NULL;
+
+		if (i == 0 && end)
+			length = (size_t)(end - fds[i].name);
+		if (!end || (size_t)(end - fds[i].name) != length ||
+			strncmp(fds[i].name, fds[0].name, length) != 0)
+			return false;
+	}
+	return count > 0;
+}
+
+/*
+ * What another version of this program, or one with other settings, has recorded with until now. What is attached from
+ * here on tells of all that follows. Where more than one is left, an upgrade was broken off by another one: nobody knows what was
+ * stored of which, and that is a gap.
+ */
+static int open_before(struct capture *c, const struct port_ranges *ranges)
+{
+	struct source_events_options options = options_of(c, ranges);
+	struct events_fd used[EVENTS_LEFT_MAX], left[EVENTS_LEFT_MAX];
+	size_t used_count = source_events_fds(c->events, used, ELEMENTSOF(used)), count = 0;
+	struct events_obstacle obstacle;
+
+	for (size_t i = 0; i < c->options.passed_count && count < ELEMENTSOF(left); i++)
+		if (!has_fd(used, used_count, c->options.passed[i].fd))
+			left[count++] = c->options.passed[i];
+	options.passed = left;
+	options.passed_count = count;
+	options.drain = true;
+	if (!are_of_one_ring(left, count) ||
+		source_events_open(&options, &c->before, &obstacle) < 0)
+		return 0;
+	source_events_silence(c->before);
+	c->before_openers = openers_new(c->before, c->procfs);
+	return c->before_openers ? 0 : -ENOMEM;
 }
 
 int capture_events_open(struct capture *c)
@@ -160,7 +233,9 @@ int capture_events_open(struct capture *c)
 			obstacle.remedy ? "; " : "", obstacle.remedy ? obstacle.remedy : "");
 		return r;
 	}
-	r = start(c);
+	r = open_before(c, &ranges);
+	if (r == 0)
+		r = start(c);
 	if (r < 0) {
 		(void)snprintf(c->obstacle, sizeof(c->obstacle), "%s", strerror(-r));
 		capture_events_close(c);
@@ -176,6 +251,7 @@ void capture_events_close(struct capture *c)
 	c->drain = drain_free(c->drain);
 	c->openers = openers_free(c->openers);
 	c->namespaces = namespaces_free(c->namespaces);
+	close_before(c);
 	c->events = source_events_free(c->events);
 }
 
@@ -189,7 +265,8 @@ int capture_events_watch(struct capture *c)
 
 void capture_events_restart(struct capture *c, struct ring_position kept)
 {
-	bool goes_on = kept.generation == source_events_facts(c->events).generation;
+	bool goes_on = kept.generation == source_events_facts(c->events).generation ||
+		       (c->before && kept.generation == source_events_facts(c->before).generation);
 	struct table *table = capture_table_new(c, goes_on);
 
 	if (!table) {
@@ -251,6 +328,11 @@ int capture_events_attribute(struct capture *c, struct attributor *a)
 		c->snapshot_wanted = c->events_lost = false;
 	}
 	return r;
+}
+
+size_t capture_fds_before(const struct capture *c, struct events_fd *ret, size_t max)
+{
+	return c->before ? source_events_fds(c->before, ret, max) : 0;
 }
 
 size_t capture_fds(const struct capture *c, struct events_fd *ret, size_t max)

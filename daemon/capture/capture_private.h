@@ -24,6 +24,8 @@ struct capture {
 	struct source_facts facts;
 	/* The rung above the sweeps: one of these two, or none. */
 	struct source_events *events;
+	struct source_events *before; /* what they replace, until all of it is stored, with ... */
+	struct openers *before_openers;
 	struct hearing *hearing;
 	struct drain *drain;           /* of the events, with ... */
 	struct openers *openers;       /* ... who made them ... */

@@ -8,6 +8,11 @@
  * Where the ledger does not keep up nothing more is read, and nothing is lost while the ring has room. What it has
  * no room for the kernel side counts; the counts are passed on as they are (DRAINED), and only the ledger, which remembers those
  * that it has stored, makes a gap of them.
+ *
+ * Where one set of programs has replaced another, both have recorded for a moment. The ring of before is read to its end, then
+ * the present one, into the same table, which knows what it is told again. From the first event that both may have told
+ * of on, the ledger hears of no place (DRAINED) until the last one is over: so either all of that moment is stored or nothing,
+ * and whoever reads it again begins with the ring of before.
  */
 
 #include "daemon/capture/drain.h"
@@ -22,6 +27,16 @@
 #define STOP           1
 #define STOP_NO_MEMORY 2
 
+#define OVERLAP_USEC (100 * USEC_PER_MSEC) /* so much later nothing comes that both have told */
+#define FAILURE_USEC USEC_PER_MSEC         /* by so much the two may tell of one failure apart */
+
+enum stage {
+	STAGE_PRESENT,     /* there is one ring, or only the present one is left to be read */
+	STAGE_BEFORE,      /* the ring of before, */
+	STAGE_BEFORE_BOTH, /* ... what both may have told of, */
+	STAGE_BOTH,        /* ... and what the present one tells of it */
+};
+
 struct drain {
 	struct drain_options options;
 	struct table *table; /* NULL: no ledger was ready yet */
@@ -32,14 +47,27 @@ struct drain {
 	bool waiting;                /* not woken by the kernel until the ledger has stored */
 	bool lost;
 	bool touched;
+	enum stage stage;
+	usec_t last, last_failure; /* boottime: that the ring of before told of; 0: nothing */
 };
+
+static bool reads_before(const struct drain *d)
+{
+	return d->stage == STAGE_BEFORE || d->stage == STAGE_BEFORE_BOTH;
+}
+
+bool drain_overlaps(const struct drain *d)
+{
+	return d->stage != STAGE_PRESENT && d->stage != STAGE_BEFORE;
+}
 
 /* The ref of a process that an event names, told to the stream; 0: not known any more. Its unit in *ret_unit, valid as long as
  * it is named. 0 or -ENOMEM. */
 static int ref_of(struct drain *d, uint64_t id, uint32_t *ret, const char **ret_unit)
 {
 	_cleanup_(process_unref_p) struct process *p = NULL;
-	int r = id != 0 ? openers_find(d->options.openers, id, &p) : -ENOENT;
+	struct openers *openers = reads_before(d) ? d->options.before_openers : d->options.openers;
+	int r = id != 0 ? openers_find(openers, id, &p) : -ENOENT;
 
 	*ret = 0;
 	*ret_unit = NULL;
@@ -138,7 +166,57 @@ static int take(struct drain *d, const struct event_seen *e)
 static bool may_go_on(const struct drain *d)
 {
 	return d->options.has_room(d->options.context) &&
-	       table_event_lingering(d->table) < 2 * LIMIT_LINGERING;
+	       (drain_overlaps(d) || table_event_lingering(d->table) < 2 * LIMIT_LINGERING);
+}
+
+/* How far the ring of before was read. It has lost what it has lost: it tells of nothing new. */
+static void say_before(struct drain *d)
+{
+	const struct source_events *s = d->options.before;
+	struct events_counts counts = source_events_counts(s);
+	struct record r = {
+		.type = RECORD_DRAINED,
+		.drained = {.ring = {.generation = source_events_facts(s).generation,
+				    .position = source_events_position(s)},
+			.lost = counts.lost,
+			.lost_ends = counts.lost_ends,
+			.failures_dropped = counts.failures_dropped,
+			.at = d->facts.attached},
+	};
+
+	d->options.say(d->options.context, &r);
+}
+
+static usec_t time_of(const struct event_seen *e)
+{
+	return e->closed != USEC_UNSET ? e->closed : e->at;
+}
+
+static void see_before(struct drain *d, const struct event_seen *e)
+{
+	usec_t at = time_of(e);
+
+	if (at == USEC_UNSET)
+		return; /* it makes no sense here */
+	if (d->stage == STAGE_BEFORE && at >= d->facts.attached) {
+		say_before(d);
+		d->stage = STAGE_BEFORE_BOTH;
+	}
+	d->last = MAX(d->last, at);
+	if (e->kind == EVENT_FAILURE)
+		d->last_failure = MAX(d->last_failure, at);
+}
+
+/* Has the ring of before told of this? */
+static bool is_told_again(struct drain *d, const struct event_seen *e)
+{
+	if (time_of(e) > d->last + OVERLAP_USEC) {
+		d->stage = STAGE_PRESENT;
+		return false;
+	}
+	return e->kind == EVENT_FAILURE
+		       ? d->last_failure > 0 && e->at <= d->last_failure + FAILURE_USEC
+		       : table_event_is_past(d->table, e);
 }
 
 /* What cannot be taken now stays in the ring. */
@@ -148,6 +226,10 @@ static int on_event(void *context, const struct event_seen *e)
 
 	if (!may_go_on(d))
 		return STOP;
+	if (reads_before(d))
+		see_before(d, e);
+	else if (d->stage == STAGE_BOTH && is_told_again(d, e))
+		return 0;
 	return take(d, e) < 0 ? STOP_NO_MEMORY : 0;
 }
 
@@ -182,22 +264,48 @@ static void say_drained(struct drain *d, usec_t at)
 	}
 }
 
+static int read_ring(struct drain *d, struct source_events *s)
+{
+	int r = source_events_read(s, on_event, d);
+
+	if (r == STOP_NO_MEMORY)
+		log_error("no memory for what the kernel's events say: it waits");
+	else if (r == -EBADMSG)
+		log_error("what the kernel's events say makes no sense: the rest of them is lost");
+	return r;
+}
+
+/* True: nothing is left there. */
+static bool read_before(struct drain *d)
+{
+	int r = read_ring(d, d->options.before);
+	/* one that is still being written is waited for */
+	bool ended = (r == 0 || r == -EBADMSG) && source_events_is_read(d->options.before);
+
+	if (d->stage == STAGE_BEFORE || r == -EBADMSG)
+		say_before(d);
+	if (ended)
+		d->stage = STAGE_BOTH;
+	return ended;
+}
+
 bool drain_read(struct drain *d)
 {
 	int r;
 
-	if (!d->table || !may_go_on(d))
+	if (!d->table || !may_go_on(d) || (reads_before(d) && !read_before(d)))
 		return false;
-	r = source_events_read(d->options.events, on_event, d);
-	if (r == STOP_NO_MEMORY) {
-		log_error("no memory for what the kernel's events say: it waits");
-	} else if (r == -EBADMSG) {
-		log_error("what the kernel's events say makes no sense: the rest of them is lost");
-	} else if (r < 0) {
+	r = read_ring(d, d->options.events);
+	if (r < 0 && r != -EBADMSG) {
 		d->table = NULL;
 		d->options.failed(d->options.context, r);
 		return false;
 	}
+	if (d->stage == STAGE_BOTH && r != STOP && r != STOP_NO_MEMORY &&
+		clock_boot() > d->last + OVERLAP_USEC)
+		d->stage = STAGE_PRESENT;
+	if (d->stage == STAGE_BOTH)
+		return false;
 	say_drained(d, clock_boot());
 	table_event_forget(d->table, clock_boot());
 	if (d->lost || table_event_lingering(d->table) >= LIMIT_LINGERING)
@@ -220,10 +328,21 @@ void drain_touch(struct drain *d)
 	d->touched = true;
 }
 
+static void let_go(struct drain *d)
+{
+	d->stage = STAGE_PRESENT;
+	if (!d->options.before)
+		return;
+	d->options.before = NULL;
+	d->options.before_openers = NULL;
+	d->options.let_go(d->options.context);
+}
+
 void drain_kept(struct drain *d, struct ring_position kept)
 {
 	if (kept.generation != d->facts.generation)
 		return;
+	let_go(d);
 	source_events_release(d->options.events, kept.position);
 	if (d->waiting)
 		event_add(d->readable, NULL);
@@ -236,6 +355,14 @@ void drain_restart(struct drain *d, struct table *table, struct ring_position ke
 
 	d->table = table;
 	d->touched = true;
+	d->last = d->last_failure = 0;
+	if (d->options.before && !same) {
+		const struct events_facts before = source_events_facts(d->options.before);
+
+		source_events_rewind(d->options.before,
+			kept.generation == before.generation ? kept.position : 0);
+		d->stage = STAGE_BEFORE;
+	}
 	source_events_rewind(d->options.events, same ? kept.position : 0);
 	drain_kept(d, kept);
 }

@@ -17,6 +17,10 @@ struct drain_options {
 	struct event_base *base;
 	struct source_events *events; /* the four stay the caller's */
 	struct openers *openers;
+	/* What another version of this program, or one with other settings, has recorded with, and tells nothing new any more: it
+	 * is read to its end first. NULL: nothing. Both stay the caller's, until let_go(). */
+	struct source_events *before;
+	struct openers *before_openers;
 	struct namespaces *namespaces;
 	struct refs *refs;
 	uint64_t netns; /* the daemon's own: its name is not for events to tell */
@@ -30,6 +34,8 @@ struct drain_options {
 	void (*sweep_wanted)(void *context);
 	void (*rest)(
 		void *context); /* all that waited on the timer was read: time for other work */
+	/* the ledger has all of `before`: it is not used any more */
+	void (*let_go)(void *context);
 	void (*failed)(void *context, int error); /* the events cannot be read any more; once */
 };
 
@@ -42,6 +48,9 @@ void drain_restart(struct drain *d, struct table *table, struct ring_position ke
 
 /* Reads all that waits, as far as the stream has room. False: something is left. */
 bool drain_read(struct drain *d);
+
+/* Has the ring of before told what the present one tells again? Until that is over no sweep may decide of anything. */
+bool drain_overlaps(const struct drain *d);
 
 /* Something else was told of sockets that the events know: the next reading says how far it was read, in any case. */
 void drain_touch(struct drain *d);

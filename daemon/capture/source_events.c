@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#define NETNS_NONE         UINT64_MAX /* no namespace has this cookie */
 #define RING_BYTES_DEFAULT (4u * 1024 * 1024)
 
 struct source_events {
@@ -144,6 +145,7 @@ static int begin(struct source_events *s)
 static int open_new(struct source_events *s, const struct source_events_options *options,
 	uint32_t ring_bytes, struct events_obstacle *ret_obstacle)
 {
+	usec_t attached;
 	int r = make_generation(&s->generation);
 
 	if (r == 0)
@@ -158,13 +160,14 @@ static int open_new(struct source_events *s, const struct source_events_options 
 	s->shared->config.ring_quarter = ring_bytes / 4;
 	s->shared->config.slots = s->kernel.slots;
 	configure(s->shared, options);
+	attached = clock_boot();
 	r = events_attach(&s->kernel, options, ret_obstacle);
 	if (r < 0)
 		return r;
 	s->kernel.hash = events_settings_hash(options, ring_bytes);
 	__atomic_store_n(&s->shared->config.exits, s->kernel.exits, __ATOMIC_RELEASE);
 	s->shared->state = (struct claims_state){
-		.attached = clock_boot(),
+		.attached = attached,
 		.udp_connect = s->kernel.udp_connect,
 		.whole = s->kernel.whole,
 		.failures = s->kernel.failures,
@@ -177,6 +180,8 @@ static int open_passed(struct source_events *s, const struct source_events_optio
 {
 	int r = begin(s);
 
+	if (r == 0 && !options->drain && s->shared->config.netns_only == NETNS_NONE)
+		r = -ESTALE;
 	if (r < 0) {
 		done(s);
 		memset(s->kernel.fds, 0xff, sizeof(s->kernel.fds));
@@ -245,6 +250,13 @@ int source_events_watch(struct source_events *s, const struct source_events_opti
 {
 	configure(s->shared, options);
 	return 0;
+}
+
+void source_events_silence(struct source_events *s)
+{
+	const struct source_events_options nothing = {.netns_only = NETNS_NONE};
+
+	configure(s->shared, &nothing);
 }
 
 /* ---- what it is ---- */
@@ -316,6 +328,11 @@ int source_events_read(struct source_events *s,
 uint64_t source_events_position(const struct source_events *s)
 {
 	return s->ring.position;
+}
+
+bool source_events_is_read(const struct source_events *s)
+{
+	return s->ring.position >= events_ring_end(&s->ring);
 }
 
 static uint64_t released(const struct source_events *s)

@@ -57,7 +57,7 @@ struct source_events *source_events_free(struct source_events *s);
 struct events_facts {
 	uint64_t generation; /* of the ring: random, never 0; the same after an adoption */
 	bool adopted;        /* from an earlier process: the kernel has gone on recording */
-	usec_t attached; /* boottime at which the last program was attached (adopted: long ago) */
+	usec_t attached; /* boottime at which the first program was attached (adopted: long ago) */
 	bool whole; /* every process of the host is heard; else those of this container (of its cgroup namespace) */
 	bool udp_connect; /* UDP connects are told at once, not at their end */
 	bool failures;    /* failed binds and connects are told */
@@ -131,6 +131,8 @@ int source_events_read(struct source_events *s,
 /* The position up to which was read; and how many bytes of the ring are not given back yet. */
 uint64_t source_events_position(const struct source_events *s);
 uint32_t source_events_waiting(const struct source_events *s);
+/* Is nothing left to be read, nor being written? */
+bool source_events_is_read(const struct source_events *s);
 /* Everything before `position` is stored: gives the room back. Clamped to what was read. */
 void source_events_release(struct source_events *s, uint64_t position);
 /* A new reader: read on from `position` (stored by the ledger for this generation), or from the oldest that is there, whichever is later. */
@@ -154,6 +156,9 @@ int source_events_process(struct source_events *s, uint64_t id, struct process *
 /* Other ports, or accepted or not, from now on. */
 int source_events_watch(
 	struct source_events *s, const struct source_events_options *options) _must_check_;
+
+/* Tells of nothing any more, for good: what it has told is left to be read (`drain`), and nobody adopts it. */
+void source_events_silence(struct source_events *s);
 
 /* One socket that a process has open, from the task iterator: in every namespace. */
 struct holder_seen {

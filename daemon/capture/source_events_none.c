@@ -61,6 +61,11 @@ uint64_t source_events_position(const struct source_events *s _unused_)
 	return 0;
 }
 
+bool source_events_is_read(const struct source_events *s _unused_)
+{
+	return true;
+}
+
 uint32_t source_events_waiting(const struct source_events *s _unused_)
 {
 	return 0;
@@ -89,6 +94,10 @@ int source_events_watch(
 	struct source_events *s _unused_, const struct source_events_options *options _unused_)
 {
 	return -ENOSYS;
+}
+
+void source_events_silence(struct source_events *s _unused_)
+{
 }
 
 int source_events_snapshot(struct source_events *s _unused_,

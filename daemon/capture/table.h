@@ -134,6 +134,9 @@ int table_event_end(struct table *t, const struct event_seen *seen,
 /* EVENT_HOLDER: process `ref` has it open. It is the opener where none is known. */
 int table_event_holder(struct table *t, const struct event_seen *seen, uint32_t ref,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
+/* Two rings have told of the same moment, and this is the second one's word. Is it of a tenure that is over, or of one before
+ * the present one? What it says of the present one is told twice, which does no harm. */
+bool table_event_is_past(const struct table *t, const struct event_seen *seen);
 /* A snapshot at `at` has found one that no sweep shows; the one at `after` has not (0: it is there since before we watched).
  * Unless it is known, tells it. */
 int table_event_found(struct table *t, const struct event_seen *seen, usec_t at, usec_t after,

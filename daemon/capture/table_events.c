@@ -361,6 +361,14 @@ int table_event_holder(struct table *t, const struct event_seen *seen, uint32_t 
 	return l.result;
 }
 
+bool table_event_is_past(const struct table *t, const struct event_seen *seen)
+{
+	usec_t at = seen->closed != USEC_UNSET ? seen->closed : seen->at;
+	const struct entry *e = find(t, seen->cookie);
+
+	return e && e->event && (at < e->first_at || (e->over && at <= e->closed));
+}
+
 /* Has an event told of the TCP socket that this MPTCP socket connects by? Rare, and there are few: all are looked at. */
 static bool is_led(const struct table *t, const struct event_seen *seen)
 {

@@ -90,16 +90,20 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 	return k->ledger ? 0 : -ENOMEM;
 }
 
-/* The database has what the ring told before a place. If it is the same ring, the kernel has recorded since: no claim was
- * missed, and nobody needs to have been there. */
-static void open_ring(struct keeper *k, uint64_t generation)
+/* The database has what the ring told before a place. If it is the same ring, or one that this one has replaced without a
+ * break and that is read to its end first, the kernel has recorded since: no claim was missed, and nobody needs to have been
+ * there. */
+static void open_ring(struct keeper *k, const struct hello *hello)
 {
 	const struct drained *stored = &k->before.ring;
+	uint64_t generation = hello->generation;
 
 	k->generation = generation;
 	k->kept = stored->ring;
-	k->goes_on = k->before.known && k->before.same_boot && generation != 0 &&
-		     stored->ring.generation == generation;
+	k->goes_on =
+		k->before.known && k->before.same_boot && generation != 0 &&
+		stored->ring.generation != 0 &&
+		(stored->ring.generation == generation || stored->ring.generation == hello->before);
 	batch_ring_before(k->batch, stored);
 	batch_ring(k->batch, generation != 0);
 	ledger_ring_before(k->ledger, stored, k->goes_on);
@@ -114,7 +118,7 @@ int keeper_start_session(struct keeper *k, const struct hello *hello)
 	if (r < 0)
 		return r;
 	ready.ready = before->ring.ring;
-	open_ring(k, hello->generation);
+	open_ring(k, hello);
 	if (before->known && !k->goes_on)
 		batch_absence(k->batch, before->last_seen_wall, absence_reason(before));
 	k->until = (struct now){.boot = before->last_seen_boot, .wall = before->last_seen_wall};

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -128,6 +129,43 @@ def test_a_restart_is_no_gap_and_a_stop_is_one(service, churn, tmp_path):
     service.run("systemctl", "start", UNIT)
     gap = gaps_since(service, truth)[-1]
     assert (gap["reason"], gap["lost"]) == ("stopped", None), gap
+
+
+def upgrade(box, ring_bytes, *options):
+    """To a daemon that adopts nothing of what this one has attached."""
+    directory = f"/run/systemd/system/{UNIT}.d"
+    box.run("mkdir", "-p", directory)
+    box.run("tee", f"{directory}/ring.conf",
+            input=f"[Service]\nExecStart=\nExecStart=/usr/sbin/portledgerd --ring-bytes {ring_bytes}\n")
+    box.run("systemctl", "daemon-reload")
+    box.run("systemctl", "restart", *options, UNIT)
+
+
+def test_an_upgrade_that_attaches_anew_loses_nothing(service, churn, tmp_path):
+    """While 3,000 claims a second are made. Then such upgrades of which each is killed a little later, to begin again."""
+    service.run("systemctl", "restart", UNIT)
+    kept, kills = int(service.show("NFileDescriptorStore")), 12 if FULL else 4
+    churn.start(RATE * (20 + 6 * kills))
+
+    def is_replaced():
+        return running(service) and int(service.show("NFileDescriptorStore")) == kept
+
+    for ring_bytes in (8 << 20, 2 << 20):
+        upgrade(service, ring_bytes)
+        wait_for(is_replaced, "what was replaced to be let go")
+    for i in range(kills):
+        before = service.main_pid()
+        upgrade(service, (8 if i % 2 else 4) << 20, "--no-block")
+        pid = wait_for(lambda: (now := service.main_pid()) not in (0, before) and now, "the next daemon")
+        time.sleep(i % 6 * 0.1)  # another moment each time
+        service.run("kill", "-KILL", str(pid), check=False)
+        wait_for(is_replaced, "what was replaced to be let go")
+        assert churn.runs(), "the load has ended before the upgrade"
+    truth = churn.truth()
+    result = compare(service, [truth], tmp_path)
+    print(result)
+    assert result.is_exact(), str(result)
+    assert gaps_since(service, truth) == []
 
 
 def test_kill_9_of_each_process_loses_nothing(service, churn, tmp_path):

@@ -52,7 +52,7 @@ class Recording:
         self.boot, self.offset, self.interval = boot, wall - boot, interval
         self.sweeps, self.generation = 0, generation
         self.file.write(MAGIC + record(HELLO, boot_id + struct.pack("<QQi", boot, wall, 1) + text("0") +
-                        struct.pack("<Q", generation)))
+                        struct.pack("<QQ", generation, 0)))
         self.settings(max_age, max_bytes, remotes, remotes_after)
         self.write(COVERAGE, struct.pack("<BQIHHHHIBBBBBB", rung, interval, 1, 32768, 65535, 32768, 60999, PROTOCOLS,
                                          1, 1, 1, 0, udp_connect, failures))

@@ -263,13 +263,39 @@ static void test_drain(void **state _unused_)
 	drain.drain = true;
 	old = open_with(&drain);
 	assert_int_equal(source_events_facts(old).generation, generation);
+	source_events_silence(old);
+	make_claims(4);
+	assert_false(source_events_is_read(old));
 	assert_int_equal(claims_told(old), 5);
+	assert_true(source_events_is_read(old));
 	source_events_free(old);
 	for (size_t i = 0; i < o.passed_count; i++)
 		assert_int_equal(fcntl(fds[i].fd, F_GETFD), -1);
 	make_claims(1);
-	assert_int_equal(claims_told(next), 3);
+	assert_int_equal(claims_told(next), 7);
 	source_events_free(next);
+}
+
+/* Nobody takes over what tells of nothing any more: another one is made. */
+static void test_silenced(void **state _unused_)
+{
+	struct source_events_options o = options_here();
+	struct source_events *old = open_with(&o), *next;
+	uint64_t generation = source_events_facts(old).generation;
+	struct events_fd fds[FDS];
+	char names[FDS][96];
+
+	source_events_silence(old);
+	o.passed_count = keep_fds(old, fds, names);
+	o.passed = fds;
+	source_events_free(old);
+	next = open_with(&o);
+	assert_int_not_equal(source_events_facts(next).generation, generation);
+	make_claims(1);
+	assert_int_equal(claims_told(next), 1);
+	source_events_free(next);
+	for (size_t i = 0; i < o.passed_count; i++)
+		assert_int_equal(close(fds[i].fd), 0);
 }
 
 /* ---- the snapshot ---- */
@@ -510,6 +536,7 @@ int main(void)
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_no_adoption),
 		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_silenced),
 		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_unknown_beginning),
 		cmocka_unit_test(test_without_rights),

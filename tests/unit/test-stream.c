@@ -63,9 +63,9 @@ static const struct sample {
 } samples[] = {
 	{"hello",
 		"0102030405060708090a0b0c0d0e0f10 0500000000000000 0600000000000000 "
-		"ffffffff 0500 302e312e30 0700000000000000",
+		"ffffffff 0500 302e312e30 0700000000000000 0800000000000000",
 		{RECORD_HELLO, .hello = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
-				       {5, 6}, -1, version, 7}}},
+				       {5, 6}, -1, version, 7, 8}}},
 	{"settings", "0100000000000000 0000000000000080 02 00a493d600000000",
 		{RECORD_SETTINGS,
 			.settings = {1, UINT64_C(1) << 63, REMOTE_ADDRESSES_NONE, USEC_PER_HOUR}}},

@@ -118,6 +118,34 @@ static void test_tenures(void **state)
 	assert_int_equal(ended(w, 1, false), 1);
 }
 
+/* A second ring tells of the same moment again. */
+static void test_past(void **state _unused_)
+{
+	EXPECTING(w);
+	struct socket_row row = udp(5, PORT, 53);
+	struct event_seen first = event_of(EVENT_CLAIM, row, ROLE_CONNECTED);
+	struct event_seen again = first, end = {.kind = EVENT_RELEASE, .cookie = 5};
+
+	first.at = again.at = w->clock + 10;
+	w->clock += 20;
+	assert_false(table_event_is_past(w->table, &first));
+	assert_int_equal(claim_by(w, first, OPENER), 1);
+	/* told twice it is one claim in any case */
+	assert_false(table_event_is_past(w->table, &again));
+	assert_int_equal(claim_by(w, again, OPENER), 0);
+	assert_int_equal(ended(w, 5, false), 1);
+	end.closed = w->clock;
+	assert_true(table_event_is_past(w->table, &again));
+	assert_true(table_event_is_past(w->table, &end));
+	/* neither the first tenure nor its end are taken for the second one's */
+	row.local.port++;
+	assert_int_equal(claimed(w, row, ROLE_CONNECTED), 1);
+	assert_true(table_event_is_past(w->table, &again));
+	assert_true(table_event_is_past(w->table, &end));
+	end.closed = ++w->clock;
+	assert_false(table_event_is_past(w->table, &end));
+}
+
 /* Who seems to linger does, or does not: the next sweep that begins afterwards sees. */
 static void test_lingering(void **state)
 {
@@ -465,6 +493,7 @@ int main(void)
 		cmocka_unit_test(test_forget),
 		cmocka_unit_test(test_second_hook),
 		cmocka_unit_test(test_tenures),
+		cmocka_unit_test(test_past),
 		cmocka_unit_test(test_lingering),
 		cmocka_unit_test(test_sweep_is_first),
 		cmocka_unit_test(test_found_only_by_sweep),

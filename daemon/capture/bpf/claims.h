@@ -154,7 +154,7 @@ struct claims_counters {
 
 /* What a reader that adopts all this must know; the programs do not look at it. */
 struct claims_state {
-	__u64 attached; /* microseconds of boottime, when the last program was; 0: not yet */
+	__u64 attached; /* microseconds of boottime, when the first program was about to be; 0: not yet */
 	__u32 udp_connect, failures; /* watched at once, and at all */
 	__u32 whole, padding;        /* attached to the root of the host's cgroup tree */
 };
