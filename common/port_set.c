@@ -3,6 +3,7 @@
 #include "common/port_set.h"
 
 #include <ctype.h>
+#include <endian.h>
 
 /* A number up to 65535 and where it ends. */
 static int parse_port(const char **text, uint16_t *ret)
@@ -77,11 +78,25 @@ unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high)
 /* 64 ports at once, the lowest as the lowest bit. */
 static uint64_t word_at(const struct port_set *s, size_t i)
 {
-	uint64_t word = 0;
+	uint64_t word;
 
-	for (size_t k = 0; k < 8; k++)
-		word |= (uint64_t)s->bits[8 * i + k] << 8 * k;
-	return word;
+	memcpy(&word, s->bits + 8 * i, sizeof(word));
+	return le64toh(word);
+}
+
+unsigned port_set_size(const struct port_set *s)
+{
+	unsigned size = 0;
+
+	for (size_t i = 0; i < PORT_SET_BYTES / 8; i++)
+		size += (unsigned)__builtin_popcountll(word_at(s, i));
+	return size;
+}
+
+void port_set_unite(struct port_set *to, const struct port_set *from)
+{
+	for (size_t i = 0; i < PORT_SET_BYTES; i++)
+		to->bits[i] |= from->bits[i];
 }
 
 size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES])

@@ -31,6 +31,11 @@ int port_set_format(const struct port_set *s, struct buf *out) _must_check_;
 /* How many ports of [low, high]. */
 unsigned port_set_count(const struct port_set *s, uint16_t low, uint16_t high);
 
+/* How many ports it has. */
+unsigned port_set_size(const struct port_set *s);
+/* Adds all that `from` has. */
+void port_set_unite(struct port_set *to, const struct port_set *from);
+
 /* As bytes: a list of its ports (ascending, 2 bytes each, little-endian) or, where that would be no shorter, its bits. Returns
  * how many. */
 size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES]);

@@ -2,6 +2,8 @@
 
 #include "common/sketch.h"
 
+#include <endian.h>
+
 /* Where the hash is, or would be. */
 static size_t place_of(const struct sketch *s, uint64_t hash)
 {
@@ -30,10 +32,24 @@ void sketch_add(struct sketch *s, uint64_t hash)
 	s->hash[at] = hash;
 }
 
+/* Both are ascending: one walk over them. */
 void sketch_merge(struct sketch *to, const struct sketch *from)
 {
-	for (size_t i = 0; i < from->count; i++)
-		sketch_add(to, from->hash[i]);
+	struct sketch merged;
+	size_t a = 0, b = 0, n = 0;
+
+	if (to->count == SKETCH_MAX && from->count > 0 && from->hash[0] > to->hash[SKETCH_MAX - 1])
+		return;
+	while (n < SKETCH_MAX && (a < to->count || b < from->count)) {
+		bool first = b == from->count || (a < to->count && to->hash[a] <= from->hash[b]);
+		uint64_t hash = first ? to->hash[a] : from->hash[b];
+
+		b += b < from->count && from->hash[b] == hash;
+		a += first;
+		merged.hash[n++] = hash;
+	}
+	memcpy(to->hash, merged.hash, n * sizeof(merged.hash[0]));
+	to->count = n;
 }
 
 uint64_t sketch_estimate(const struct sketch *s)
@@ -57,17 +73,19 @@ size_t sketch_write(const struct sketch *s, uint8_t to[static SKETCH_BYTES])
 
 int sketch_read(const void *data, size_t size, struct sketch *ret)
 {
-	const uint8_t *bytes = data;
-	struct sketch s = {.count = size / 8};
+	struct sketch s;
 
+	s.count = size / 8;
 	if (size % 8 != 0 || s.count > SKETCH_MAX)
 		return -EBADMSG;
+	if (size > 0)
+		memcpy(s.hash, data, size);
 	for (size_t i = 0; i < s.count; i++) {
-		for (size_t k = 0; k < 8; k++)
-			s.hash[i] |= (uint64_t)bytes[8 * i + k] << 8 * k;
+		s.hash[i] = le64toh(s.hash[i]);
 		if (i > 0 && s.hash[i] <= s.hash[i - 1])
 			return -EBADMSG;
 	}
-	*ret = s;
+	memcpy(ret->hash, s.hash, size);
+	ret->count = s.count;
 	return 0;
 }

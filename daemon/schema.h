@@ -8,12 +8,21 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION        6
+#define SCHEMA_VERSION        7
 #define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
  * released. */
 #define SCHEMA_LONG_USEC 3600000000
+
+/* A UDP socket that has no remote end for this long is a server. */
+#define SCHEMA_SERVER_USEC 60000000
+
+/* `kind` of a claim_mark: claims that an audit looks at one by one; of two hours; and so on, each twice as long, up to the last,
+ * which has no bound. */
+#define MARK_APART 0
+#define MARK_HOUR  1
+#define MARK_LAST  20
 
 /* `meta` of a claim row: 1 bit each where nothing else is said. */
 #define META_PROTOCOL_SHIFT    0 /* enum protocol */

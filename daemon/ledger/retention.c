@@ -56,7 +56,9 @@ static int drop_segment(struct store *s, int64_t segment, usec_t released_to)
 	if (r == 0)
 		r = run_segment(s, STATEMENT_SEGMENT_DROP, segment);
 	s->state.process_due = true;
-	return r < 0 ? r : expire(s, released_to + 1);
+	if (r == 0)
+		r = expire(s, released_to + 1);
+	return r < 0 ? r : marks_drop(s, s->state.expired_until);
 }
 
 /* 1: *ret_segment is to be dropped. 0: none. */
@@ -104,22 +106,45 @@ static int drop_long(struct store *s, struct now now)
 	return r;
 }
 
-/* Rollups have their own age, which is more, and a part of the bytes, at so many a row. */
+static void bind_rollups(const struct store *s, struct binder *b, usec_t before)
+{
+	bind_time(b, before);
+	bind_unsigned(b, s->settings.max_bytes / LIMIT_ROLLUP_SHARE / LIMIT_ROLLUP_BYTES);
+}
+
+/* Rollups have their own age, which is more, and a part of the bytes, at so many a row. Up to where rows were dropped is said: of such
+ * an hour others may be left. */
 static int drop_rollups(struct store *s, struct now now)
 {
 	static const struct {
-		enum statement statement;
-		usec_t age;
-	} rollups[] = {{STATEMENT_ROLLUP_HOUR_DROP, LIMIT_ROLLUP_HOUR_DAYS * USEC_PER_DAY},
-		{STATEMENT_ROLLUP_DAY_DROP, LIMIT_ROLLUP_DAY_DAYS * USEC_PER_DAY}};
+		enum statement last, drop;
+		usec_t age, length;
+		const char *counter;
+	} rollups[] = {
+		{STATEMENT_ROLLUP_HOUR_LAST, STATEMENT_ROLLUP_HOUR_DROP,
+			LIMIT_ROLLUP_HOUR_DAYS * USEC_PER_DAY, USEC_PER_HOUR, COUNTER_HOURS_FROM},
+		{STATEMENT_ROLLUP_DAY_LAST, STATEMENT_ROLLUP_DAY_DROP,
+			LIMIT_ROLLUP_DAY_DAYS * USEC_PER_DAY, USEC_PER_DAY, COUNTER_DAYS_FROM}};
 	int r = rollup_days(s, usec_sub(now.wall, SEAL_AGE_USEC));
 
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(rollups); i++) {
-		struct binder b = sql_bind(s, rollups[i].statement);
+		struct binder b = sql_bind(s, rollups[i].last);
+		usec_t before = usec_sub(now.wall, rollups[i].age);
+		uint64_t from;
+		int64_t last;
 
-		bind_time(&b, usec_sub(now.wall, rollups[i].age));
-		bind_unsigned(&b, s->settings.max_bytes / LIMIT_ROLLUP_SHARE / LIMIT_ROLLUP_BYTES);
-		r = sql_run(s, rollups[i].statement);
+		bind_rollups(s, &b, before);
+		r = sql_value(s, rollups[i].last, -1, &last);
+		if (r < 0 || last < 0)
+			continue;
+		r = store_counter_get(s, rollups[i].counter, 0, &from);
+		if (r == 0)
+			r = store_counter_set(s, rollups[i].counter,
+				MAX(from, (uint64_t)last + rollups[i].length));
+		b = sql_bind(s, rollups[i].drop);
+		bind_rollups(s, &b, before);
+		if (r == 0)
+			r = sql_run(s, rollups[i].drop);
 	}
 	return r;
 }
@@ -146,6 +171,8 @@ static int drop_small(struct store *s, struct now now)
 	if (r < 0)
 		return r;
 	r = drop_rollups(s, now);
+	if (r == 0)
+		r = marks_drop(s, cutoff(s, now));
 	if (r < 0)
 		return r;
 	b = sql_bind(s, STATEMENT_SESSION_DROP);

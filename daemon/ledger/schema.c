@@ -42,6 +42,14 @@
 	"ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,"                           \
 	"UNIQUE(start_usec, app, netns, long)"
 
+/* Of version 7. */
+#define MORE_OF_ROLLUP(table)                                                                      \
+	"ALTER TABLE " table " RENAME COLUMN long TO apart;"                                       \
+	"ALTER TABLE " table " ADD COLUMN end_only INT NOT NULL DEFAULT 0;"                        \
+	"ALTER TABLE " table " ADD COLUMN preexisting INT NOT NULL DEFAULT 0;"                     \
+	"ALTER TABLE " table " ADD COLUMN not_looked INT NOT NULL DEFAULT 0;"                      \
+	"ALTER TABLE " table " ADD COLUMN lives BLOB NOT NULL DEFAULT x'';"
+
 /* schema.sql is the newest version, and the step from nothing; each version before it has its own. */
 const struct schema_step schema_steps[] = {
 	{0, SCHEMA_VERSION, schema_sql},
@@ -85,6 +93,13 @@ const struct schema_step schema_steps[] = {
 		"CREATE INDEX segment_remotes ON segment(remotes, released_to);"
 		"CREATE INDEX claim_long_remotes ON claim_long(remotes, (opened_usec+dur+ifnull(linger,0)*1000))"
 		" WHERE raddr IS NOT NULL"},
+	{6, 7,
+		MORE_OF_ROLLUP("rollup_hour") MORE_OF_ROLLUP(
+			"rollup_day") "CREATE TABLE claim_mark("
+				      "kind INT NOT NULL, at_usec INT NOT NULL, seg INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL,"
+				      "claim INT NOT NULL, PRIMARY KEY(kind, at_usec, seg, port, opened_usec, claim)) STRICT, WITHOUT ROWID;"
+				      "INSERT OR IGNORE INTO counter SELECT 'marked_from_usec',max(ifnull((SELECT max(released_to) FROM segment),0),"
+				      "ifnull((SELECT max(last_seen_usec) FROM session),0))+1"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 6. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
+-- The database, schema version 7. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -29,7 +29,8 @@ CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec IN
 -- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid);
 -- 'remotes_until_usec' (of what was released before it, remote addresses are not whole);
 -- 'failures_expired_usec' (failures before it are pruned); 'rolled_from_usec' (of claims released before it there are no rollups),
--- 'days_rolled_until_usec' (rollup_day has the days before it).
+-- 'days_rolled_until_usec' (rollup_day has the days before it), 'marked_from_usec' (of claims released before it there are no
+-- marks), 'rollup_hours_from_usec' and 'rollup_days_from_usec' (rows of before are dropped).
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Programs, and what they listen on, that were ever seen: each is announced once (notable.c). Retention leaves it alone.
@@ -119,17 +120,28 @@ CREATE TABLE segment_user(
 	uid INT NOT NULL, seg INT NOT NULL, n INT NOT NULL, PRIMARY KEY(uid, seg)) STRICT, WITHOUT ROWID;
 
 -- What a program opened in an hour, and in a day that is over, of UTC: of claims that are sealed; kept for longer than they are. app: as
--- credited; 0 of none, -1 of more programs than are told apart. netns: netns.id; 0 not known. long: of those of an hour and
--- more. port_set as common/port_set.h and remote_set as common/sketch.h have it; ports and remotes are how many they hold.
+-- credited; 0 of none, -1 of more programs than are told apart. netns: netns.id; 0 not known. apart: of those that an audit looks
+-- at one by one (claim_mark). port_set as common/port_set.h, remote_set as common/sketch.h and lives as common/lives.h have it;
+-- ports and remotes are how many they hold. Of what is unattributed: end_only, preexisting and not_looked as an audit's reasons,
+-- the rest had no holder.
 CREATE TABLE rollup_hour(
-	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, long INT NOT NULL, claims INT NOT NULL,
+	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, apart INT NOT NULL, claims INT NOT NULL,
 	connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL,
 	first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,
 	ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,
-	UNIQUE(start_usec, app, netns, long)) STRICT;
+	end_only INT NOT NULL DEFAULT 0, preexisting INT NOT NULL DEFAULT 0, not_looked INT NOT NULL DEFAULT 0,
+	lives BLOB NOT NULL DEFAULT x'', UNIQUE(start_usec, app, netns, apart)) STRICT;
 CREATE TABLE rollup_day(
-	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, long INT NOT NULL, claims INT NOT NULL,
+	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, apart INT NOT NULL, claims INT NOT NULL,
 	connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL,
 	first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,
 	ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,
-	UNIQUE(start_usec, app, netns, long)) STRICT;
+	end_only INT NOT NULL DEFAULT 0, preexisting INT NOT NULL DEFAULT 0, not_looked INT NOT NULL DEFAULT 0,
+	lives BLOB NOT NULL DEFAULT x'', UNIQUE(start_usec, app, netns, apart)) STRICT;
+
+-- Leads an audit that takes whole hours from the rollups to the sealed claims that these do not tell. kind 0: by its opening, what it
+-- looks at one by one: a server, or a socket that PID 1 passed on. kind n > 0: by the earlier bound of its opening, what is of two
+-- hours: its tenure, bounds included, took less than 2^(n-1) hours. seg 0: it is in claim_long. claim: as there.
+CREATE TABLE claim_mark(
+	kind INT NOT NULL, at_usec INT NOT NULL, seg INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL, claim INT NOT NULL,
+	PRIMARY KEY(kind, at_usec, seg, port, opened_usec, claim)) STRICT, WITHOUT ROWID;

@@ -227,17 +227,24 @@ static int seal_long(struct store *s, const struct hot *h)
 	return sql_run(s, STATEMENT_SEAL_LONG);
 }
 
-static int seal_row(struct store *s, const struct segment *g, size_t at)
+/* `claim` of the row in the segment: the number is kept only where it is needed, as it would cost 4 bytes. */
+static int64_t number_of(const struct segment *g, size_t at)
 {
 	const struct hot *h = &g->rows[at];
 	bool tie = at > 0 && h[-1].port == h->port && h[-1].opened == h->opened;
+
+	return tie || h->holders ? h->claim : 0;
+}
+
+static int seal_row(struct store *s, const struct segment *g, size_t at)
+{
+	const struct hot *h = &g->rows[at];
 	struct binder b = sql_bind(s, STATEMENT_SEAL_ROW);
 
 	bind_int(&b, g->id);
 	bind_int(&b, h->port);
 	bind_int(&b, h->opened - g->base);
-	/* The number is kept only where it is needed: it would cost 4 bytes. */
-	bind_int(&b, tie || h->holders ? h->claim : 0);
+	bind_int(&b, number_of(g, at));
 	bind_rest(&b, h, g->slack);
 	return sql_run(s, STATEMENT_SEAL_ROW);
 }
@@ -294,6 +301,7 @@ static int count_users(struct store *s, const struct segment *g)
 static int roll_up(struct store *s, const struct segment *g)
 {
 	_cleanup_(free_p) struct rollup_claim *claims = calloc(g->count + 1, sizeof(*claims));
+	int r;
 
 	if (!claims)
 		return -ENOMEM;
@@ -311,10 +319,13 @@ static int roll_up(struct store *s, const struct segment *g)
 			.raddr_size = h->raddr_size,
 			.port = (uint16_t)h->port,
 			.holders = h->holders,
-			.is_long = h->is_long,
+			.began = h->opened - slack_usec(h),
+			.seg = h->is_long ? 0 : g->id,
+			.number = h->is_long ? h->claim : number_of(g, i),
 		};
 	}
-	return rollup_add(s, claims, g->count, g->last_seen);
+	r = rollup_add(s, claims, g->count, g->last_seen);
+	return r < 0 ? r : marks_add(s, claims, g->count);
 }
 
 /* Retention deletes a process by the time when it was last seen: not before the last claim that names it. */

@@ -11,12 +11,16 @@
  * Sums add up; distinct things do not, so the ports are a set (exact, common/port_set.h) and the remote addresses a sketch
  * (common/sketch.h), of hashes with the database's own key, which nobody can aim at.
  *
+ * An audit's window may end before a claim does, and then counts its life up to there. So a row keeps of the lives that go on past
+ * its end what decides, whatever the end of the window is (common/lives.h).
+ *
  * A program is a row of `app`, credited as an audit does: a socket that PID 1 opened and passed on counts for who got it last.
  * Random names make programs without end: past LIMIT_ROLLUP_PROGRAMS of a segment they are counted as one.
  */
 
 #include "daemon/ledger/store_private.h"
 
+#include "common/lives.h"
 #include "common/port_set.h"
 #include "common/siphash.h"
 #include "common/sketch.h"
@@ -40,8 +44,10 @@ static const struct rollup_table {
 /* A row of a table. */
 struct sum {
 	int64_t claims, roles[ROLE_COUNT], unattributed, first, last, shortest, longest;
+	int64_t end_only, preexisting, not_looked; /* of the unattributed */
 	struct port_set ports;
 	struct sketch remotes;
+	struct lives lives; /* whose beginning was seen */
 };
 
 /* Of one id another, as once looked up. */
@@ -93,10 +99,39 @@ static const struct known_id *find_id(const struct known_ids *k, int64_t id)
 static int credit(struct store *s, struct rollup_claim *c)
 {
 	struct binder b = sql_bind(s, STATEMENT_ROLLUP_CREDIT);
+	int64_t process;
+	int r;
 
 	bind_int(&b, c->claim);
 	bind_int(&b, c->process);
-	return sql_value(s, STATEMENT_ROLLUP_CREDIT, c->process, &c->process);
+	r = sql_value(s, STATEMENT_ROLLUP_CREDIT, 0, &process);
+	if (r < 0 || process == 0)
+		return r;
+	c->process = process;
+	c->apart = true;
+	return 0;
+}
+
+static int field(const struct rollup_claim *c, int shift, int mask)
+{
+	return (int)(c->meta >> shift & mask);
+}
+
+static int role_of(const struct rollup_claim *c)
+{
+	return c->meta & META_ROLE_UNKNOWN ? ROLE_UNKNOWN
+					   : field(c, META_ROLE_SHIFT, META_ROLE_MASK);
+}
+
+/* As an audit has it, of a window that has all of it. */
+static bool is_server(const struct rollup_claim *c)
+{
+	int protocol = field(c, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK);
+
+	return role_of(c) == ROLE_LISTENING ||
+	       (role_of(c) == ROLE_BOUND &&
+		       (protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE) &&
+		       c->closed - c->opened >= SCHEMA_SERVER_USEC);
 }
 
 static int look_up(struct store *s, enum statement which, struct known_id *k)
@@ -124,6 +159,7 @@ static int resolve(struct store *s, struct rollup_claim claims[], size_t count)
 	int r = processes.known && locals.known ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r == 0 && i < count; i++) {
+		claims[i].apart = is_server(&claims[i]);
 		if (claims[i].holders && claims[i].process > 0)
 			r = credit(s, &claims[i]);
 		processes.known[i].id = claims[i].process;
@@ -154,8 +190,8 @@ static int resolve(struct store *s, struct rollup_claim claims[], size_t count)
 static int compare_claims(const void *left, const void *right)
 {
 	const struct rollup_claim *a = left, *b = right;
-	const int64_t keys[][2] = {{a->app, b->app}, {a->start, b->start}, {a->netns, b->netns},
-		{a->is_long, b->is_long}};
+	const int64_t keys[][2] = {
+		{a->app, b->app}, {a->start, b->start}, {a->netns, b->netns}, {a->apart, b->apart}};
 
 	for (size_t i = 0; i < ELEMENTSOF(keys); i++)
 		if (keys[i][0] != keys[i][1])
@@ -183,7 +219,23 @@ static void limit_programs(struct rollup_claim claims[], size_t count)
 		qsort(claims, count, sizeof(*claims), compare_claims);
 }
 
-static void add_claim(struct sum *sum, const struct rollup_claim *c, const struct siphash_key *key)
+/* In the order of an audit. */
+static void count_reason(struct sum *sum, const struct rollup_claim *c)
+{
+	if (!c->unattributed)
+		return;
+	sum->unattributed++;
+	if (field(c, META_SOURCE_SHIFT, META_SOURCE_MASK) == SOURCE_DESTROY)
+		sum->end_only++;
+	else if (field(c, META_PREEXISTING_SHIFT, 1))
+		sum->preexisting++;
+	else if (field(c, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) == ATTRIBUTION_NONE)
+		sum->not_looked++;
+}
+
+/* To the row of a stretch of this length. */
+static void add_claim(struct sum *sum, int64_t length, const struct rollup_claim *c,
+	const struct siphash_key *key)
 {
 	int64_t life = c->closed - c->opened;
 
@@ -192,9 +244,11 @@ static void add_claim(struct sum *sum, const struct rollup_claim *c, const struc
 	sum->shortest = sum->claims ? MIN(sum->shortest, life) : life;
 	sum->longest = sum->claims ? MAX(sum->longest, life) : life;
 	sum->claims++;
-	sum->unattributed += c->unattributed;
-	if (!(c->meta & META_ROLE_UNKNOWN))
-		sum->roles[c->meta >> META_ROLE_SHIFT & META_ROLE_MASK]++;
+	count_reason(sum, c);
+	if (role_of(c) != ROLE_UNKNOWN)
+		sum->roles[role_of(c)]++;
+	if (field(c, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY)
+		lives_add(&sum->lives, c->start + length, c->opened, c->closed);
 	port_set_add(&sum->ports, c->port);
 	if (c->raddr_size > 0)
 		sketch_add(&sum->remotes, siphash(key, c->raddr, c->raddr_size));
@@ -205,13 +259,14 @@ static void bind_key(struct binder *b, const struct rollup_claim *c)
 	bind_int(b, c->start);
 	bind_int(b, c->app);
 	bind_int(b, c->netns);
-	bind_int(b, c->is_long);
+	bind_int(b, c->apart);
 }
 
-/* Columns of STATEMENT_ROLLUP_*_GET. */
-static int add_row(struct sum *sum, sqlite3_stmt *row)
+/* Columns of STATEMENT_ROLLUP_*_GET, to the row of a stretch that ends at `end`. */
+static int add_row(struct sum *sum, int64_t end, sqlite3_stmt *row)
 {
 	struct sketch remotes;
+	struct lives lives;
 	bool first = sum->claims == 0;
 	int r = port_set_merge(
 		&sum->ports, sqlite3_column_blob(row, 10), (size_t)sqlite3_column_bytes(row, 10));
@@ -219,9 +274,16 @@ static int add_row(struct sum *sum, sqlite3_stmt *row)
 	if (r == 0)
 		r = sketch_read(sqlite3_column_blob(row, 11), (size_t)sqlite3_column_bytes(row, 11),
 			&remotes);
+	if (r == 0)
+		r = lives_read(sqlite3_column_blob(row, 12), (size_t)sqlite3_column_bytes(row, 12),
+			&lives);
 	if (r < 0)
 		return -EUCLEAN;
 	sketch_merge(&sum->remotes, &remotes);
+	lives_merge(&sum->lives, end, &lives);
+	sum->end_only += sqlite3_column_int64(row, 13);
+	sum->preexisting += sqlite3_column_int64(row, 14);
+	sum->not_looked += sqlite3_column_int64(row, 15);
 	sum->claims += sqlite3_column_int64(row, 0);
 	for (int i = 0; i < ROLE_COUNT; i++)
 		sum->roles[i] += sqlite3_column_int64(row, 1 + i);
@@ -244,7 +306,7 @@ static int add_before(struct store *s, const struct rollup_table *t, const struc
 	r = sql_step(s, t->get);
 	if (r <= 0)
 		return r;
-	r = add_row(sum, b.statement);
+	r = add_row(sum, of->start + (int64_t)t->length, b.statement);
 	sql_reset(s, t->get);
 	return r;
 }
@@ -252,14 +314,13 @@ static int add_before(struct store *s, const struct rollup_table *t, const struc
 static int put_row(struct store *s, const struct rollup_table *t, const struct rollup_claim *of,
 	const struct sum *sum)
 {
-	uint8_t ports[PORT_SET_BYTES], remotes[SKETCH_BYTES];
+	uint8_t ports[PORT_SET_BYTES], remotes[SKETCH_BYTES], lives[LIVES_BYTES];
 	size_t size = port_set_write(&sum->ports, ports);
 	const int64_t numbers[] = {sum->claims, sum->roles[ROLE_CONNECTED],
 		sum->roles[ROLE_LISTENING], sum->roles[ROLE_BOUND], sum->roles[ROLE_ACCEPTED],
 		sum->unattributed, sum->first, sum->last, sum->shortest, sum->longest,
-		size < PORT_SET_BYTES ? (int64_t)size / 2
-				      : port_set_count(&sum->ports, 0, UINT16_MAX),
-		(int64_t)sketch_estimate(&sum->remotes)};
+		port_set_size(&sum->ports), (int64_t)sketch_estimate(&sum->remotes), sum->end_only,
+		sum->preexisting, sum->not_looked};
 	struct binder b = sql_bind(s, t->put);
 
 	bind_key(&b, of);
@@ -267,6 +328,7 @@ static int put_row(struct store *s, const struct rollup_table *t, const struct r
 		bind_int(&b, numbers[i]);
 	bind_blob(&b, ports, size);
 	bind_blob(&b, remotes, sketch_write(&sum->remotes, remotes));
+	bind_blob(&b, lives, lives_write(&sum->lives, lives));
 	return sql_run(s, t->put);
 }
 
@@ -299,8 +361,9 @@ static int write_table(struct store *s, const struct rollup_table *t, struct rol
 	for (size_t i = 0, end; r == 0 && i < count; i = end) {
 		struct sum sum = {0};
 
+		lives_init(&sum.lives);
 		for (end = i; end < count && compare_claims(&claims[i], &claims[end]) == 0; end++)
-			add_claim(&sum, &claims[end], key);
+			add_claim(&sum, (int64_t)t->length, &claims[end], key);
 		r = add_before(s, t, &claims[i], &sum);
 		if (r == 0)
 			r = put_row(s, t, &claims[i], &sum);
@@ -316,23 +379,25 @@ static int make_day(struct store *s, int64_t day)
 	struct sum sum = {0};
 	int r;
 
+	lives_init(&sum.lives);
 	bind_int(&b, day);
 	while ((r = sql_step(s, STATEMENT_ROLLUP_HOURS_OF_DAY)) > 0) {
 		struct rollup_claim next = {
 			.start = day,
-			.app = sqlite3_column_int64(b.statement, 12),
-			.netns = sqlite3_column_int64(b.statement, 13),
-			.is_long = sqlite3_column_int64(b.statement, 14),
+			.app = sqlite3_column_int64(b.statement, 16),
+			.netns = sqlite3_column_int64(b.statement, 17),
+			.apart = sqlite3_column_int64(b.statement, 18),
 		};
 
 		r = 0;
 		if (sum.claims > 0 && compare_claims(&of, &next) != 0) {
 			r = put_row(s, &tables[TABLE_DAY], &of, &sum);
 			sum = (struct sum){0};
+			lives_init(&sum.lives);
 		}
 		of = next;
 		if (r == 0)
-			r = add_row(&sum, b.statement);
+			r = add_row(&sum, day + DAY, b.statement);
 		if (r < 0) {
 			sql_reset(s, STATEMENT_ROLLUP_HOURS_OF_DAY);
 			return r;

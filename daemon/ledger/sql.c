@@ -23,22 +23,26 @@
 	".process),-1)"
 #define ROLLUP_GET(table)                                                                          \
 	"SELECT claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"      \
-	"shortest_usec,longest_usec,port_set,remote_set FROM " table                               \
-	" WHERE start_usec=?1 AND app=?2 AND netns=?3 AND long=?4"
+	"shortest_usec,longest_usec,port_set,remote_set,lives,end_only,preexisting,not_looked"     \
+	" FROM " table " WHERE start_usec=?1 AND app=?2 AND netns=?3 AND apart=?4"
 #define ROLLUP_PUT(table)                                                                          \
-	"INSERT INTO " table "(start_usec,app,netns,long,claims,connected,listening,bound,"        \
+	"INSERT INTO " table "(start_usec,app,netns,apart,claims,connected,listening,bound,"       \
 	"accepted,unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,"     \
-	"port_set,remote_set) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,"  \
-	"?18) ON CONFLICT(start_usec,app,netns,long) DO UPDATE SET claims=excluded.claims,"        \
+	"end_only,preexisting,not_looked,port_set,remote_set,lives)"                               \
+	" VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22)"  \
+	" ON CONFLICT(start_usec,app,netns,apart) DO UPDATE SET claims=excluded.claims,"           \
 	"connected=excluded.connected,listening=excluded.listening,bound=excluded.bound,"          \
 	"accepted=excluded.accepted,unattributed=excluded.unattributed,"                           \
 	"first_usec=excluded.first_usec,last_usec=excluded.last_usec,"                             \
 	"shortest_usec=excluded.shortest_usec,longest_usec=excluded.longest_usec,"                 \
-	"ports=excluded.ports,remotes=excluded.remotes,port_set=excluded.port_set,"                \
-	"remote_set=excluded.remote_set"
+	"ports=excluded.ports,remotes=excluded.remotes,end_only=excluded.end_only,"                \
+	"preexisting=excluded.preexisting,not_looked=excluded.not_looked,"                         \
+	"port_set=excluded.port_set,remote_set=excluded.remote_set,lives=excluded.lives"
 /* What began before ?1, and all but about the last ?2: ids are in the order of sealing. */
-#define ROLLUP_DROP(table)                                                                         \
-	"DELETE FROM " table " WHERE start_usec<?1 OR id<=(SELECT max(id) FROM " table ")-?2"
+#define ROLLUP_OLD(table)                                                                          \
+	" FROM " table " WHERE start_usec<?1 OR id<=(SELECT max(id) FROM " table ")-?2"
+#define ROLLUP_LAST(table) "SELECT max(start_usec)" ROLLUP_OLD(table)
+#define ROLLUP_DROP(table) "DELETE" ROLLUP_OLD(table)
 /* What ?2 (enum remote_addresses) leaves of a remote end. `||` makes text of the bytes that it is given, unchanged. */
 #define REMOTES_LEFT                                                                               \
 	"rport=CASE ?2 WHEN 1 THEN rport END,raddr=CASE ?2 WHEN 1 THEN CAST("                      \
@@ -206,6 +210,14 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_SEAL_DROP] = "DELETE FROM claim_hot WHERE id<?1",
 	[STATEMENT_SEAL_DROP_ALL] = "DELETE FROM claim_hot",
 
+	[STATEMENT_MARK_ADD] =
+		"INSERT INTO claim_mark(kind,at_usec,seg,port,opened_usec,claim) VALUES(?1,?2,?3,?4,?5,?6)",
+	[STATEMENT_MARK_DROP] = "DELETE FROM claim_mark WHERE kind=?1 AND at_usec<?2",
+	[STATEMENT_MARK_DROP_APART] =
+		"DELETE FROM claim_mark WHERE kind=0 AND at_usec<?1 AND (seg<>0 OR NOT EXISTS(SELECT 1 FROM"
+		" claim_long c WHERE c.port=claim_mark.port AND c.opened_usec=claim_mark.opened_usec"
+		" AND c.claim=claim_mark.claim))",
+
 	[STATEMENT_ROLLUP_CREDIT] =
 		"SELECT h.process FROM holder h WHERE h.claim=?1 AND (SELECT pid FROM process WHERE id=?2)=1"
 		" ORDER BY h.until_usec DESC NULLS FIRST,h.n DESC LIMIT 1",
@@ -217,11 +229,14 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"SELECT min(start_usec) FROM rollup_hour WHERE start_usec>=?1",
 	[STATEMENT_ROLLUP_HOURS_OF_DAY] =
 		"SELECT claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"
-		"shortest_usec,longest_usec,port_set,remote_set,app,netns,long FROM rollup_hour"
-		" WHERE start_usec>=?1 AND start_usec<?1+86400000000 ORDER BY app,netns,long",
+		"shortest_usec,longest_usec,port_set,remote_set,lives,end_only,preexisting,not_looked,"
+		"app,netns,apart FROM rollup_hour"
+		" WHERE start_usec>=?1 AND start_usec<?1+86400000000 ORDER BY app,netns,apart",
+	[STATEMENT_ROLLUP_HOUR_LAST] = ROLLUP_LAST("rollup_hour"),
 	[STATEMENT_ROLLUP_HOUR_DROP] = ROLLUP_DROP("rollup_hour"),
 	[STATEMENT_ROLLUP_DAY_GET] = ROLLUP_GET("rollup_day"),
 	[STATEMENT_ROLLUP_DAY_PUT] = ROLLUP_PUT("rollup_day"),
+	[STATEMENT_ROLLUP_DAY_LAST] = ROLLUP_LAST("rollup_day"),
 	[STATEMENT_ROLLUP_DAY_DROP] = ROLLUP_DROP("rollup_day"),
 	[STATEMENT_PROCESS_UID] =
 		"SELECT a.uid FROM process p JOIN app a ON a.id=p.app WHERE p.id=?1",

@@ -76,6 +76,12 @@ static const struct {
 	{"UPDATE failure SET holder=NULL,holder_meta=NULL,holder_opened_usec=NULL WHERE holder IN"
 	 " (SELECT id FROM theirs) AND " TOUCHES("usec", "usec"),
 		false},
+	{"DELETE FROM claim_mark WHERE NOT EXISTS(SELECT 1 FROM segment s CROSS JOIN claim_seg c"
+	 " ON c.seg=s.id AND c.port=claim_mark.port AND c.rel=claim_mark.opened_usec-s.base_usec"
+	 " AND c.claim=claim_mark.claim WHERE s.id=claim_mark.seg) AND NOT EXISTS(SELECT 1 FROM claim_long c"
+	 " WHERE claim_mark.seg=0 AND c.port=claim_mark.port AND c.opened_usec=claim_mark.opened_usec"
+	 " AND c.claim=claim_mark.claim)",
+		false},
 	{DROP_ROLLUP("rollup_hour", "3600000000"), true},
 	{DROP_ROLLUP("rollup_day", "86400000000"), true},
 

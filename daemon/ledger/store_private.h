@@ -69,6 +69,9 @@ enum statement {
 	STATEMENT_SEAL_SEEN_HOLDERS,
 	STATEMENT_SEAL_DROP,
 	STATEMENT_SEAL_DROP_ALL,
+	STATEMENT_MARK_ADD,
+	STATEMENT_MARK_DROP,
+	STATEMENT_MARK_DROP_APART,
 	STATEMENT_ROLLUP_CREDIT,
 	STATEMENT_ROLLUP_APP,
 	STATEMENT_ROLLUP_NETNS,
@@ -76,9 +79,11 @@ enum statement {
 	STATEMENT_ROLLUP_HOUR_PUT,
 	STATEMENT_ROLLUP_HOUR_FROM,
 	STATEMENT_ROLLUP_HOURS_OF_DAY,
+	STATEMENT_ROLLUP_HOUR_LAST,
 	STATEMENT_ROLLUP_HOUR_DROP,
 	STATEMENT_ROLLUP_DAY_GET,
 	STATEMENT_ROLLUP_DAY_PUT,
+	STATEMENT_ROLLUP_DAY_LAST,
 	STATEMENT_ROLLUP_DAY_DROP,
 	STATEMENT_PROCESS_UID,
 	STATEMENT_USER_ADD,
@@ -128,6 +133,8 @@ enum statement {
 #define COUNTER_KNOWN_KEY_1      "known_key_1"
 #define COUNTER_KNOWN_SINCE      "known_since_usec"
 #define COUNTER_DAYS_ROLLED      "days_rolled_until_usec"
+#define COUNTER_HOURS_FROM       "rollup_hours_from_usec"
+#define COUNTER_DAYS_FROM        "rollup_days_from_usec"
 #define COUNTER_FAILURES_EXPIRED "failures_expired_usec"
 #define COUNTER_REMOTES_UNTIL    "remotes_until_usec"
 
@@ -315,11 +322,18 @@ struct rollup_claim {
 	const uint8_t *raddr; /* borrowed */
 	uint8_t raddr_size;   /* 0: none */
 	uint16_t port;
-	bool holders, is_long;
+	bool holders;
+	int64_t began;       /* the earlier bound of `opened`, as far as it counts */
+	int64_t seg, number; /* where it is sealed: 0 is claim_long; its `claim` there */
 	/* found by rollup_add() */
-	bool unattributed;
+	bool unattributed, apart;
 	int64_t app, netns, start;
 };
+
+/* seal_marks.c: marks those that an audit by rollups has to find. `apart` is known. */
+int marks_add(struct store *s, const struct rollup_claim claims[], size_t count) _must_check_;
+/* Drops the marks of what was released before `before`, and of what is in no table any more. */
+int marks_drop(struct store *s, usec_t before) _must_check_;
 
 /* Adds them to the rollups, and makes the days that are over by `last_seen`, the latest release. They are put in another
  * order. */

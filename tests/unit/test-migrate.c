@@ -13,6 +13,7 @@
 #include "schema_2_sql.h"
 #include "schema_3_sql.h"
 #include "schema_5_sql.h"
+#include "schema_6_sql.h"
 #include "tests/support/store_fixture.h"
 
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
@@ -46,7 +47,7 @@ static const char rows[] =
 	" 1689999999000000 END,2000+i,i*7,oslack,cslack,linger,meta,rport,process,raddr FROM n WHERE i%3=0;"
 	"INSERT INTO claim_seg SELECT 1+i%2,port,opened-CASE i%2 WHEN 0 THEN 1690000000000000 ELSE"
 	" 1689999999000000 END,0,i*7,oslack,cslack,linger,meta,rport,process,raddr FROM n WHERE i%3;"
-	"INSERT INTO claim_long SELECT port,opened,3000+i,4000000000+i,oslack,cslack,linger,meta,rport,process,raddr FROM n;"
+	"INSERT INTO claim_long(port,opened_usec,claim,dur,opened_slack,closed_slack,linger,meta,rport,process,raddr) SELECT port,opened,3000+i,4000000000+i,oslack,cslack,linger,meta,rport,process,raddr FROM n;"
 	"INSERT INTO holder SELECT m*1000+i,0,1,i,NULL FROM n,(SELECT 0 AS m UNION SELECT 1 UNION SELECT 2 UNION SELECT 3)"
 	" WHERE i%10=0;";
 
@@ -61,6 +62,7 @@ static const struct version {
 	{schema_2_sql, "PRAGMA user_version=2"},
 	{schema_3_sql, "PRAGMA user_version=3"},
 	{schema_5_sql, "PRAGMA user_version=5"},
+	{schema_6_sql, "PRAGMA user_version=6"},
 };
 
 static void make_version(struct fixture *f, const struct version *version)
