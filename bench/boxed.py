@@ -3,6 +3,7 @@
 it, the daemon, what a process costs, and tables. All that is started here ends with the bench, however that ends."""
 import contextlib
 import datetime
+import json
 import os
 import pathlib
 import platform
@@ -111,6 +112,25 @@ def memory_of(pid):
     """Kilobytes of smaps_rollup by name: Pss, Rss, Pss_Anon, ..."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
         return {line.split()[0][:-1]: int(line.split()[1]) for line in list(f)[1:]}
+
+
+def kernel_memory_of(pid):
+    """Kilobytes that the kernel keeps for the BPF programs and maps behind a process's descriptors: part of no process's memory."""
+    programs, maps = set(), {}
+    for entry in os.scandir(f"/proc/{pid}/fdinfo"):
+        with open(entry.path, encoding="ascii") as f:
+            programs |= {int(line.split()[1]) for line in f if line.startswith("prog_id:")}
+    size = 0
+    for program in programs:
+        shown = bpftool("prog", program)
+        size += shown["bytes_memlock"] + shown["bytes_jited"]
+        maps |= {i: bpftool("map", i)["bytes_memlock"] for i in shown.get("map_ids", []) if i not in maps}
+    return (size + sum(maps.values())) // 1024
+
+
+def bpftool(kind, number):
+    out = subprocess.run(["bpftool", "-j", kind, "show", "id", str(number)], check=True, capture_output=True, text=True)
+    return json.loads(out.stdout)
 
 
 def processes_of(daemon):

@@ -268,6 +268,8 @@ static int read_ring(struct drain *d, struct source_events *s)
 {
 	int r = source_events_read(s, on_event, d);
 
+	if (r == -ENOMEM)
+		r = STOP_NO_MEMORY;
 	if (r == STOP_NO_MEMORY)
 		log_error("no memory for what the kernel's events say: it waits");
 	else if (r == -EBADMSG)

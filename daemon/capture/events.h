@@ -10,19 +10,26 @@
 
 /* A BPF ring buffer, as mapped: positions count bytes since it was made. */
 struct events_ring {
+	int fd;                   /* of the kernel's map; the caller's */
 	uint64_t *consumer;       /* up to where the kernel may write over it: ours to move */
 	const uint64_t *producer; /* up to where the kernel has reserved */
-	const uint8_t *data;      /* `bytes`, and the same again behind it: no record is torn */
-	uint32_t bytes;           /* a power of two */
-	uint64_t position;        /* up to where we have read */
+	/* room for `bytes`, and the same again behind it, so that no record is torn; what was shown is there */
+	uint8_t *data;
+	uint32_t bytes;    /* a power of two */
+	uint64_t position; /* up to where we have read */
 };
 
 /* A map of the kernel's as memory, from `offset` on: of this process alone, its children do not get it. NULL with errno. */
 void *events_map(int fd, size_t offset, size_t bytes, int protection) _must_check_;
 
-/* Maps the ring of this descriptor. 0 or negative errno. */
+/* Maps the two positions of this descriptor's ring, and keeps room for the data. 0 or negative errno. */
 int events_ring_map(int fd, uint32_t bytes, struct events_ring *ret) _must_check_;
 void events_ring_unmap(struct events_ring *r);
+
+/* Maps what is between `from` and `end`, no more than the ring has, to be read in `data`; hidden again by the same two. 0 or negative
+ * errno. Nobody may fork meanwhile. */
+int events_ring_show(const struct events_ring *r, uint64_t from, uint64_t end) _must_check_;
+void events_ring_hide(const struct events_ring *r, uint64_t from, uint64_t end);
 
 /* How far the kernel is. Never before the consumer, nor more than the ring has beyond it. */
 uint64_t events_ring_end(const struct events_ring *r);
@@ -74,8 +81,8 @@ struct events_kernel {
 };
 
 /* Makes the maps and loads the programs. 0, or negative errno with *ret_obstacle set. */
-int events_load(uint32_t ring_bytes, struct events_kernel *ret,
-	struct events_obstacle *ret_obstacle) _must_check_;
+int events_load(const struct source_events_options *options, uint32_t ring_bytes,
+	struct events_kernel *ret, struct events_obstacle *ret_obstacle) _must_check_;
 /* Attaches what was loaded: the maps must be as the programs shall find them. The same. */
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle) _must_check_;

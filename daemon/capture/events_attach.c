@@ -226,7 +226,14 @@ static struct bpf_object *open_object(char *said)
 	return bpf_object__open_mem(claims_object, sizeof(claims_object), &o);
 }
 
-static int load(uint32_t ring_bytes, char *said, struct bpf_object **ret)
+/* May the exits of system calls have to be looked at? */
+static bool may_want_exits(const struct source_events_options *options)
+{
+	return options->udp_connect == EVENTS_EXTRA_YES || options->failures == EVENTS_EXTRA_YES;
+}
+
+static int load(const struct source_events_options *options, uint32_t ring_bytes, char *said,
+	struct bpf_object **ret)
 {
 	_cleanup_(close_object_p) struct bpf_object *object = open_object(said);
 	int r;
@@ -238,6 +245,11 @@ static int load(uint32_t ring_bytes, char *said, struct bpf_object **ret)
 		r = set_size(object, "processes", slot_count(ring_bytes));
 	if (r == 0)
 		r = set_size(object, "identities", slot_count(ring_bytes));
+	/* 2 MiB that nobody would use */
+	if (r == 0 && !may_want_exits(options))
+		r = set_size(object, "attempts", 1);
+	if (r == 0 && !may_want_exits(options))
+		r = set_size(object, "connects", 1);
 	if (r == 0)
 		r = bpf_object__load(object);
 	if (r == 0)
@@ -349,8 +361,8 @@ static int keep_maps(struct bpf_object *object, struct events_kernel *k)
 	return r;
 }
 
-int events_load(
-	uint32_t ring_bytes, struct events_kernel *ret, struct events_obstacle *ret_obstacle)
+int events_load(const struct source_events_options *options, uint32_t ring_bytes,
+	struct events_kernel *ret, struct events_obstacle *ret_obstacle)
 {
 	_cleanup_(free_p) char *said = calloc(1, LOG_BYTES);
 	struct events_kernel k = {
@@ -363,7 +375,7 @@ int events_load(
 	if (!said)
 		return -ENOMEM;
 	memset(k.fds, 0xff, sizeof(k.fds));
-	r = load(ring_bytes, said, &k.object);
+	r = load(options, ring_bytes, said, &k.object);
 	if (r == 0)
 		r = keep_maps(k.object, &k);
 	if (r < 0) {

@@ -6,6 +6,9 @@
  *
  * The protocol (kernel/bpf/ringbuf.c): a record begins with its length, of which the two highest bits say that it is still
  * being written, or that nobody wants it; then four bytes for the kernel. It is followed by the next at a multiple of 8.
+ *
+ * The kernel puts all pages of a mapping into the page tables at once. So only what is read is mapped, while it is read: at rest
+ * that is a page five times a second, instead of twice the ring all the time.
  */
 
 #include "daemon/capture/events.h"
@@ -44,41 +47,100 @@ void *events_map(int fd, size_t offset, size_t bytes, int protection)
 	return NULL;
 }
 
+static size_t page_bytes(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Addresses without memory: at `at`, or where there are some. */
+static void *keep_room(void *at, size_t bytes)
+{
+	int fixed = at ? MAP_FIXED : 0;
+	void *room = mmap(
+		at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
+
+	return room == MAP_FAILED ? NULL : room;
+}
+
 int events_ring_map(int fd, uint32_t bytes, struct events_ring *ret)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	void *consumer = events_map(fd, 0, page, PROT_READ | PROT_WRITE);
-	uint8_t *producer;
+	size_t page = page_bytes();
+	struct events_ring ring = {
+		.fd = fd,
+		.consumer = events_map(fd, 0, page, PROT_READ | PROT_WRITE),
+		.producer = events_map(fd, page, page, PROT_READ),
+		.data = keep_room(NULL, 2 * (size_t)bytes),
+		.bytes = bytes,
+	};
 
-	if (!consumer)
-		return -errno;
-	/* read only, and the data twice */
-	producer = events_map(fd, page, page + 2 * (size_t)bytes, PROT_READ);
-	if (!producer) {
+	if (!ring.consumer || !ring.producer || !ring.data) {
 		int r = -errno;
 
-		(void)munmap(consumer, page);
+		events_ring_unmap(&ring);
 		return r;
 	}
-	*ret = (struct events_ring){
-		.consumer = consumer,
-		.producer = (const uint64_t *)(const void *)producer,
-		.data = producer + page,
-		.bytes = bytes,
-		.position = __atomic_load_n((uint64_t *)consumer, __ATOMIC_ACQUIRE),
-	};
+	ring.position = __atomic_load_n(ring.consumer, __ATOMIC_ACQUIRE);
+	*ret = ring;
 	return 0;
 }
 
 void events_ring_unmap(struct events_ring *r)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-
 	if (r->consumer)
-		(void)munmap(r->consumer, page);
+		(void)munmap(r->consumer, page_bytes());
 	if (r->producer)
-		(void)munmap((void *)(uintptr_t)r->producer, page + 2 * (size_t)r->bytes);
+		(void)munmap((void *)(uintptr_t)r->producer, page_bytes());
+	if (r->data)
+		(void)munmap(r->data, 2 * (size_t)r->bytes);
 	*r = (struct events_ring){0};
+}
+
+/* The whole pages that are shown of a stretch: where they begin in the data, and their bytes. */
+struct pages {
+	size_t first, bytes;
+};
+
+/* It goes on at the beginning of the data; the record that is torn there is read whole behind their end. */
+static void pages_of(
+	const struct events_ring *r, uint64_t from, uint64_t end, struct pages ret[static 2])
+{
+	size_t page = page_bytes(), at = from & (r->bytes - 1), first = at - at % page;
+	size_t last = end > from ? at + (size_t)MIN(end - from, r->bytes) : first;
+
+	last = (last + page - 1) / page * page;
+	ret[0] = (struct pages){.first = first, .bytes = last - first};
+	ret[1] = (struct pages){.bytes = last > r->bytes ? last - r->bytes : 0};
+}
+
+int events_ring_show(const struct events_ring *r, uint64_t from, uint64_t end)
+{
+	struct pages pages[2];
+
+	pages_of(r, from, end, pages);
+	for (size_t i = 0; i < ELEMENTSOF(pages); i++) {
+		/* the kernel has the data behind the pages of the two positions, and twice as well */
+		off_t offset = (off_t)(2 * page_bytes() + pages[i].first);
+		int e;
+
+		if (pages[i].bytes == 0 ||
+			mmap(r->data + pages[i].first, pages[i].bytes, PROT_READ,
+				MAP_SHARED | MAP_FIXED, r->fd, offset) != MAP_FAILED)
+			continue;
+		e = errno;
+		events_ring_hide(r, from, end);
+		return -e;
+	}
+	return 0;
+}
+
+void events_ring_hide(const struct events_ring *r, uint64_t from, uint64_t end)
+{
+	struct pages pages[2];
+
+	pages_of(r, from, end, pages);
+	for (size_t i = 0; i < ELEMENTSOF(pages); i++)
+		if (pages[i].bytes > 0)
+			(void)keep_room(r->data + pages[i].first, pages[i].bytes);
 }
 
 uint64_t events_ring_end(const struct events_ring *r)

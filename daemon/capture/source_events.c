@@ -3,7 +3,8 @@
 /*
  * The events rung, put together: the kernel side, which goes on while somebody has its descriptors, and our reading of
  * it. After attaching, or after adopting what an earlier process attached, nothing here needs a capability: the ring, the
- * slots of processes and the section that both sides see are memory.
+ * slots of processes and the section that both sides see are memory. Of what can be mapped, only what is needed is: the kernel
+ * maps whole what it maps, and 12 MiB that nobody looks at would be this process's.
  */
 
 #include "daemon/capture/events.h"
@@ -14,14 +15,17 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#define NETNS_NONE         UINT64_MAX /* no namespace has this cookie */
+#define NETNS_NONE UINT64_MAX /* no namespace has this cookie */
+/* Whoever is restarted within 2 s (RestartSec=), begins to read after 2.5 s: at 10,000 claims a second that is 2 MiB. */
 #define RING_BYTES_DEFAULT (4u * 1024 * 1024)
+#define SLOTS_SHOWN        128u /* 64 KiB, whole pages everywhere: new processes are beside each other */
 
 struct source_events {
 	struct events_kernel kernel;
 	struct events_ring ring;
-	struct claims_shared *shared;
-	const struct process_slot *slots;
+	struct claims_shared *shared;     /* mapped up to what only the programs look at */
+	const struct process_slot *slots; /* `shown` of them; NULL: none is mapped */
+	uint32_t first_slot, shown;
 	int epoll_fd;
 	uint32_t mount_namespace;
 	uint64_t generation;
@@ -37,9 +41,35 @@ bool source_events_built(void)
 
 /* ---- maps as memory ---- */
 
-static size_t slots_bytes(const struct source_events *s)
+static size_t shared_bytes(void)
 {
-	return (size_t)s->kernel.slots * sizeof(struct process_slot);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (offsetof(struct claims_shared, told) + page - 1) / page * page;
+}
+
+static void hide_slots(struct source_events *s)
+{
+	if (s->slots)
+		(void)munmap((void *)(uintptr_t)s->slots, s->shown * sizeof(struct process_slot));
+	s->slots = NULL;
+}
+
+/* The slot of this number. NULL with errno. */
+static const struct process_slot *show_slot(struct source_events *s, uint64_t id)
+{
+	uint32_t slot = (uint32_t)id & (s->kernel.slots - 1), first;
+
+	s->shown = MIN(SLOTS_SHOWN, s->kernel.slots);
+	first = slot - slot % s->shown;
+	if (first != s->first_slot)
+		hide_slots(s);
+	if (!s->slots)
+		s->slots = events_map(s->kernel.fds[PART_PROCESSES],
+			first * sizeof(struct process_slot), s->shown * sizeof(struct process_slot),
+			PROT_READ);
+	s->first_slot = first;
+	return s->slots ? &s->slots[slot - first] : NULL;
 }
 
 static int map_all(struct source_events *s)
@@ -48,10 +78,9 @@ static int map_all(struct source_events *s)
 
 	if (r < 0)
 		return r;
-	s->shared = events_map(
-		s->kernel.fds[PART_SHARED], 0, sizeof(*s->shared), PROT_READ | PROT_WRITE);
-	s->slots = events_map(s->kernel.fds[PART_PROCESSES], 0, slots_bytes(s), PROT_READ);
-	return s->shared && s->slots ? 0 : -errno;
+	s->shared =
+		events_map(s->kernel.fds[PART_SHARED], 0, shared_bytes(), PROT_READ | PROT_WRITE);
+	return s->shared && show_slot(s, 0) ? 0 : -errno;
 }
 
 /* The ring is readable while anything is in it, which is nearly always; what is worth a wake-up is an edge. */
@@ -80,11 +109,9 @@ static void done(struct source_events *s)
 {
 	events_ring_unmap(&s->ring);
 	if (s->shared)
-		(void)munmap(s->shared, sizeof(*s->shared));
-	if (s->slots)
-		(void)munmap((void *)(uintptr_t)s->slots, slots_bytes(s));
+		(void)munmap(s->shared, shared_bytes());
 	s->shared = NULL;
-	s->slots = NULL;
+	hide_slots(s);
 	close_p(&s->epoll_fd);
 	s->epoll_fd = -1;
 }
@@ -149,7 +176,7 @@ static int open_new(struct source_events *s, const struct source_events_options 
 	int r = make_generation(&s->generation);
 
 	if (r == 0)
-		r = events_load(ring_bytes, &s->kernel, ret_obstacle);
+		r = events_load(options, ring_bytes, &s->kernel, ret_obstacle);
 	if (r < 0)
 		return r;
 	r = begin(s);
@@ -311,12 +338,18 @@ struct events_counts source_events_counts(const struct source_events *s)
 int source_events_read(struct source_events *s,
 	int (*event)(void *context, const struct event_seen *e), void *context)
 {
-	uint64_t end = events_ring_end(&s->ring);
 	struct epoll_event edge;
+	uint64_t from, end;
 	int r;
 
 	(void)epoll_wait(s->epoll_fd, &edge, 1, 0); /* it is answered */
+	from = s->ring.position;
+	end = events_ring_end(&s->ring);
+	r = events_ring_show(&s->ring, from, end);
+	if (r < 0)
+		return r;
 	r = events_ring_walk(s->ring.data, s->ring.bytes, &s->ring.position, end, event, context);
+	events_ring_hide(&s->ring, from, end);
 	if (r == -EBADMSG) {
 		s->skipped += (end - s->ring.position) /
 			      (sizeof(struct record_claim4) + BPF_RINGBUF_HDR_SZ);
@@ -357,10 +390,12 @@ void source_events_rewind(struct source_events *s, uint64_t position)
 	uint64_t oldest = released(s), end = events_ring_end(&s->ring);
 
 	/* a number from a database is believed where it can be true */
-	s->ring.position = position > oldest && events_ring_begins(s->ring.data, s->ring.bytes,
-							oldest, end, position)
-				   ? position
-				   : oldest;
+	s->ring.position = oldest;
+	if (position <= oldest || events_ring_show(&s->ring, oldest, end) < 0)
+		return;
+	if (events_ring_begins(s->ring.data, s->ring.bytes, oldest, end, position))
+		s->ring.position = position;
+	events_ring_hide(&s->ring, oldest, end);
 }
 
 /* ---- who ---- */
@@ -368,10 +403,12 @@ void source_events_rewind(struct source_events *s, uint64_t position)
 int source_events_process(
 	struct source_events *s, uint64_t id, struct process **ret, uint64_t *ret_cgroup_id)
 {
-	const struct process_slot *slot = &s->slots[id & (s->kernel.slots - 1)];
+	const struct process_slot *slot = id != 0 ? show_slot(s, id) : NULL;
 	struct process_slot copy;
 	int r;
 
+	if (id != 0 && !slot)
+		return -ENOMEM;
 	if (id == 0 || __atomic_load_n(&slot->id, __ATOMIC_ACQUIRE) != id)
 		return -ENOENT;
 	memcpy(&copy, slot, sizeof(copy));

@@ -122,8 +122,9 @@ struct event_seen {
 
 /*
  * Reads what the ring has from the source's own position on, which moves past it; the kernel's room is given back only by
- * source_events_release(). Never blocks. `event` returns 0, or what stops. 0, what `event` returned (that event comes
- * again), or -EBADMSG (a record that makes no sense; the rest of the ring is skipped and counted lost).
+ * source_events_release(). Never blocks; nobody may fork in `event`, which returns 0, or what stops. 0, what `event` returned (that
+ * event comes again), -EBADMSG (a record that makes no sense; the rest of the ring is skipped and counted lost), or -ENOMEM (all comes
+ * again).
  */
 int source_events_read(struct source_events *s,
 	int (*event)(void *context, const struct event_seen *e), void *context);
