@@ -358,7 +358,7 @@ int schema_check(int dir_fd)
 {
 	static const char magic[16] = "SQLite format 3";
 	_cleanup_(close_p) int fd = -1, wal_fd = -1;
-	uint8_t header[HEADER_BYTES];
+	uint8_t header[HEADER_BYTES] = {0};
 	uint32_t application, version;
 	ssize_t size;
 	int r = open_for_reading(dir_fd, SCHEMA_FILE, &fd);
@@ -368,13 +368,14 @@ int schema_check(int dir_fd)
 	size = pread(fd, header, sizeof(header), 0);
 	if (size <= 0)
 		return size < 0 ? -errno : 0;
-	if (size < (ssize_t)sizeof(header) || memcmp(header, magic, sizeof(magic)) != 0)
-		return -EUCLEAN;
 	r = open_for_reading(dir_fd, SCHEMA_FILE "-wal", &wal_fd);
 	if (r == 0 && wal_fd >= 0)
 		r = read_wal(wal_fd, header);
 	if (r < 0)
 		return r;
+	/* not before: a checkpoint that lost its power may have torn the page of which the WAL has a copy */
+	if (size < (ssize_t)sizeof(header) || memcmp(header, magic, sizeof(magic)) != 0)
+		return -EUCLEAN;
 	application = big_endian(header + 68);
 	version = big_endian(header + 60);
 	/* No application, no version and a schema that never changed: made by us, and killed before the first step. */

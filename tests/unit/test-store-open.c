@@ -221,6 +221,32 @@ static void test_torn_migration(void **state)
 	assert_version(f, SCHEMA_VERSION);
 }
 
+/* A checkpoint lost its power in the first page. The WAL has it once more, and is not begun anew before that is on the disk. */
+static void test_torn_checkpoint(void **state)
+{
+	struct fixture *f = *state;
+
+	fixture_open(f);
+	put(f, 50000);
+	commit(f);
+	copy_file(f, SCHEMA_FILE "-wal", "x-wal");
+	assert_int_equal(store_stop(f->store, f->now), 0);
+	f->store = store_free(f->store);
+	for (off_t at = 0; at < 100; at++)
+		damage(f, SCHEMA_FILE, at);
+	copy_file(f, "x-wal", SCHEMA_FILE "-wal");
+	fixture_open(f);
+	assert_rows(f, "SELECT port FROM claims", "50000|\n");
+	assert_rows(f, "PRAGMA integrity_check", "ok|\n");
+	f->store = store_free(f->store);
+	/* without it, nothing is known of the file */
+	for (off_t at = 0; at < 100; at++)
+		damage(f, SCHEMA_FILE, at);
+	assert_int_equal(unlinkat(f->dir, SCHEMA_FILE "-wal", 0), 0);
+	assert_int_equal(unlinkat(f->dir, SCHEMA_FILE "-shm", 0), 0);
+	assert_refused(f, -EUCLEAN);
+}
+
 static void test_foreign(void **state)
 {
 	static const char *const programs[] = {
@@ -457,6 +483,7 @@ int main(void)
 		CASE(test_newer_in_main_file),
 		CASE(test_newer_in_wal),
 		CASE(test_torn_migration),
+		CASE(test_torn_checkpoint),
 		CASE(test_foreign),
 		CASE(test_garbage),
 		CASE(test_damaged),
