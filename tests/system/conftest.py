@@ -73,12 +73,16 @@ class Daemon:
     def database(self):
         return self.state / "portledger.db"
 
-    def start(self):
+    def spawn(self):
+        """It is on its way; what comes of it is the caller's to see."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.namespace.enter(DAEMON, "--config", self.config, "--state", self.state, "--socket", self.socket,
                                      *self.options),
                 stderr=log, start_new_session=True)
+
+    def start(self):
+        self.spawn()
         wait_for(lambda: self.process.poll() is not None or self.answers(), "the daemon to answer")
         assert self.process.poll() is None, self.log.read_text()
         return self
