@@ -41,6 +41,11 @@ static const struct rollup_table {
 	{USEC_PER_DAY, STATEMENT_ROLLUP_DAY_GET, STATEMENT_ROLLUP_DAY_PUT},
 };
 
+/* What a row is of, in the order in which rows are written. */
+struct key {
+	int64_t app, start, netns, apart;
+};
+
 /* A row of a table. */
 struct sum {
 	int64_t claims, roles[ROLE_COUNT], unattributed, first, last, shortest, longest;
@@ -50,15 +55,27 @@ struct sum {
 	struct lives lives; /* whose beginning was seen */
 };
 
+static size_t places_for(size_t count)
+{
+	size_t places = 64;
+
+	while (places < 2 * count)
+		places *= 2;
+	return places;
+}
+
+/* ---- whose they are ---- */
+
 /* Of one id another, as once looked up. */
 struct known_id {
-	int64_t id, app;
+	int64_t id, app; /* id 0: nothing is here */
 	bool has_pid;
 };
 
+/* A hash table. Ids are numbered one by one, so that they are a good hash of themselves. */
 struct known_ids {
-	struct known_id *known; /* owned; ascending by id */
-	size_t count;
+	struct known_id *known; /* owned */
+	size_t places;          /* a power of two, more than there are ids */
 };
 
 static void known_ids_done(struct known_ids *k)
@@ -66,33 +83,36 @@ static void known_ids_done(struct known_ids *k)
 	free(k->known);
 }
 
-static int compare_ids(const void *left, const void *right)
+static int look_up(struct store *s, enum statement which, struct known_id *k)
 {
-	const struct known_id *a = left, *b = right;
+	struct binder b = sql_bind(s, which);
+	int r;
 
-	return a->id < b->id ? -1 : a->id > b->id;
+	bind_int(&b, k->id);
+	r = sql_step(s, which);
+	if (r <= 0)
+		return r;
+	k->app = sqlite3_column_int64(b.statement, 0);
+	k->has_pid = sqlite3_column_type(b.statement, 1) != SQLITE_NULL;
+	sql_reset(s, which);
+	return 0;
 }
 
-/* In order, each once. */
-static void tidy(struct known_ids *k)
+static int know(struct store *s, enum statement which, struct known_ids *k, int64_t id,
+	const struct known_id **ret)
 {
-	size_t kept = 0;
-
-	qsort(k->known, k->count, sizeof(*k->known), compare_ids);
-	for (size_t i = 0; i < k->count; i++)
-		if (kept == 0 || k->known[kept - 1].id != k->known[i].id)
-			k->known[kept++] = k->known[i];
-	k->count = kept;
-}
-
-static const struct known_id *find_id(const struct known_ids *k, int64_t id)
-{
-	const struct known_id wanted = {.id = id};
 	static const struct known_id none = {0};
-	const struct known_id *found =
-		bsearch(&wanted, k->known, k->count, sizeof(wanted), compare_ids);
+	size_t at = (uint64_t)id & (k->places - 1);
+	int r = 0;
 
-	return found ? found : &none;
+	while (id != 0 && k->known[at].id != 0 && k->known[at].id != id)
+		at = (at + 1) & (k->places - 1);
+	if (id != 0 && k->known[at].id == 0) {
+		k->known[at].id = id;
+		r = look_up(s, which, &k->known[at]);
+	}
+	*ret = id != 0 ? &k->known[at] : &none;
+	return r;
 }
 
 /* Whom PID 1 passed the socket to. */
@@ -134,62 +154,69 @@ static bool is_server(const struct rollup_claim *c)
 		       c->closed - c->opened >= SCHEMA_SERVER_USEC);
 }
 
-static int look_up(struct store *s, enum statement which, struct known_id *k)
+static int resolve_claim(struct store *s, struct known_ids *processes, struct known_ids *locals,
+	struct rollup_claim *c)
 {
-	struct binder b = sql_bind(s, which);
-	int r;
+	const struct known_id *opener, *local;
+	int r = 0;
 
-	bind_int(&b, k->id);
-	r = sql_step(s, which);
-	if (r <= 0)
+	c->apart = is_server(c);
+	if (c->holders && c->process > 0)
+		r = credit(s, c);
+	if (r == 0)
+		r = know(s, STATEMENT_ROLLUP_APP, processes, c->process, &opener);
+	if (r == 0)
+		r = know(s, STATEMENT_ROLLUP_NETNS, locals,
+			c->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK, &local);
+	if (r < 0)
 		return r;
-	k->app = sqlite3_column_int64(b.statement, 0);
-	k->has_pid = sqlite3_column_type(b.statement, 1) != SQLITE_NULL;
-	sql_reset(s, which);
+	c->app = opener->app;
+	c->unattributed = !opener->has_pid && field(c, META_ATTRIBUTION_SHIFT,
+						      META_ATTRIBUTION_MASK) != ATTRIBUTION_KERNEL;
+	c->netns = local->app;
 	return 0;
 }
 
 /* Sets the app and the namespace of each claim. */
 static int resolve(struct store *s, struct rollup_claim claims[], size_t count)
 {
+	size_t places = places_for(count);
 	_cleanup_(known_ids_done) struct known_ids processes = {
-		calloc(count + 1, sizeof(struct known_id)), count};
+		calloc(places, sizeof(struct known_id)), places};
 	_cleanup_(known_ids_done) struct known_ids locals = {
-		calloc(count + 1, sizeof(struct known_id)), count};
+		calloc(places, sizeof(struct known_id)), places};
 	int r = processes.known && locals.known ? 0 : -ENOMEM;
 
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		claims[i].apart = is_server(&claims[i]);
-		if (claims[i].holders && claims[i].process > 0)
-			r = credit(s, &claims[i]);
-		processes.known[i].id = claims[i].process;
-		locals.known[i].id = claims[i].meta >> META_LOCAL_SHIFT & META_LOCAL_MASK;
-	}
-	if (r < 0)
-		return r;
-	tidy(&processes);
-	tidy(&locals);
-	for (size_t i = 0; r == 0 && i < processes.count; i++)
-		r = look_up(s, STATEMENT_ROLLUP_APP, &processes.known[i]);
-	for (size_t i = 0; r == 0 && i < locals.count; i++)
-		r = look_up(s, STATEMENT_ROLLUP_NETNS, &locals.known[i]);
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		struct rollup_claim *c = &claims[i];
-		const struct known_id *opener = find_id(&processes, c->process);
-
-		c->app = opener->app;
-		c->unattributed = !opener->has_pid &&
-				  (c->meta >> META_ATTRIBUTION_SHIFT & META_ATTRIBUTION_MASK) !=
-					  ATTRIBUTION_KERNEL;
-		c->netns = find_id(&locals, c->meta >> META_LOCAL_SHIFT & META_LOCAL_MASK)->app;
-	}
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = resolve_claim(s, &processes, &locals, &claims[i]);
 	return r;
 }
 
-/* By what a row is of; `start` is of the table that is being written. */
-static int compare_claims(const void *left, const void *right)
+/* ---- which row they are of ---- */
+
+/* The claims of one row, as a chain. */
+struct group {
+	struct key key;
+	uint32_t first; /* index, one more than it is */
+};
+
+struct groups {
+	struct group *groups; /* owned; as many as there may be */
+	uint32_t *
+		next; /* owned; by claim, of the next in its chain: index, one more than it is; 0: none */
+	uint32_t *table; /* owned; a hash table: index of a group, one more than it is; 0: none */
+	size_t count, places; /* places: a power of two */
+};
+
+static void groups_done(struct groups *g)
 {
-	const struct rollup_claim *a = left, *b = right;
+	free(g->groups);
+	free(g->next);
+	free(g->table);
+}
+
+static int compare_keys(const struct key *a, const struct key *b)
+{
 	const int64_t keys[][2] = {
 		{a->app, b->app}, {a->start, b->start}, {a->netns, b->netns}, {a->apart, b->apart}};
 
@@ -199,25 +226,89 @@ static int compare_claims(const void *left, const void *right)
 	return 0;
 }
 
-/* Programs past the limit become one. `claims` are in their order, and are put in it again. */
-static void limit_programs(struct rollup_claim claims[], size_t count)
+static int compare_groups(const void *left, const void *right)
+{
+	const struct group *a = left, *b = right;
+
+	return compare_keys(&a->key, &b->key);
+}
+
+/* Mixes what it has: nobody outside chooses any of it. */
+static size_t hash_of(const struct key *k)
+{
+	const uint64_t parts[] = {
+		(uint64_t)k->app, (uint64_t)k->start, (uint64_t)k->netns, (uint64_t)k->apart};
+	uint64_t hash = 0;
+
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++)
+		hash = (hash ^ parts[i]) * UINT64_C(0x9e3779b97f4a7c15);
+	return (size_t)(hash >> 32);
+}
+
+static void put_in_group(struct groups *g, const struct key *key, size_t claim)
+{
+	size_t at = hash_of(key) & (g->places - 1);
+	struct group *group;
+
+	while (g->table[at] != 0 && compare_keys(&g->groups[g->table[at] - 1].key, key) != 0)
+		at = (at + 1) & (g->places - 1);
+	if (g->table[at] == 0) {
+		g->groups[g->count] = (struct group){.key = *key};
+		g->table[at] = (uint32_t)++g->count;
+	}
+	group = &g->groups[g->table[at] - 1];
+	g->next[claim] = group->first;
+	group->first = (uint32_t)claim + 1;
+}
+
+/* Programs past the limit become one. The groups are in their order, and are put in it again: some may be of one row then. */
+static void limit_programs(struct groups *g)
 {
 	size_t programs = 0;
 	bool changed = false;
 
-	for (size_t i = 0, end; i < count; i = end) {
-		int64_t app = claims[i].app;
+	for (size_t i = 0, end; i < g->count; i = end) {
+		int64_t app = g->groups[i].key.app;
 
-		for (end = i; end < count && claims[end].app == app; end++) {
+		for (end = i; end < g->count && g->groups[end].key.app == app; end++) {
 			changed = changed || programs >= LIMIT_ROLLUP_PROGRAMS;
 			if (programs >= LIMIT_ROLLUP_PROGRAMS)
-				claims[end].app = OTHERS;
+				g->groups[end].key.app = OTHERS;
 		}
 		programs++;
 	}
 	if (changed)
-		qsort(claims, count, sizeof(*claims), compare_claims);
+		qsort(g->groups, g->count, sizeof(*g->groups), compare_groups);
 }
+
+/* The rows that begin before `until`, in their order. 0 or -ENOMEM. */
+static int group_claims(const struct rollup_claim claims[], size_t count, usec_t length,
+	int64_t until, struct groups *ret)
+{
+	ret->places = places_for(count);
+	ret->groups = calloc(count + 1, sizeof(*ret->groups));
+	ret->next = calloc(count + 1, sizeof(*ret->next));
+	ret->table = calloc(ret->places, sizeof(*ret->table));
+	if (!ret->groups || !ret->next || !ret->table)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		const struct rollup_claim *c = &claims[i];
+		const struct key key = {
+			.app = c->app,
+			.start = c->opened - c->opened % (int64_t)length,
+			.netns = c->netns,
+			.apart = c->apart,
+		};
+
+		if (key.start < until)
+			put_in_group(ret, &key, i);
+	}
+	qsort(ret->groups, ret->count, sizeof(*ret->groups), compare_groups);
+	limit_programs(ret);
+	return 0;
+}
+
+/* ---- sums ---- */
 
 /* In the order of an audit. */
 static void count_reason(struct sum *sum, const struct rollup_claim *c)
@@ -233,9 +324,9 @@ static void count_reason(struct sum *sum, const struct rollup_claim *c)
 		sum->not_looked++;
 }
 
-/* To the row of a stretch of this length. */
-static void add_claim(struct sum *sum, int64_t length, const struct rollup_claim *c,
-	const struct siphash_key *key)
+/* To the row of a stretch that ends at `end`. */
+static void add_claim(
+	struct sum *sum, int64_t end, const struct rollup_claim *c, const struct siphash_key *key)
 {
 	int64_t life = c->closed - c->opened;
 
@@ -248,18 +339,18 @@ static void add_claim(struct sum *sum, int64_t length, const struct rollup_claim
 	if (role_of(c) != ROLE_UNKNOWN)
 		sum->roles[role_of(c)]++;
 	if (field(c, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY)
-		lives_add(&sum->lives, c->start + length, c->opened, c->closed);
+		lives_add(&sum->lives, end, c->opened, c->closed);
 	port_set_add(&sum->ports, c->port);
 	if (c->raddr_size > 0)
 		sketch_add(&sum->remotes, siphash(key, c->raddr, c->raddr_size));
 }
 
-static void bind_key(struct binder *b, const struct rollup_claim *c)
+static void bind_key(struct binder *b, const struct key *k)
 {
-	bind_int(b, c->start);
-	bind_int(b, c->app);
-	bind_int(b, c->netns);
-	bind_int(b, c->apart);
+	bind_int(b, k->start);
+	bind_int(b, k->app);
+	bind_int(b, k->netns);
+	bind_int(b, k->apart);
 }
 
 /* Columns of STATEMENT_ROLLUP_*_GET, to the row of a stretch that ends at `end`. */
@@ -296,8 +387,8 @@ static int add_row(struct sum *sum, int64_t end, sqlite3_stmt *row)
 }
 
 /* Adds what the table has already. */
-static int add_before(struct store *s, const struct rollup_table *t, const struct rollup_claim *of,
-	struct sum *sum)
+static int add_before(
+	struct store *s, const struct rollup_table *t, const struct key *of, struct sum *sum)
 {
 	struct binder b = sql_bind(s, t->get);
 	int r;
@@ -311,16 +402,17 @@ static int add_before(struct store *s, const struct rollup_table *t, const struc
 	return r;
 }
 
-static int put_row(struct store *s, const struct rollup_table *t, const struct rollup_claim *of,
-	const struct sum *sum)
+static int put_row(
+	struct store *s, const struct rollup_table *t, const struct key *of, const struct sum *sum)
 {
 	uint8_t ports[PORT_SET_BYTES], remotes[SKETCH_BYTES], lives[LIVES_BYTES];
 	size_t size = port_set_write(&sum->ports, ports);
 	const int64_t numbers[] = {sum->claims, sum->roles[ROLE_CONNECTED],
 		sum->roles[ROLE_LISTENING], sum->roles[ROLE_BOUND], sum->roles[ROLE_ACCEPTED],
 		sum->unattributed, sum->first, sum->last, sum->shortest, sum->longest,
-		port_set_size(&sum->ports), (int64_t)sketch_estimate(&sum->remotes), sum->end_only,
-		sum->preexisting, sum->not_looked};
+		size < PORT_SET_BYTES ? (int64_t)size / 2 : port_set_size(&sum->ports),
+		(int64_t)sketch_estimate(&sum->remotes), sum->end_only, sum->preexisting,
+		sum->not_looked};
 	struct binder b = sql_bind(s, t->put);
 
 	bind_key(&b, of);
@@ -332,57 +424,52 @@ static int put_row(struct store *s, const struct rollup_table *t, const struct r
 	return sql_run(s, t->put);
 }
 
-/* Puts those in front whose row begins before `until`; returns how many they are. */
-static size_t select_claims(
-	struct rollup_claim claims[], size_t count, usec_t length, int64_t until)
+/* All claims of one row, which are of one group or more. Returns the first group that is of another. */
+static size_t add_groups(const struct groups *g, size_t i, const struct rollup_table *t,
+	const struct rollup_claim claims[], const struct siphash_key *key, struct sum *sum)
 {
-	size_t kept = 0;
+	const struct key *of = &g->groups[i].key;
 
-	for (size_t i = 0; i < count; i++) {
-		struct rollup_claim c = claims[i];
-
-		c.start = c.opened - c.opened % (int64_t)length;
-		claims[i] = claims[kept];
-		claims[kept] = c;
-		kept += c.start < until;
-	}
-	return kept;
+	lives_init(&sum->lives);
+	for (; i < g->count && compare_keys(of, &g->groups[i].key) == 0; i++)
+		for (uint32_t c = g->groups[i].first; c != 0; c = g->next[c - 1])
+			add_claim(sum, of->start + (int64_t)t->length, &claims[c - 1], key);
+	return i;
 }
 
 /* Adds claims to the rows that begin before `until`. */
-static int write_table(struct store *s, const struct rollup_table *t, struct rollup_claim claims[],
-	size_t count, int64_t until, const struct siphash_key *key)
+static int write_table(struct store *s, const struct rollup_table *t,
+	const struct rollup_claim claims[], size_t count, int64_t until,
+	const struct siphash_key *key)
 {
-	int r = 0;
+	_cleanup_(groups_done) struct groups g = {0};
+	int r = group_claims(claims, count, t->length, until, &g);
 
-	count = select_claims(claims, count, t->length, until);
-	qsort(claims, count, sizeof(*claims), compare_claims);
-	limit_programs(claims, count);
-	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+	for (size_t i = 0, end; r == 0 && i < g.count; i = end) {
 		struct sum sum = {0};
 
-		lives_init(&sum.lives);
-		for (end = i; end < count && compare_claims(&claims[i], &claims[end]) == 0; end++)
-			add_claim(&sum, (int64_t)t->length, &claims[end], key);
-		r = add_before(s, t, &claims[i], &sum);
+		end = add_groups(&g, i, t, claims, key, &sum);
+		r = add_before(s, t, &g.groups[i].key, &sum);
 		if (r == 0)
-			r = put_row(s, t, &claims[i], &sum);
+			r = put_row(s, t, &g.groups[i].key, &sum);
 	}
 	return r;
 }
+
+/* ---- days ---- */
 
 /* Makes the rows of a day of those of its hours. */
 static int make_day(struct store *s, int64_t day)
 {
 	struct binder b = sql_bind(s, STATEMENT_ROLLUP_HOURS_OF_DAY);
-	struct rollup_claim of = {0};
+	struct key of = {0};
 	struct sum sum = {0};
 	int r;
 
 	lives_init(&sum.lives);
 	bind_int(&b, day);
 	while ((r = sql_step(s, STATEMENT_ROLLUP_HOURS_OF_DAY)) > 0) {
-		struct rollup_claim next = {
+		const struct key next = {
 			.start = day,
 			.app = sqlite3_column_int64(b.statement, 16),
 			.netns = sqlite3_column_int64(b.statement, 17),
@@ -390,7 +477,7 @@ static int make_day(struct store *s, int64_t day)
 		};
 
 		r = 0;
-		if (sum.claims > 0 && compare_claims(&of, &next) != 0) {
+		if (sum.claims > 0 && compare_keys(&of, &next) != 0) {
 			r = put_row(s, &tables[TABLE_DAY], &of, &sum);
 			sum = (struct sum){0};
 			lives_init(&sum.lives);

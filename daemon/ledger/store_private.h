@@ -327,7 +327,7 @@ struct rollup_claim {
 	int64_t seg, number; /* where it is sealed: 0 is claim_long; its `claim` there */
 	/* found by rollup_add() */
 	bool unattributed, apart;
-	int64_t app, netns, start;
+	int64_t app, netns;
 };
 
 /* seal_marks.c: marks those that an audit by rollups has to find. `apart` is known. */
@@ -335,8 +335,7 @@ int marks_add(struct store *s, const struct rollup_claim claims[], size_t count)
 /* Drops the marks of what was released before `before`, and of what is in no table any more. */
 int marks_drop(struct store *s, usec_t before) _must_check_;
 
-/* Adds them to the rollups, and makes the days that are over by `last_seen`, the latest release. They are put in another
- * order. */
+/* Adds them to the rollups, and makes the days that are over by `last_seen`, the latest release. */
 int rollup_add(
 	struct store *s, struct rollup_claim claims[], size_t count, usec_t last_seen) _must_check_;
 
