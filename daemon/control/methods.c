@@ -131,6 +131,17 @@ int request_reply(struct request *r, struct buf *text, bool continues)
 	return e;
 }
 
+int request_reply_page(struct request *r, struct buf *text, bool last)
+{
+	bool goes_on = !last && r->call.more;
+	int e = request_reply(r, text, goes_on);
+
+	if (e < 0 || !goes_on)
+		return e;
+	client_want_room(r->client);
+	return GOES_ON;
+}
+
 int request_refuse(struct request *r, const char *error, const char *name, const char *value)
 {
 	_cleanup_(buf_done) struct buf text = {0};

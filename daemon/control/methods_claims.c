@@ -248,14 +248,7 @@ static int reply_page(struct request *r)
 		e = append_coverage(r, &s->question.filter, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
-	if (e == 0)
-		e = request_reply(r, &text, !last && r->call.more);
-	if (e < 0)
-		return e;
-	if (last || !r->call.more)
-		return ANSWERED;
-	client_want_room(r->client);
-	return GOES_ON;
+	return e < 0 ? e : request_reply_page(r, &text, last);
 }
 
 static void claims_done(struct request *r)

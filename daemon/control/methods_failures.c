@@ -76,7 +76,7 @@ static int reply_failures(struct request *r)
 {
 	_cleanup_(buf_done) struct buf text = {0};
 	struct failures_stream *s = &r->failures;
-	bool more = false;
+	bool last = false;
 	size_t count = 0;
 	int e = place_stream(r);
 
@@ -88,22 +88,17 @@ static int reply_failures(struct request *r)
 	if (e < 0)
 		return e;
 	s->left -= s->left == NO_LIMIT ? 0 : count;
-	more = e == 1 && s->left > 0;
+	last = e == 0 || s->left == 0;
 	e = buf_append_string(&text, "]");
-	if (e == 0 && more && !r->call.more)
+	if (e == 0 && !last && !r->call.more)
 		e = append_cursor(r, &text);
-	if (e == 0 && (!more || !r->call.more))
+	if (e == 0 && (last || !r->call.more))
 		e = buf_append_string(&text, ",\"coverage\":");
-	if (e == 0 && (!more || !r->call.more))
+	if (e == 0 && (last || !r->call.more))
 		e = coverage_receipt_failures(r->methods->query, &s->filter, r->window, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
-	if (e == 0)
-		e = request_reply(r, &text, more && r->call.more);
-	if (e < 0 || !more || !r->call.more)
-		return e;
-	client_want_room(r->client);
-	return GOES_ON;
+	return e < 0 ? e : request_reply_page(r, &text, last);
 }
 
 const struct method method_failures = {

@@ -153,6 +153,9 @@ struct method {
 /* methods.c */
 /* Sends a reply, `text` being the JSON of its parameters. 0 or -ENOMEM. */
 int request_reply(struct request *r, struct buf *text, bool continues) _must_check_;
+/* Sends a page of an answer. Of one that streams, all but the `last` say that more comes, and wait for room for it:
+ * ANSWERED, GOES_ON or -ENOMEM. */
+int request_reply_page(struct request *r, struct buf *text, bool last) _must_check_;
 /* Sends an error with one string parameter (NULL: none). REFUSED or -ENOMEM. */
 int request_refuse(struct request *r, const char *error, const char *name, const char *value);
 int refuse_parameter(struct request *r, const char *name); /* InvalidParameter */

@@ -89,14 +89,7 @@ static int released(struct request *r)
 
 	if (e == 0)
 		e = append_page(r, &text, &last);
-	if (e == 0)
-		e = request_reply(r, &text, !last && r->call.more);
-	if (e < 0)
-		return e;
-	if (last || !r->call.more)
-		return ANSWERED;
-	client_want_room(r->client);
-	return GOES_ON;
+	return e < 0 ? e : request_reply_page(r, &text, last);
 }
 
 static void released_done(struct request *r)
