@@ -256,8 +256,8 @@ static char *note_pressure(const struct report *r)
 	char count[FORMAT_MAX];
 
 	if (asprintf(&note,
-		    "Ports in use at once, the most in each step, of the %s that this kernel hands out (%lld to %lld), for"
-		    " each network namespace and protocol.",
+		    "Ports in use at once, the most in each step, of those that the kernel hands out, for each network"
+		    " namespace and protocol; in the daemon's own namespace these are %s (%lld to %lld).",
 		    format_count((uint64_t)(high - low) + 1, count), (long long)low,
 		    (long long)high) < 0)
 		return NULL;

@@ -24,10 +24,9 @@
 /* of Activity: programs times steps, 16 MiB; programs listed, those with most claims */
 #define LIMIT_ACTIVITY_CELLS    4194304u
 #define LIMIT_ACTIVITY_PROGRAMS 256u
-/* of Occupancy: namespaces times protocols, 0.5 MiB each; ends of claims under way at once, 32 MiB; addresses remembered */
+/* of Occupancy: namespaces times protocols, 0.5 MiB each; ends of claims under way at once, 32 MiB */
 #define LIMIT_SERIES           32u
 #define LIMIT_OCCUPANCY_ENDS   2097152u
-#define LIMIT_OCCUPANCY_LOCALS 16384u
 #define LIMIT_LISTENERS        1024u      /* servers in one answer */
 #define LIMIT_PRESSURE_ROWS    256u       /* destinations in one answer */
 #define LIMIT_PRESSURE_GROUPS  131072u    /* namespaces and destinations in one window */

@@ -6,6 +6,8 @@
 #include "daemon/control/methods_private.h"
 
 #include "daemon/control/coverage.h"
+#include "daemon/control/query_ports.h"
+#include "daemon/control/reserved.h"
 
 #define IANA_LOW 49152 /* RFC 6335 */
 
@@ -31,7 +33,7 @@ static int parse_picture(struct request *r)
 								      : ANSWERED;
 }
 
-/* The range the kernel hands out; IANA's where it is not known. */
+/* The range that the kernel hands out in the daemon's own namespace; IANA's where it is not known. */
 static int find_range(struct request *r, struct port_range *ret)
 {
 	const struct committed *last = link_last(r->methods->link);
@@ -83,15 +85,15 @@ static int occupancy(struct request *r)
 	_cleanup_(buf_done) struct buf text = {0};
 	const struct question q = {
 		.filter = r->picture.filter, .window = r->window, .rows = ROWS_ALL};
-	struct port_range range;
-	int e = find_range(r, &range);
+	struct kernel_ports known = {.netns = reserved_netns()};
+	int e = find_range(r, &known.range);
 
 	if (e == 0)
 		e = buf_append_string(&text, "{");
 	if (e == 0)
-		e = query_occupancy(r->methods->query, &q, r->picture.steps, range, &text);
+		e = query_occupancy(r->methods->query, &q, r->picture.steps, &known, &text);
 	if (e == 0)
-		e = append_rest(r, range, &text);
+		e = append_rest(r, known.range, &text);
 	return e < 0 ? e : request_reply(r, &text, false);
 }
 

@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 
 #include "common/escape.h"
+#include "daemon/control/reserved.h"
 #include "daemon/cost.h"
 #include "daemon/schema.h"
 
@@ -72,7 +73,7 @@ static int read_picture(struct request *r, struct picture *p)
 
 	p->last = link_last(r->methods->link);
 	if (e == 0)
-		e = query_used(q, picture_coverage(p)->ephemeral, p->used);
+		e = query_used(q, reserved_netns(), picture_coverage(p)->ephemeral, p->used);
 	if (e == 0)
 		e = query_gaps(q, day, &p->day_gaps, &p->day_gap_usec, &p->gap_reason);
 	return e;

@@ -173,13 +173,6 @@ size_t steps_count(struct steps steps, struct window window);
 int query_activity(struct query *q, const struct question *question, struct steps steps,
 	uint16_t low, struct buf *out) _must_check_;
 
-/*
- * Appends `"series":[...],"omitted":..`: how many ports of the range were in use at once, the most in each step, per network
- * namespace and protocol. At most LIMIT_STEPS steps. -E2BIG: LIMIT_OCCUPANCY_ENDS.
- */
-int query_occupancy(struct query *q, const struct question *question, struct steps steps,
-	struct port_range range, struct buf *out) _must_check_;
-
 /* How far a follower has read: what is open, by claim number; what was released, by the count of releases. */
 struct follow_place {
 	int64_t claim, released;
@@ -212,9 +205,9 @@ struct query_state {
 };
 int query_state(struct query *q, struct query_state *ret) _must_check_;
 
-/* How many ports of the range open claims are on, by protocol. */
-int query_used(
-	struct query *q, struct port_range range, uint64_t ret[static PROTOCOL_COUNT]) _must_check_;
+/* How many ports of the range open claims of a namespace are on, by protocol. `netns`: inode number; 0: whichever. */
+int query_used(struct query *q, uint64_t netns, struct port_range range,
+	uint64_t ret[static PROTOCOL_COUNT]) _must_check_;
 
 /* Gaps that touch the window: how many, how long in all, and the reason of the latest (owned by the caller). */
 int query_gaps(struct query *q, struct window window, uint64_t *ret_count, usec_t *ret_total,

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Occupancy: how many ports of a range were in use at once, step by step. Exact: the claims of the window are walked in
+ * Occupancy: how many ports of what is handed out were in use at once, step by step. Exact: the claims of the window are walked in
  * the order of time, as they take a port and as they give it back, and each step keeps the most that there was in it.
  * Several claims may be on one port (to different peers): it is in use until the last of them is gone, and only its
  * TIME_WAIT is left once all that hold it are closed.
  * What is kept is a place in a heap per claim that is under way, and two counters per port of a series: a network
- * namespace and a protocol, since each has ports of its own. MPTCP's are TCP's.
+ * namespace and a protocol, since each has ports, and a range, of its own. MPTCP's are TCP's.
  */
 
-#include "daemon/control/query_internal.h"
+#include "daemon/control/query_fold.h"
 
 #include <stdlib.h>
-
-#define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
-#include <uthash.h>
 
 #include "daemon/schema.h"
 
@@ -22,8 +19,9 @@
 #define ROWS_AT_ONCE 32768u
 
 struct series {
-	int64_t netns; /* netns.id; 0: not known */
-	int protocol;  /* enum protocol; none is mptcp */
+	int64_t netns;           /* fold_place.netns */
+	struct port_range range; /* that its kernel hands out */
+	int protocol;            /* enum protocol; none is mptcp */
 	/* owned; by port from the range's low on: claims that hold it, and those whose full socket is still there */
 	uint32_t *held, *live;
 	uint64_t used, time_wait; /* ports, now */
@@ -45,30 +43,22 @@ struct end {
 	uint8_t kind; /* enum end_kind */
 };
 
-/* Which namespace a local address is of, once looked up. */
-struct place_of_local {
-	int64_t local, netns;
-	UT_hash_handle hh;
-};
-
 struct occupancy {
 	struct window window;
 	struct steps step;
 	size_t steps;
-	struct port_range range;
+	const struct kernel_ports *known;
 	struct series *series[LIMIT_SERIES]; /* owned */
 	size_t count;
 	uint64_t omitted; /* claims of further series */
 	struct end *end;  /* owned; a heap, the earliest first */
 	size_t ends, end_capacity;
-	struct place_of_local *locals; /* owned */
-	sqlite3_stmt *netns_of;        /* owned */
+	struct places *places; /* owned */
 };
 
 static void occupancy_free(struct occupancy **occupancy)
 {
 	struct occupancy *o = *occupancy;
-	struct place_of_local *l, *next;
 
 	if (!o)
 		return;
@@ -77,11 +67,7 @@ static void occupancy_free(struct occupancy **occupancy)
 		free(o->series[i]->live);
 		free(o->series[i]);
 	}
-	HASH_ITER (hh, o->locals, l, next) {
-		HASH_DELETE(hh, o->locals, l);
-		free(l);
-	}
-	(void)sqlite3_finalize(o->netns_of);
+	o->places = places_free(o->places);
 	free(o->end);
 	free(o);
 }
@@ -176,7 +162,7 @@ static void reach(const struct occupancy *o, struct series *s, usec_t at)
 static void apply_end(struct occupancy *o, const struct end *e)
 {
 	struct series *s = o->series[e->series];
-	size_t i = (size_t)(e->port - o->range.low);
+	size_t i = (size_t)(e->port - s->range.low);
 
 	reach(o, s, e->at);
 	if (e->kind == END_CLOSED) {
@@ -191,7 +177,7 @@ static void apply_end(struct occupancy *o, const struct end *e)
 static void apply_opening(
 	struct occupancy *o, struct series *s, uint16_t port, bool live, usec_t at)
 {
-	size_t i = (size_t)(port - o->range.low);
+	size_t i = (size_t)(port - s->range.low);
 	bool was_held = s->held[i]++ > 0, was_live = s->live[i] > 0;
 
 	reach(o, s, at);
@@ -201,40 +187,11 @@ static void apply_opening(
 	s->time_wait -= was_held && !was_live && live;
 }
 
-static int netns_of_local(struct occupancy *o, int64_t local, int64_t *ret)
-{
-	struct place_of_local *l;
-	int r;
-
-	HASH_FIND(hh, o->locals, &local, sizeof(local), l);
-	if (l) {
-		*ret = l->netns;
-		return 0;
-	}
-	(void)sqlite3_reset(o->netns_of);
-	query_bind(o->netns_of, ":local", local);
-	r = query_step(o->netns_of);
-	if (r < 0)
-		return r;
-	*ret = r == 1 ? sqlite3_column_int64(o->netns_of, 0) : 0;
-	if (HASH_COUNT(o->locals) >= LIMIT_OCCUPANCY_LOCALS)
-		return 0; /* looked up each time then */
-	l = calloc(1, sizeof(*l));
-	if (!l)
-		return -ENOMEM;
-	l->local = local;
-	l->netns = *ret;
-	HASH_ADD(hh, o->locals, local, sizeof(l->local), l);
-	if (l->hh.tbl)
-		return 0;
-	free(l);
-	return -ENOMEM;
-}
-
 /* 1: *ret is its index; 0: there are as many series as there may be; -ENOMEM. */
-static int find_series(struct occupancy *o, int64_t netns, int protocol, size_t *ret)
+static int find_series(
+	struct occupancy *o, int64_t netns, struct port_range range, int protocol, size_t *ret)
 {
-	size_t ports = (size_t)(o->range.high - o->range.low) + 1;
+	size_t ports = (size_t)(range.high - range.low) + 1;
 	struct series *s;
 
 	for (size_t i = 0; i < o->count; i++)
@@ -248,6 +205,7 @@ static int find_series(struct occupancy *o, int64_t netns, int protocol, size_t 
 	if (!s)
 		return -ENOMEM;
 	*s = (struct series){.netns = netns,
+		.range = range,
 		.protocol = protocol,
 		.held = calloc(ports, sizeof(uint32_t)),
 		.live = calloc(ports, sizeof(uint32_t)),
@@ -260,25 +218,27 @@ static int find_series(struct occupancy *o, int64_t netns, int protocol, size_t 
 static int take_row(struct occupancy *o, const struct row *row)
 {
 	int64_t meta = row->column[ROW_META], closed = row->column[ROW_CLOSED_USEC];
-	int64_t released = row->column[ROW_RELEASED_USEC], netns;
+	int64_t released = row->column[ROW_RELEASED_USEC];
 	uint16_t port = (uint16_t)row->column[ROW_PORT];
 	usec_t opened = MAX((usec_t)row->column[ROW_OPENED_USEC], o->window.from);
 	int protocol = (int)(meta >> META_PROTOCOL_SHIFT & META_PROTOCOL_MASK), r;
 	struct end end = {.port = port};
+	struct port_range range;
+	struct fold_place place;
 	size_t index;
 
-	if (port < o->range.low || port > o->range.high)
-		return 0;
+	r = places_find(o->places, meta >> META_LOCAL_SHIFT & META_LOCAL_MASK, &place);
+	range = place_range(&place, o->known);
+	if (r < 0 || port < range.low || port > range.high)
+		return r;
 	/* it may be in the window by the earlier bound of its opening alone: then at its end, as an audit has it */
 	opened = MIN(opened, o->window.until - 1);
 	while (o->ends > 0 && o->end[0].at <= opened) {
 		end = pop_end(o);
 		apply_end(o, &end);
 	}
-	r = netns_of_local(o, meta >> META_LOCAL_SHIFT & META_LOCAL_MASK, &netns);
-	if (r == 0)
-		r = find_series(
-			o, netns, protocol == PROTOCOL_MPTCP ? PROTOCOL_TCP : protocol, &index);
+	r = find_series(o, place.netns, range, protocol == PROTOCOL_MPTCP ? PROTOCOL_TCP : protocol,
+		&index);
 	if (r <= 0) {
 		o->omitted += r == 0;
 		return r;
@@ -303,7 +263,7 @@ static int take_row(struct occupancy *o, const struct row *row)
 static int take_rows(struct occupancy *o, struct query *q, const struct question *question)
 {
 	struct place place = PLACE_START;
-	int r = query_prepare(q, "SELECT netns FROM local WHERE id=:local", &o->netns_of);
+	int r = places_new(q, &o->places);
 	bool more = true;
 
 	while (r == 0 && more) {
@@ -364,7 +324,7 @@ static int append_series(
 		r = buf_append_format(out,
 			",\"protocol\":\"%s\",\"range\":{\"low\":%u,\"high\":%u},\"peak\":%llu,"
 			"\"peak_usec\":%llu",
-			protocol_name((enum protocol)s->protocol), o->range.low, o->range.high,
+			protocol_name((enum protocol)s->protocol), s->range.low, s->range.high,
 			(unsigned long long)s->peak, (unsigned long long)s->peak_at);
 	if (r == 0)
 		r = append_counts(out, "used", s->peak_used, o->steps);
@@ -396,7 +356,7 @@ static int append_all(struct occupancy *o, struct query *q, struct buf *out)
 }
 
 int query_occupancy(struct query *q, const struct question *question, struct steps steps,
-	struct port_range range, struct buf *out)
+	const struct kernel_ports *known, struct buf *out)
 {
 	_cleanup_(occupancy_free) struct occupancy *o = calloc(1, sizeof(*o));
 	size_t before = buf_size(out);
@@ -407,7 +367,7 @@ int query_occupancy(struct query *q, const struct question *question, struct ste
 	o->window = question->window;
 	o->step = steps;
 	o->steps = steps_count(steps, question->window);
-	o->range = range;
+	o->known = known;
 	r = take_rows(o, q, question);
 	if (r == 0)
 		r = append_all(o, q, out);

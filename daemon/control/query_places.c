@@ -28,7 +28,8 @@ int places_new(struct query *q, struct places **ret)
 	if (!p)
 		return -ENOMEM;
 	r = query_prepare(q,
-		"SELECT min(m.id),min(k.id),n.inode,(SELECT e.ephemeral_low<<16|e.ephemeral_high"
+		"SELECT min(m.id),(SELECT min(f.id) FROM netns f WHERE f.inode=n.inode AND f.cookie=n.cookie),"
+		"n.inode,(SELECT e.ephemeral_low<<16|e.ephemeral_high"
 		" FROM netns e WHERE e.inode=n.inode AND e.cookie=n.cookie AND e.ephemeral_high<>0"
 		" ORDER BY e.id DESC LIMIT 1)"
 		" FROM local l JOIN netns n ON n.id=l.netns"

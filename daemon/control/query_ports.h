@@ -51,6 +51,13 @@ int query_pressure(struct query *q, const struct filter *filter, struct window w
 	const struct kernel_ports *known, size_t limit, struct buf *out) _must_check_;
 
 /*
+ * Appends `"series":[...],"omitted":..`: how many of the ports that are handed out were in use at once, the most in each
+ * step, per network namespace and protocol. At most LIMIT_STEPS steps. -E2BIG: LIMIT_OCCUPANCY_ENDS.
+ */
+int query_occupancy(struct query *q, const struct question *question, struct steps steps,
+	const struct kernel_ports *known, struct buf *out) _must_check_;
+
+/*
  * Appends `"apps":[...],"omitted":..`: the programs that were ever seen, with what their claims in the window were; those
  * with most claims first. `name` NULL: all, else those that are called so (path, its last part, or process name); `only_new`:
  * those that were first seen in the window. `now`: wall clock. -E2BIG: LIMIT_APPS, LIMIT_APP_PORTS.

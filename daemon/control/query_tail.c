@@ -197,12 +197,14 @@ int query_state(struct query *q, struct query_state *ret)
 	return 0;
 }
 
-int query_used(struct query *q, struct port_range range, uint64_t ret[static PROTOCOL_COUNT])
+int query_used(struct query *q, uint64_t netns, struct port_range range,
+	uint64_t ret[static PROTOCOL_COUNT])
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
 		"SELECT meta" META_PROTOCOL ",count(DISTINCT port) FROM claim_open"
-		" WHERE port BETWEEN :low AND :high GROUP BY 1",
+		" WHERE port BETWEEN :low AND :high AND (:netns=0 OR meta" META_LOCAL
+		" IN (SELECT l.id FROM netns n JOIN local l ON l.netns=n.id WHERE n.inode=:netns)) GROUP BY 1",
 		&statement);
 
 	if (r < 0)
@@ -210,6 +212,7 @@ int query_used(struct query *q, struct port_range range, uint64_t ret[static PRO
 	memset(ret, 0, PROTOCOL_COUNT * sizeof(ret[0]));
 	query_bind(statement, ":low", range.low);
 	query_bind(statement, ":high", range.high);
+	query_bind(statement, ":netns", (int64_t)netns);
 	while ((r = query_step(statement)) == 1)
 		ret[sqlite3_column_int(statement, 0) & META_PROTOCOL_MASK] =
 			(uint64_t)sqlite3_column_int64(statement, 1);

@@ -87,7 +87,11 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 	if (r < 0)
 		return r;
 	k->ledger = ledger_new(&sink);
-	return k->ledger ? 0 : -ENOMEM;
+	if (!k->ledger)
+		return -ENOMEM;
+	if (k->notable)
+		notable_ledger(k->notable, k->ledger);
+	return 0;
 }
 
 /* The database has what the ring told before a place. If it is the same ring, or one that this one has replaced without a

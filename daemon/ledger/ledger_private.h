@@ -102,8 +102,6 @@ usec_t ledger_known_alive(const struct ledger *l, const struct entry *e);
 bool ledger_is_watched(const struct coverage *c, uint8_t protocol, uint16_t port);
 /* Would a sweep show it? */
 bool ledger_is_swept(const struct ledger *l, const struct claim *c);
-/* Of the namespace; low and high 0: not known. */
-struct port_range ledger_ephemeral(const struct ledger *l, uint64_t netns);
 
 /* ledger_sighting.c and ledger_sweep.c: 0, -EBADMSG or -ENOMEM, as ledger_apply(). */
 

@@ -122,9 +122,14 @@ static struct process *listener_of(const struct claim *c)
 	return c->opener;
 }
 
-static bool is_chosen_by_kernel(const struct notable *n, uint16_t port)
+static bool is_chosen_by_kernel(const struct notable *n, const struct claim *c)
 {
-	return port >= n->ephemeral.low && port <= n->ephemeral.high;
+	struct port_range range =
+		n->ledger ? ledger_ephemeral(n->ledger, c->netns) : (struct port_range){0};
+
+	if (range.high == 0)
+		range = n->ephemeral;
+	return c->local.port >= range.low && c->local.port <= range.high;
 }
 
 static void consider_listener(struct notable *n, const struct claim *c, bool settled)
@@ -137,7 +142,7 @@ static void consider_listener(struct notable *n, const struct claim *c, bool set
 		return;
 	p = listener_of(c);
 	settled = settled || was_there(n, c);
-	if (!settled && (!is_program(p) || (udp && is_chosen_by_kernel(n, c->local.port))))
+	if (!settled && (!is_program(p) || (udp && is_chosen_by_kernel(n, c))))
 		return;
 	row = (struct known_row){.program = program_of(n, p),
 		.protocol = (int8_t)c->protocol,
@@ -417,6 +422,11 @@ void notable_committed(struct notable *n)
 void notable_coverage(struct notable *n, const struct coverage *c)
 {
 	n->ephemeral = c->ephemeral;
+}
+
+void notable_ledger(struct notable *n, const struct ledger *ledger)
+{
+	n->ledger = ledger;
 }
 
 void notable_swept(struct notable *n, usec_t cpu_usec)

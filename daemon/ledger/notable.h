@@ -61,6 +61,9 @@ void notable_clock_step(void *notable, usec_t at_wall, int64_t by_usec);
 /* From here on it is watched like this: the ephemeral range is what matters. */
 void notable_coverage(struct notable *n, const struct coverage *c);
 
+/* The ranges of other network namespaces are the ledger's to know. */
+void notable_ledger(struct notable *n, const struct ledger *ledger);
+
 /* A sweep took capture so long. */
 void notable_swept(struct notable *n, usec_t cpu_usec);
 

@@ -37,8 +37,9 @@ struct notable {
 	unsigned waiting_count;
 	uint64_t rows[2]; /* in `known` and waiting, by NEWS_PROGRAM and NEWS_LISTENER */
 	struct port_range ephemeral;
-	usec_t began;  /* boottime of the session's start */
-	usec_t looked; /* boottime of the last look */
+	const struct ledger *ledger; /* knows those of other namespaces; NULL: not yet */
+	usec_t began;                /* boottime of the session's start */
+	usec_t looked;               /* boottime of the last look */
 	/* A database that nobody has watched for news yet: what this session finds there is learnt, not said. */
 	bool learning;
 	bool swept;           /* a whole sweep was shown since */

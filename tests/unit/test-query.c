@@ -305,21 +305,30 @@ static void test_state(void **state)
 		"INSERT INTO counter VALUES('expired_until_usec',15);"
 		"INSERT INTO claim_open VALUES(1,1,1,40000,1,0,NULL,NULL,NULL,1|(6<<5),NULL,NULL,NULL),"
 		"(2,1,1,40000,1,0,NULL,NULL,NULL,1,NULL,NULL,NULL),"
-		"(3,1,1,61000,1,0,NULL,NULL,NULL,0,NULL,NULL,NULL)");
+		"(3,1,1,61000,1,0,NULL,NULL,NULL,0,NULL,NULL,NULL);"
+		/* the same namespace in two sessions, and another one */
+		"INSERT INTO netns VALUES(1,1,1,7,NULL,0,0),(2,2,1,7,NULL,0,0),(3,2,2,14,NULL,0,0);"
+		"INSERT INTO local VALUES(1,1,''),(2,2,''),(3,3,'');"
+		"INSERT INTO claim_open VALUES(4,1,1,41000,1,0,NULL,NULL,NULL,(1<<12)|(6<<5),NULL,NULL,NULL),"
+		"(5,1,1,41001,1,0,NULL,NULL,NULL,(2<<12)|(6<<5),NULL,NULL,NULL),"
+		"(6,1,1,41002,1,0,NULL,NULL,NULL,(3<<12)|(6<<5),NULL,NULL,NULL)");
 	begin(f);
 	assert_int_equal(query_state(f->query, &s), 0);
-	assert_int_equal(query_used(f->query, s.coverage.ephemeral, used), 0);
+	assert_int_equal(query_used(f->query, 7, s.coverage.ephemeral, used), 0);
+	assert_int_equal(used[PROTOCOL_TCP], 2);
+	assert_int_equal(used[PROTOCOL_UDP], 0);
+	assert_int_equal(query_used(f->query, 0, s.coverage.ephemeral, used), 0);
 	query_end(f->query);
 	assert_int_equal(s.last_seen, 50);
 	assert_int_equal(s.oldest, 15);
-	assert_int_equal(s.open_claims, 3);
+	assert_int_equal(s.open_claims, 6);
 	assert_int_equal(s.unattributed, 2);
 	assert_int_equal(s.coverage.rung, SOURCE_EVENTS);
 	assert_int_equal(s.coverage.ranges.count, 2);
 	assert_int_equal(s.coverage.ranges.range[1].low, 61001);
 	assert_true(s.coverage.bound_only && s.coverage.foreign_processes);
 	assert_int_equal(used[PROTOCOL_UDP], 1);
-	assert_int_equal(used[PROTOCOL_TCP], 0);
+	assert_int_equal(used[PROTOCOL_TCP], 3);
 }
 
 /* What cannot be read has its own error. */
