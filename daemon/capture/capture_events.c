@@ -214,6 +214,22 @@ static int open_before(struct capture *c, const struct port_ranges *ranges)
 	return c->before_openers ? 0 : -ENOMEM;
 }
 
+/* What was asked for and cannot be had. */
+static void say_facts(const struct capture *c)
+{
+	const struct config *config = c->options.config;
+	struct events_facts facts = source_events_facts(c->events);
+	static const char why[] =
+		"the kernel's syscall tracepoints cannot be attached (is tracefs at /sys/kernel/tracing?)";
+
+	if (!facts.whole)
+		log_notice("only the processes of this container are heard, not those of the host");
+	if (config->failures == EXTRA_YES && !facts.failures)
+		log_warning("Failures=yes cannot be had: %s", why);
+	if (config->udp_connect == EXTRA_YES && !facts.udp_connect)
+		log_warning("UdpConnect=yes cannot be had: %s", why);
+}
+
 int capture_events_open(struct capture *c)
 {
 	struct port_ranges ranges = fixed_ranges(c);
@@ -241,8 +257,7 @@ int capture_events_open(struct capture *c)
 		capture_events_close(c);
 		return r;
 	}
-	if (!source_events_facts(c->events).whole)
-		log_notice("only the processes of this container are heard, not those of the host");
+	say_facts(c);
 	return 0;
 }
 
@@ -293,9 +308,12 @@ static void see_namespace(void *context, const struct event_seen *socket, const 
 {
 	struct capture *c = context;
 	struct record r = {.type = RECORD_NETNS};
+	const struct namespace_seen seen = {.cookie = socket->netns,
+		.inode = socket->netns_inode,
+		.unit = unit,
+		.ephemeral = socket->ephemeral};
 
-	if (namespaces_see(c->namespaces, socket->netns, socket->netns_inode, unit, clock_boot(),
-		    &r.netns))
+	if (namespaces_see(c->namespaces, &seen, clock_boot(), &r.netns))
 		capture_say(c, &r);
 }
 

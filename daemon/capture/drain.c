@@ -61,13 +61,17 @@ bool drain_overlaps(const struct drain *d)
 	return d->stage != STAGE_PRESENT && d->stage != STAGE_BEFORE;
 }
 
+static struct openers *present_openers(const struct drain *d)
+{
+	return reads_before(d) ? d->options.before_openers : d->options.openers;
+}
+
 /* The ref of a process that an event names, told to the stream; 0: not known any more. Its unit in *ret_unit, valid as long as
  * it is named. 0 or -ENOMEM. */
 static int ref_of(struct drain *d, uint64_t id, uint32_t *ret, const char **ret_unit)
 {
 	_cleanup_(process_unref_p) struct process *p = NULL;
-	struct openers *openers = reads_before(d) ? d->options.before_openers : d->options.openers;
-	int r = id != 0 ? openers_find(openers, id, &p) : -ENOENT;
+	int r = id != 0 ? openers_find(present_openers(d), id, &p) : -ENOENT;
 
 	*ret = 0;
 	*ret_unit = NULL;
@@ -83,9 +87,13 @@ static int ref_of(struct drain *d, uint64_t id, uint32_t *ret, const char **ret_
 static void see_namespace(struct drain *d, const struct event_seen *e, const char *unit)
 {
 	struct record r = {.type = RECORD_NETNS};
+	struct namespace_seen seen = {
+		.cookie = e->netns, .inode = e->netns_inode, .unit = unit, .by = e->process};
 
-	if (e->netns != d->options.netns && namespaces_see(d->options.namespaces, e->netns,
-						    e->netns_inode, unit, clock_boot(), &r.netns))
+	if (e->netns == d->options.netns)
+		return;
+	seen.ephemeral = openers_range(present_openers(d), e->process, e->netns);
+	if (namespaces_see(d->options.namespaces, &seen, clock_boot(), &r.netns))
 		d->options.say(d->options.context, &r);
 }
 

@@ -50,6 +50,9 @@ int events_decode(const void *record, size_t size, struct event_seen *ret) _must
 
 /* ---- events_process.c: slots of processes ---- */
 
+/* A namespace's range, of low | high << 16. */
+struct port_range events_range_of(uint32_t range);
+
 /* `slot` is a copy, whole. `mount_namespace`: inode of the one whose paths need no note; 0: not known. 0 or -ENOMEM. */
 int events_process_of(const struct process_slot *slot, uint32_t mount_namespace,
 	struct process **ret) _must_check_;

@@ -57,6 +57,12 @@ static int store_exe(const struct process_slot *slot, uint32_t mount_namespace, 
 	return p->exe ? 0 : -ENOMEM;
 }
 
+struct port_range events_range_of(uint32_t range)
+{
+	return (struct port_range){
+		.low = (uint16_t)range, .high = (uint16_t)(range >> RANGE_HIGH_SHIFT)};
+}
+
 int events_process_of(
 	const struct process_slot *slot, uint32_t mount_namespace, struct process **ret)
 {

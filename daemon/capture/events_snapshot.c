@@ -25,6 +25,7 @@ static struct holder_seen holder_of(const struct snapshot_row *row)
 			.cookie = row->cookie,
 			.netns = row->netns,
 			.netns_inode = row->netns_inode,
+			.ephemeral = events_range_of(row->netns_range),
 			.protocol = row->protocol,
 			.role = row->role,
 			.local = {.address = address_from_kernel(family, row->local),

@@ -23,6 +23,7 @@ struct space {
 	struct netns netns; /* name owned */
 	bool told;
 	bool named;        /* by a file */
+	uint64_t range_by; /* namespace_seen.by that said its range */
 	usec_t look_after; /* boottime before which its file is not looked for again; USEC_UNSET: never */
 	usec_t wait;       /* between two looks */
 	UT_hash_handle hh; /* by netns.cookie, in the order of arrival */
@@ -111,23 +112,38 @@ static void look_for_file(const struct namespaces *n, struct space *s)
 	}
 }
 
-bool namespaces_see(struct namespaces *n, uint64_t cookie, uint64_t inode, const char *unit,
-	usec_t now, struct netns *ret)
+/* What a process was written down with is of its first moment: an older one's is not news. */
+static void note_range(struct space *s, const struct namespace_seen *seen)
+{
+	struct port_range *known = &s->netns.ephemeral;
+
+	if (seen->ephemeral.high == 0 || (seen->by != 0 && seen->by <= s->range_by))
+		return;
+	s->range_by = MAX(s->range_by, seen->by);
+	if (known->low == seen->ephemeral.low && known->high == seen->ephemeral.high)
+		return;
+	*known = seen->ephemeral;
+	s->told = false;
+}
+
+bool namespaces_see(
+	struct namespaces *n, const struct namespace_seen *seen, usec_t now, struct netns *ret)
 {
 	struct space *s;
 
-	HASH_FIND(hh, n->by_cookie, &cookie, sizeof(cookie), s);
+	HASH_FIND(hh, n->by_cookie, &seen->cookie, sizeof(seen->cookie), s);
 	if (!s)
-		s = add(n, cookie, inode);
+		s = add(n, seen->cookie, seen->inode);
 	if (!s)
 		return false;
+	note_range(s, seen);
 	if (!s->named && now >= s->look_after) {
 		look_for_file(n, s);
 		s->look_after = now + s->wait;
 		s->wait *= 2;
 	}
-	if (!s->netns.name && unit)
-		name(s, strdup(unit));
+	if (!s->netns.name && seen->unit)
+		name(s, strdup(seen->unit));
 	if (s->told)
 		return false;
 	s->told = true;

@@ -15,6 +15,8 @@ struct opener {
 	uint64_t id; /* of the events; 0: only a snapshot has named it */
 	struct pid_key pid;
 	struct process *process; /* one reference */
+	uint64_t netns;          /* net cookie of where it was, and what is handed out there; */
+	struct port_range range; /* high 0: not known */
 	struct opener *next;     /* the one remembered after this */
 	UT_hash_handle by_id, by_pid;
 };
@@ -74,13 +76,16 @@ struct openers *openers_free(struct openers *o)
 }
 
 /* Remembers in place of the oldest; the newest of one process is what it runs now. Without memory nothing is remembered. */
-static void remember(struct openers *o, uint64_t id, struct process *process)
+static void remember(
+	struct openers *o, uint64_t id, const struct process_place *place, struct process *process)
 {
 	struct opener *p = calloc(1, sizeof(*p)), *before;
 
 	if (!p)
 		return;
 	p->id = id;
+	p->netns = place->netns;
+	p->range = place->ephemeral;
 	p->pid = (struct pid_key){.start_boot = process->start_boot, .pid = process->pid};
 	if (id != 0) {
 		HASH_ADD(by_id, o->by_id, id, sizeof(p->id), p);
@@ -104,7 +109,7 @@ static void remember(struct openers *o, uint64_t id, struct process *process)
 int openers_find(struct openers *o, uint64_t id, struct process **ret)
 {
 	_cleanup_(process_unref_p) struct process *process = NULL;
-	uint64_t cgroup_id = 0;
+	struct process_place place = {0};
 	struct opener *p;
 	int r;
 
@@ -113,14 +118,22 @@ int openers_find(struct openers *o, uint64_t id, struct process **ret)
 		*ret = process_ref(p->process);
 		return 0;
 	}
-	r = source_events_process(o->events, id, &process, &cgroup_id);
+	r = source_events_process(o->events, id, &process, &place);
 	if (r == 0)
-		r = procfs_set_cgroup(o->procfs, cgroup_id, process);
+		r = procfs_set_cgroup(o->procfs, place.cgroup_id, process);
 	if (r < 0)
 		return r;
-	remember(o, id, process);
+	remember(o, id, &place, process);
 	*ret = TAKE_PTR(process);
 	return 0;
+}
+
+struct port_range openers_range(const struct openers *o, uint64_t id, uint64_t netns)
+{
+	const struct opener *p;
+
+	HASH_FIND(by_id, o->by_id, &id, sizeof(id), p);
+	return p && p->netns == netns ? p->range : (struct port_range){0};
 }
 
 int openers_find_pid(struct openers *o, int32_t pid, usec_t start_boot, struct process **ret)
@@ -134,6 +147,6 @@ int openers_find_pid(struct openers *o, int32_t pid, usec_t start_boot, struct p
 	}
 	r = procfs_process(o->procfs, pid, start_boot, ret);
 	if (r == 0)
-		remember(o, 0, *ret);
+		remember(o, 0, &(struct process_place){0}, *ret);
 	return r;
 }

@@ -401,7 +401,7 @@ void source_events_rewind(struct source_events *s, uint64_t position)
 /* ---- who ---- */
 
 int source_events_process(
-	struct source_events *s, uint64_t id, struct process **ret, uint64_t *ret_cgroup_id)
+	struct source_events *s, uint64_t id, struct process **ret, struct process_place *ret_place)
 {
 	const struct process_slot *slot = id != 0 ? show_slot(s, id) : NULL;
 	struct process_slot copy;
@@ -418,7 +418,9 @@ int source_events_process(
 		return -ENOENT;
 	r = events_process_of(&copy, s->mount_namespace, ret);
 	if (r == 0)
-		*ret_cgroup_id = copy.cgroup_id;
+		*ret_place = (struct process_place){.cgroup_id = copy.cgroup_id,
+			.netns = copy.netns,
+			.ephemeral = events_range_of(copy.netns_range)};
 	return r;
 }
 

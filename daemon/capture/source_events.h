@@ -108,8 +108,9 @@ struct event_seen {
 	usec_t at;     /* boottime of the opening (or failure) */
 	usec_t closed; /* boottime of the end; USEC_UNSET */
 	uint64_t cookie;
-	uint64_t netns;       /* net cookie */
-	uint64_t netns_inode; /* of /proc/PID/ns/net */
+	uint64_t netns;              /* net cookie */
+	uint64_t netns_inode;        /* of /proc/PID/ns/net */
+	struct port_range ephemeral; /* that it hands out; only of a snapshot: high 0 */
 	uint8_t protocol, role;
 	bool lingers; /* of an end: a TIME_WAIT remainder may hold the port still; false: the port is free */
 	int error; /* of a failure: EADDRINUSE, EADDRNOTAVAIL */
@@ -148,11 +149,18 @@ struct events_counts {
 };
 struct events_counts source_events_counts(const struct source_events *s);
 
+/* Where a process was when the kernel side wrote it down. */
+struct process_place {
+	uint64_t cgroup_id;
+	uint64_t netns;              /* net cookie */
+	struct port_range ephemeral; /* that this namespace hands out */
+};
+
 /* Who that is: fresh, one reference; pid and parent (in the initial pid namespace), start, uid, comm (of the first thread), parent comm, exe
- * and exe_note; cgroup path and unit are for the caller to find by *ret_cgroup_id. The same number is the same process as it was then,
+ * and exe_note; cgroup path and unit are for the caller to find by its cgroup's id. The same number is the same process as it was then,
  * and after an exec, a setuid, a new name or cgroup it has another. -ENOENT: not known any more (the kernel side's table has wrapped). */
 int source_events_process(struct source_events *s, uint64_t id, struct process **ret,
-	uint64_t *ret_cgroup_id) _must_check_;
+	struct process_place *ret_place) _must_check_;
 
 /* Other ports, or accepted or not, from now on. */
 int source_events_watch(

@@ -85,7 +85,7 @@ struct events_counts source_events_counts(const struct source_events *s _unused_
 }
 
 int source_events_process(struct source_events *s _unused_, uint64_t id _unused_,
-	struct process **ret _unused_, uint64_t *ret_cgroup_id _unused_)
+	struct process **ret _unused_, struct process_place *ret_place _unused_)
 {
 	return -ENOENT;
 }

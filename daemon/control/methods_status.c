@@ -17,6 +17,8 @@
 #include "daemon/schema.h"
 
 #define DISK_LOW_BYTES (UINT64_C(64) << 20)
+#define EXTRA_FIX(setting)                                                                         \
+	"set " setting "=yes in portledger.conf; where it is, mount tracefs at /sys/kernel/tracing"
 
 const char *store_trouble(int error)
 {
@@ -399,11 +401,11 @@ static int check_rights(struct checks *c, const struct coverage *k)
 		e = append_check(c, "bound-only", warning, NULL,
 			"TCP sockets that are bound and no more are not seen: the kernel is older than 6.8");
 	if (e == 0 && k->rung == SOURCE_EVENTS && !k->udp_connect)
-		e = append_check(c, "udp-connect", ok, "set UdpConnect=yes in portledger.conf",
+		e = append_check(c, "udp-connect", ok, EXTRA_FIX("UdpConnect"),
 			"UDP connects are known only from their end; UdpConnect=yes costs every system call "
 			"20 to 50 ns");
 	if (e == 0 && k->rung == SOURCE_EVENTS && !k->failures)
-		e = append_check(c, "failures", ok, "set Failures=yes in portledger.conf",
+		e = append_check(c, "failures", ok, EXTRA_FIX("Failures"),
 			"binds and connects that fail are not watched; Failures=yes costs every system call "
 			"20 to 50 ns");
 	if (e == 0 && !k->netns_all)

@@ -86,6 +86,12 @@ def close(*names):
         kept.pop(name).close()
 
 
+def reset(name):
+    """Closes a connection so that neither end waits: the port is free at once."""
+    kept[name].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    close(name)
+
+
 def close_all():
     close(*list(kept))
 

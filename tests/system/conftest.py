@@ -46,6 +46,18 @@ class Namespace:
         self.keeper.wait(PATIENCE)
 
 
+class Traced:
+    """A network namespace, with tracefs where it belongs: not every machine has it there. For the daemon alone."""
+
+    MOUNT = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+
+    def enter(self, *command):
+        return self.namespace.enter("unshare", "-m", "sh", "-c", self.MOUNT, "sh", *command)
+
+
 def sysctl(namespace, name, value):
     """Sets one of the namespace's own settings of the kernel."""
     subprocess.run(namespace.enter("sysctl", "-q", "-w", f"{name}={value}"), check=True)

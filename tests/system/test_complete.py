@@ -12,7 +12,7 @@ import time
 import pytest
 
 import oracle
-from conftest import PATIENCE, SUPPORT, SWEEPS_SHOW_BOUND_ONLY, Namespace, wait_for
+from conftest import PATIENCE, SUPPORT, SWEEPS_SHOW_BOUND_ONLY, Namespace, Traced, wait_for
 
 FULL = bool(os.environ.get("PORTLEDGER_FULL"))  # check --full
 EVENTS = ("--rung", "events")
@@ -141,18 +141,6 @@ def test_nothing_escapes(make_daemon, namespace, directory, run):
     assert result.is_exact() and result.made == truth.run["made"] > count * 0.99, str(result)
     assert statistics.median(truth.lifetimes()) < 1000
     check_nothing_lost(daemon, truth)
-
-
-class Traced:
-    """A network namespace, with tracefs where it belongs: not every machine has it there. For the daemon alone."""
-
-    MOUNT = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\""
-
-    def __init__(self, namespace):
-        self.namespace = namespace
-
-    def enter(self, *command):
-        return self.namespace.enter("unshare", "-m", "sh", "-c", self.MOUNT, "sh", *command)
 
 
 def test_udp_that_disconnects(make_daemon, namespace, directory):

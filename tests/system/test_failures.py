@@ -167,7 +167,7 @@ def test_not_watching_never_looks_like_none(make_daemon, directory):
     status = daemon.client("status").stdout
     assert "failures are not watched (Failures=)" in status and "UDP connects are known only from their end" in status
     doctor = daemon.client("doctor", "--json=short").stdout
-    assert "set Failures=yes in portledger.conf" in doctor
+    assert "set Failures=yes in portledger.conf; where it is, mount tracefs" in doctor
     # claims of that time are another matter
     assert "failed binds not watched" in daemon.client("who", 40080, *WINDOW).stdout
 

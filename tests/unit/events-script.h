@@ -282,10 +282,10 @@ static inline void assert_endpoints(
 static inline struct process *process_of(struct source_events *s, const struct event_seen *e)
 {
 	struct process *p = NULL;
-	uint64_t cgroup_id = 0;
+	struct process_place place = {0};
 
-	assert_int_equal(source_events_process(s, e->process, &p, &cgroup_id), 0);
-	assert_int_not_equal(cgroup_id, 0);
+	assert_int_equal(source_events_process(s, e->process, &p, &place), 0);
+	assert_int_not_equal(place.cgroup_id, 0);
 	return p;
 }
 

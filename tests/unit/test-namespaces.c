@@ -54,6 +54,13 @@ static uint64_t make_name(const struct place *p, const char *name)
 	return status.st_ino;
 }
 
+static bool see(struct namespaces *n, uint64_t cookie, uint64_t inode, const char *unit, usec_t now,
+	struct netns *ret)
+{
+	return namespaces_see(n,
+		&(struct namespace_seen){.cookie = cookie, .inode = inode, .unit = unit}, now, ret);
+}
+
 static void test_names(void **state)
 {
 	const struct place *p = *state;
@@ -64,19 +71,19 @@ static void test_names(void **state)
 
 	assert_non_null(n);
 	/* without a name it is told, once */
-	assert_true(namespaces_see(n, 1, inode + 1, NULL, now, &seen));
+	assert_true(see(n, 1, inode + 1, NULL, now, &seen));
 	assert_int_equal(seen.cookie, 1);
 	assert_int_equal(seen.inode, inode + 1);
 	assert_null(seen.name);
-	assert_false(namespaces_see(n, 1, inode + 1, NULL, now, &seen));
+	assert_false(see(n, 1, inode + 1, NULL, now, &seen));
 	/* a unit is a name for want of a better one, and stays */
-	assert_true(namespaces_see(n, 1, inode + 1, "a.service", now, &seen));
+	assert_true(see(n, 1, inode + 1, "a.service", now, &seen));
 	assert_string_equal(seen.name, "a.service");
-	assert_false(namespaces_see(n, 1, inode + 1, "b.service", now, &seen));
+	assert_false(see(n, 1, inode + 1, "b.service", now, &seen));
 	/* a file's is one, and is stored without its control characters */
-	assert_true(namespaces_see(n, 2, inode, "a.service", now, &seen));
+	assert_true(see(n, 2, inode, "a.service", now, &seen));
 	assert_string_equal(seen.name, "blue\\x0a");
-	assert_false(namespaces_see(n, 2, inode, "b.service", now + USEC_PER_HOUR, &seen));
+	assert_false(see(n, 2, inode, "b.service", now + USEC_PER_HOUR, &seen));
 }
 
 /* `ip netns add` makes the file after the namespace. */
@@ -90,11 +97,45 @@ static void test_named_later(void **state)
 
 	assert_non_null(n);
 	assert_int_equal(renameat(p->fd, "blue\n", p->fd, ".hidden"), 0);
-	assert_true(namespaces_see(n, 1, inode, "a.service", now, &seen));
+	assert_true(see(n, 1, inode, "a.service", now, &seen));
 	assert_int_equal(renameat(p->fd, ".hidden", p->fd, "blue\n"), 0);
-	assert_false(namespaces_see(n, 1, inode, NULL, now + USEC_PER_SEC - 1, &seen));
-	assert_true(namespaces_see(n, 1, inode, NULL, now + USEC_PER_SEC, &seen));
+	assert_false(see(n, 1, inode, NULL, now + USEC_PER_SEC - 1, &seen));
+	assert_true(see(n, 1, inode, NULL, now + USEC_PER_SEC, &seen));
 	assert_string_equal(seen.name, "blue\\x0a");
+}
+
+/* Each process was written down with the range of its time; a snapshot has today's. */
+static void test_ranges(void **state)
+{
+	static const struct {
+		uint64_t by;
+		uint16_t low, high; /* 0: not known */
+		bool tells;
+		uint16_t is; /* low */
+	} cases[] = {
+		{4, 40000, 40009, true, 40000},
+		{4, 40000, 40009, false, 40000},
+		{9, 0, 0, false, 40000},
+		{7, 50000, 50009, true, 50000},
+		{4, 40000, 40009, false, 50000}, /* the older one goes on */
+		{0, 50000, 50019, true, 50000},
+		{7, 50000, 50009, false, 50000},
+		{8, 40000, 40009, true, 40000},
+	};
+	const struct place *p = *state;
+	_cleanup_(namespaces_free_p) struct namespaces *n = namespaces_new(p->path);
+	struct netns told;
+
+	assert_non_null(n);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		const struct namespace_seen seen = {.cookie = 1,
+			.inode = 2,
+			.ephemeral = {cases[i].low, cases[i].high},
+			.by = cases[i].by};
+
+		assert_int_equal(namespaces_see(n, &seen, 0, &told), cases[i].tells);
+		assert_int_equal(told.ephemeral.low, cases[i].is);
+	}
 }
 
 static void count(void *context, const struct netns *netns)
@@ -115,11 +156,11 @@ static void test_bounded(void **state)
 
 	assert_non_null(n);
 	for (uint64_t cookie = 1; cookie <= LIMIT_NAMESPACES + 1; cookie++)
-		assert_true(namespaces_see(n, cookie, 0, NULL, 0, &seen));
+		assert_true(see(n, cookie, 0, NULL, 0, &seen));
 	namespaces_each(n, count, &found);
 	assert_int_equal(found, LIMIT_NAMESPACES);
-	assert_true(namespaces_see(n, 1, 0, NULL, 0, &seen));
-	assert_false(namespaces_see(n, LIMIT_NAMESPACES + 1, 0, NULL, 0, &seen));
+	assert_true(see(n, 1, 0, NULL, 0, &seen));
+	assert_false(see(n, LIMIT_NAMESPACES + 1, 0, NULL, 0, &seen));
 }
 
 static void test_no_directory(void **state)
@@ -129,7 +170,7 @@ static void test_no_directory(void **state)
 
 	(void)state;
 	assert_non_null(n);
-	assert_true(namespaces_see(n, 1, 2, NULL, 0, &seen));
+	assert_true(see(n, 1, 2, NULL, 0, &seen));
 	assert_null(seen.name);
 }
 
@@ -138,6 +179,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_names, make_place, remove_place),
 		cmocka_unit_test_setup_teardown(test_named_later, make_place, remove_place),
+		cmocka_unit_test_setup_teardown(test_ranges, make_place, remove_place),
 		cmocka_unit_test_setup_teardown(test_bounded, make_place, remove_place),
 		cmocka_unit_test(test_no_directory),
 	};

@@ -248,14 +248,14 @@ static void test_more_processes_than_slots(void **state _unused_)
 	assert_int_equal(count_kind(&t, EVENT_CLAIM), SLOTS + 100);
 	for (size_t i = 0, n = 0; i < t.count; i++) {
 		_cleanup_(process_unref_p) struct process *p = NULL;
-		uint64_t cgroup_id;
+		struct process_place place;
 		char name[16];
 		int r;
 
 		if (t.events[i].kind != EVENT_CLAIM)
 			continue;
 		(void)snprintf(name, sizeof(name), "name %zu", n++);
-		r = source_events_process(s, t.events[i].process, &p, &cgroup_id);
+		r = source_events_process(s, t.events[i].process, &p, &place);
 		assert_true(r == 0 || r == -ENOENT);
 		known += r == 0;
 		unknown += r == -ENOENT;

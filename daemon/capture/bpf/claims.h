@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define CLAIMS_LAYOUT 1
+#define CLAIMS_LAYOUT 2
 
 /* ---- records of the ring ---- */
 
@@ -106,7 +106,10 @@ _Static_assert(sizeof(struct record_whole6) == 80, "in the ring");
 
 /* ---- processes ---- */
 
-#define SLOT_EXE_BYTES 428
+#define SLOT_EXE_BYTES 416
+
+/* What a network namespace hands out, as newer kernels have it themselves: low | high << 16. */
+#define RANGE_HIGH_SHIFT 16
 
 /*
  * A process, in slot `id` modulo their number. `id` is 0 while it is written, and written last. `exe` has the names from
@@ -125,6 +128,8 @@ struct process_slot {
 	__u8 exe_nameless; /* the file has no link any more, or never had */
 	__u8 exe_whole;    /* for its writer: the root was reached */
 	char exe[SLOT_EXE_BYTES];
+	__u32 netns_range; /* of the namespace that it was in when it was written: */
+	__u64 netns;       /* net cookie */
 };
 _Static_assert(sizeof(struct process_slot) == 512, "a power of two");
 
@@ -181,5 +186,6 @@ struct snapshot_row {
 	__u16 local_port, remote_port;
 	__u8 ipv6, protocol, role, padding;
 	__u32 local[4], remote[4];
+	__u32 netns_range, unused;
 };
-_Static_assert(sizeof(struct snapshot_row) == 80, "on the wire of the iterator");
+_Static_assert(sizeof(struct snapshot_row) == 88, "on the wire of the iterator");

@@ -158,6 +158,19 @@ static __noinline __u32 pid_of(struct task_struct *leader)
 	return *n.found;
 }
 
+/* What a namespace that the verifier knows hands out: low | high << 16. */
+static __always_inline __u32 kernel_range(const struct net *net)
+{
+	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
+		return net->ipv4.ip_local_ports.range;
+	} else {
+		const struct net___pair *pair = (const void *)net;
+
+		return (__u32)pair->ipv4.ip_local_ports.range[0] |
+		       (__u32)pair->ipv4.ip_local_ports.range[1] << RANGE_HIGH_SHIFT;
+	}
+}
+
 static __always_inline void write_slot(
 	struct process_slot *slot, struct task_struct *task, const struct identity *key)
 {
@@ -172,6 +185,8 @@ static __always_inline void write_slot(
 	__builtin_memcpy(slot->parent_comm, parent->comm, sizeof(slot->parent_comm));
 	/* the first thread may have ended before the others: it has neither */
 	slot->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
+	slot->netns = task->nsproxy->net_ns->net_cookie;
+	slot->netns_range = kernel_range(task->nsproxy->net_ns);
 	write_exe(slot, task);
 }
 

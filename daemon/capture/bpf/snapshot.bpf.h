@@ -61,6 +61,7 @@ int on_snapshot(struct bpf_iter__task_file *ctx)
 	row.pid = pid_of(task->group_leader);
 	row.netns = c.netns;
 	row.netns_inode = c.netns_inode;
+	row.netns_range = kernel_range(sk->__sk_common.skc_net.net);
 	row.local_port = c.local_port;
 	row.remote_port = c.remote_port;
 	row.protocol = (__u8)protocol;

@@ -16,16 +16,9 @@ static __always_inline bool port_listed(__u16 port)
 /* `net` is one that the verifier knows. */
 static __always_inline bool in_kernel_range(const struct net *net, __u16 port)
 {
-	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
-		__u32 range = net->ipv4.ip_local_ports.range;
+	__u32 range = kernel_range(net);
 
-		return port >= (range & 0xffff) && port <= range >> 16;
-	} else {
-		const struct net___pair *pair = (const void *)net;
-
-		return port >= pair->ipv4.ip_local_ports.range[0] &&
-		       port <= pair->ipv4.ip_local_ports.range[1];
-	}
+	return port >= (range & 0xffff) && port <= range >> RANGE_HIGH_SHIFT;
 }
 
 /* The same of any pointer. */
