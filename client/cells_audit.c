@@ -234,6 +234,17 @@ static char *cell_last(const json_t *row, _unused_ const struct view *v)
 	return strdup(format_time(row_time(row, "last_usec"), row_time(row, "first_usec"), text));
 }
 
+/* "~4211" where sums of hours or days can only tell about how many. */
+static char *cell_remotes(const json_t *row, _unused_ const struct view *v)
+{
+	char *text = NULL;
+
+	if (asprintf(&text, "%s%lld", row_true(row, "remotes_estimated") ? "~" : "",
+		    (long long)row_int(row, "remotes", 0)) < 0)
+		return NULL;
+	return text;
+}
+
 static char *cell_note(const json_t *row, _unused_ const struct view *v)
 {
 	return strdup(row_true(row, "new") ? "new" : "");
@@ -254,7 +265,7 @@ static enum tone tone_note(const json_t *row)
 		{"USER", .text = cell_audit_user, .drop = 8},                                      \
 		{"CLAIMS", .member = "claims", .right = true},                                     \
 		{"PORTS", .member = "ports", .right = true},                                       \
-		{"REMOTES", .member = "remotes", .right = true, .drop = 3},                        \
+		{"REMOTES", .text = cell_remotes, .right = true, .drop = 3},                       \
 		{"LISTENED", .text = cell_listening, .right = true, .drop = 7},                    \
 		{"ACCEPTED", .text = cell_accepted, .right = true, .drop = 9},                     \
 		{"BOUND", .text = cell_bound_claims, .right = true, .drop = 12},                   \

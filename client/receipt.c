@@ -293,6 +293,38 @@ static int put_loss(struct buf *b, const struct view *v, const json_t *coverage)
 	return r;
 }
 
+/* "hours 18:00-08:00 from rollups, the rest from rows": what an audit was counted from, if not from rows alone. */
+static int put_parts(struct buf *b, const json_t *coverage)
+{
+	usec_t from = USEC_UNSET, until = 0;
+	bool hours = false, days = false, rows = false;
+	const json_t *part;
+	size_t i;
+	int r;
+
+	json_array_foreach(list(coverage, "parts"), i, part)
+	{
+		const char *counted = row_text(part, "counted");
+
+		hours = hours || streq(counted, "hours");
+		days = days || streq(counted, "days");
+		if (streq(counted, "rows")) {
+			rows = true;
+			continue;
+		}
+		from = MIN(from, row_time(part, "from_usec"));
+		until = MAX(until, row_time(part, "until_usec"));
+	}
+	if (!hours && !days)
+		return 0;
+	r = buf_append_format(b, "; %s%s%s ", days ? "days" : "", days && hours ? " and " : "",
+		hours ? "hours" : "");
+	if (r == 0)
+		r = put_span(b, coverage, from, until);
+	return r < 0 ? r
+		     : buf_append_format(b, " from rollups%s", rows ? ", the rest from rows" : "");
+}
+
 /* Two windows of a local time that happened twice differ in nothing else. */
 static int put_zone(const struct view *v, usec_t from, struct buf *b)
 {
@@ -340,7 +372,9 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 		r = put_holes(b, coverage, &holes);
 	if (r == 0)
 		r = put_gaps(b, coverage, &holes);
-	return r < 0 ? r : put_loss(b, v, coverage);
+	if (r == 0)
+		r = put_loss(b, v, coverage);
+	return r < 0 ? r : put_parts(b, coverage);
 }
 
 static int extend(json_t *to, const json_t *from, const char *name)
@@ -363,6 +397,8 @@ static int merge_one(json_t *merged, const json_t *next)
 		json_object_set_new(merged, "complete", json_boolean(complete)) < 0 ||
 		json_object_set_new(merged, "until_usec",
 			json_integer((json_int_t)row_time(next, "until_usec"))) < 0)
+		return -ENOMEM;
+	if (json_is_array(json_object_get(merged, "parts")) && extend(merged, next, "parts") < 0)
 		return -ENOMEM;
 	return extend(merged, next, "stretches") < 0 ? -ENOMEM : extend(merged, next, "gaps");
 }

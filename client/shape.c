@@ -21,9 +21,12 @@ INNER_SHAPE(shape_stretch, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME}
 	{"failures", SHAPE_BOOL});
 INNER_SHAPE(shape_gap, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"reason", SHAPE_TEXT}, {"lost", SHAPE_INT, true});
+INNER_SHAPE(
+	shape_part, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME}, {"counted", SHAPE_TEXT});
 SHAPE(shape_coverage, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"stretches", SHAPE_LIST, false, &shape_stretch}, {"lost", SHAPE_INT, true},
-	{"gaps", SHAPE_LIST, false, &shape_gap}, {"complete", SHAPE_BOOL});
+	{"gaps", SHAPE_LIST, false, &shape_gap}, {"complete", SHAPE_BOOL},
+	{"parts", SHAPE_LIST, true, &shape_part});
 
 INNER_SHAPE(
 	shape_slot, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME}, {"claims", SHAPE_INT});
@@ -39,9 +42,10 @@ INNER_SHAPE(
 		{"longest_usec", SHAPE_INT, true}, {"busiest_usec", SHAPE_TIME, true},             \
 		{"slots", SHAPE_LIST, false, &shape_slot}, {"port", SHAPE_PORT, true},             \
 		{"protocol", SHAPE_TEXT, true}, {"netns", SHAPE_INT, true},                        \
-		{"netns_name", SHAPE_TEXT, true},                                                  \
+		{"netns_name", SHAPE_TEXT, true}, {"hour_usec", SHAPE_TIME, true},                 \
+		{"remotes_estimated", SHAPE_BOOL, true},                                           \
 	{                                                                                          \
-		"hour_usec", SHAPE_TIME, true                                                      \
+		"lives_estimated", SHAPE_BOOL, true                                                \
 	}
 
 SHAPE(shape_program, PROGRAM_MEMBERS);

@@ -70,17 +70,24 @@
  * The four kinds of rows as one shape: seg, claim, holders (may have some), port, opened_usec, opened_slack,
  * closed_usec, closed_slack, released_usec, meta, rport, raddr, process. Put a WHERE after each.
  */
-#define ROWS_OF_SEG                                                                                \
+#define ROWS_OF_SEG COLUMNS_OF_SEG " FROM segment s CROSS JOIN claim_seg c ON c.seg=s.id"
+#define COLUMNS_OF_SEG                                                                             \
 	"SELECT c.seg AS seg, c.claim AS claim, c.claim<>0 AS holders, c.port AS port,"            \
 	" s.base_usec+c.rel AS opened_usec, c.opened_slack+s.slack_msec AS opened_slack,"          \
 	" s.base_usec+c.rel+c.dur AS closed_usec, c.closed_slack+s.slack_msec AS closed_slack,"    \
 	" s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000 AS released_usec,"                       \
-	" c.meta AS meta, c.rport AS rport, c.raddr AS raddr, c.process AS process"                \
-	" FROM segment s CROSS JOIN claim_seg c ON c.seg=s.id"
-#define ROWS_OF_LONG                                                                               \
+	" c.meta AS meta, c.rport AS rport, c.raddr AS raddr, c.process AS process"
+#define ROWS_OF_LONG COLUMNS_OF_LONG " FROM claim_long c"
+#define COLUMNS_OF_LONG                                                                            \
 	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur,"     \
-	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr,"                            \
-	" c.process FROM claim_long c"
+	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr, c.process"
+/* Behind the columns, what the marks `m` lead to; put further conditions of `m` after it. */
+#define MARKED_SEG                                                                                 \
+	" CROSS JOIN segment s ON s.id=m.seg CROSS JOIN claim_seg c ON c.seg=m.seg"                \
+	" AND c.port=m.port AND c.rel=m.opened_usec-s.base_usec AND c.claim=m.claim"
+#define MARKED_LONG                                                                                \
+	" CROSS JOIN claim_long c ON m.seg=0 AND c.port=m.port AND c.opened_usec=m.opened_usec"    \
+	" AND c.claim=m.claim"
 #define ROWS_OF_HOT                                                                                    \
 	"SELECT NULL, c.claim, c.holders, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur," \
 	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr,"                                \

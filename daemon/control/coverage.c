@@ -25,6 +25,7 @@ struct stretch {
 struct receipt {
 	const struct filter *asked;
 	bool of_failures;
+	const struct parts *parts; /* NULL: nothing is said of them */
 	struct window window;
 	struct buf stretches, gaps; /* JSON text of the elements */
 	struct stretch last;        /* counted, and not among the elements yet: it may go on */
@@ -284,6 +285,21 @@ static int append_list(struct buf *out, const char *name, const struct buf *elem
 	return r == 0 ? buf_append_string(out, "]") : r;
 }
 
+static int append_parts(const struct parts *parts, struct buf *out)
+{
+	static const char *const names[] = {
+		[PART_ROWS] = "rows", [PART_HOURS] = "hours", [PART_DAYS] = "days"};
+	int r = buf_append_string(out, ",\"parts\":[");
+
+	for (unsigned i = 0; r == 0 && i < parts->count; i++)
+		r = buf_append_format(out,
+			"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"counted\":\"%s\"}",
+			i ? "," : "", (unsigned long long)parts->part[i].window.from,
+			(unsigned long long)parts->part[i].window.until,
+			names[parts->part[i].from]);
+	return r == 0 ? buf_append_string(out, "]") : r;
+}
+
 static int append_receipt(const struct receipt *c, struct buf *out)
 {
 	bool watched = c->stretch_count > 0 && !c->hole && c->watched_until >= c->window.until;
@@ -299,17 +315,20 @@ static int append_receipt(const struct receipt *c, struct buf *out)
 	if (r == 0)
 		r = append_list(out, "gaps", &c->gaps);
 	if (r == 0)
-		r = buf_append_format(out, ",\"complete\":%s}",
+		r = buf_append_format(out, ",\"complete\":%s",
 			watched && !c->swept && c->gap_count == 0 ? "true" : "false");
-	return r;
+	if (r == 0 && c->parts)
+		r = append_parts(c->parts, out);
+	return r == 0 ? buf_append_string(out, "}") : r;
 }
 
-static int append(struct query *q, bool of_failures, const struct filter *asked,
-	struct window window, struct buf *out)
+static int append(struct query *q, struct receipt start, struct buf *out)
 {
+	struct window window = start.window;
 	_cleanup_(receipt_done) struct receipt c = {
-		.asked = asked,
-		.of_failures = of_failures,
+		.asked = start.asked,
+		.of_failures = start.of_failures,
+		.parts = start.parts,
 		.window = window,
 		.watched_until = window.from,
 		.unlisted = USEC_UNSET,
@@ -328,11 +347,18 @@ static int append(struct query *q, bool of_failures, const struct filter *asked,
 int coverage_receipt(
 	struct query *q, const struct filter *asked, struct window window, struct buf *out)
 {
-	return append(q, false, asked, window, out);
+	return append(q, (struct receipt){.asked = asked, .window = window}, out);
 }
 
 int coverage_receipt_failures(
 	struct query *q, const struct filter *asked, struct window window, struct buf *out)
 {
-	return append(q, true, asked, window, out);
+	return append(
+		q, (struct receipt){.asked = asked, .of_failures = true, .window = window}, out);
+}
+
+int coverage_receipt_audit(struct query *q, const struct filter *asked, struct window window,
+	const struct parts *parts, struct buf *out)
+{
+	return append(q, (struct receipt){.asked = asked, .parts = parts, .window = window}, out);
 }

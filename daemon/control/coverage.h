@@ -21,3 +21,7 @@ int coverage_receipt(struct query *q, const struct filter *asked, struct window 
  */
 int coverage_receipt_failures(struct query *q, const struct filter *asked, struct window window,
 	struct buf *out) _must_check_;
+
+/* The receipt of an audit, which says what its claims were counted from. */
+int coverage_receipt_audit(struct query *q, const struct filter *asked, struct window window,
+	const struct parts *parts, struct buf *out) _must_check_;

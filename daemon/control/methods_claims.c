@@ -319,13 +319,17 @@ static int audit(struct request *r)
 {
 	_cleanup_(buf_done) struct buf text = {0};
 	const struct question q = {
-		.filter = r->audit.filter, .window = r->window, .rows = ROWS_ALL};
+		.filter = r->audit.filter, .window = r->window, .rows = ROWS_ALL | ROLLUPS};
+	struct parts parts;
 	int e = buf_append_string(&text, "{");
 
 	if (e == 0)
-		e = query_audit(r->methods->query, &q, r->audit.by, &text);
+		e = query_audit(r->methods->query, &q, r->audit.by, &text, &parts);
 	if (e == 0)
-		e = append_coverage(r, &r->audit.filter, &text);
+		e = buf_append_string(&text, ",\"coverage\":");
+	if (e == 0)
+		e = coverage_receipt_audit(
+			r->methods->query, &r->audit.filter, r->window, &parts, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);

@@ -53,6 +53,7 @@ enum rows_of {
 	ROWS_OPEN = 1 << 3,
 	ROWS_RELEASED = ROWS_SEG | ROWS_LONG | ROWS_HOT,
 	ROWS_ALL = ROWS_RELEASED | ROWS_OPEN,
+	ROLLUPS = 1 << 4, /* where they serve, the sums of rows instead: for an audit only */
 };
 
 /* Claims whose tenure may touch the window: from the earlier bound of the opening (but what was there before we
@@ -151,9 +152,21 @@ enum audit_by {
 	AUDIT_BY_COUNT,
 };
 
-/* Appends the members of a reply to Audit, but for its coverage. -E2BIG: LIMIT_AUDIT_PAIRS. */
-int query_audit(struct query *q, const struct question *question, enum audit_by by,
-	struct buf *out) _must_check_;
+/* A stretch of a window, and what its claims were counted from: by their opening, if that lies in the stretch. */
+enum part_from { PART_ROWS, PART_HOURS, PART_DAYS };
+#define PARTS_MAX 5
+struct parts {
+	struct part {
+		enum part_from from;
+		struct window window;
+	} part[PARTS_MAX]; /* in the order of time; together the window */
+	unsigned count;
+};
+
+/* Appends the members of a reply to Audit, but for its coverage. *ret_parts (may be NULL) is what it was counted from.
+ * -E2BIG: LIMIT_AUDIT_PAIRS. */
+int query_audit(struct query *q, const struct question *question, enum audit_by by, struct buf *out,
+	struct parts *ret_parts) _must_check_;
 
 /* A window in steps of `length` (not 0), the first of which begins at `origin`, at or before the window's begin. The window
  * cuts the first and the last short. */

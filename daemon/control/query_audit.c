@@ -13,9 +13,6 @@
 
 #include "daemon/schema.h"
 
-/* A UDP socket that has no remote end for this long is a server. */
-#define SERVER_USEC USEC_PER_MINUTE
-
 /* Columns of SQL_CREDITED behind those of a row. */
 enum {
 	AUDIT_ADDRESS = ROW_COLUMNS,
@@ -41,8 +38,8 @@ static const char *const reason_names[REASON_COUNT] = {
 struct audit {
 	struct groups groups;
 	struct window window;
-	uint8_t on_port[UINT16_MAX + 1];
-	uint64_t claims, ports, unattributed, reason[REASON_COUNT];
+	struct port_set on_port;
+	uint64_t claims, unattributed, reason[REASON_COUNT];
 	struct rows servers; /* owned; the first LIMIT_PAGE_ROWS at the least */
 	uint64_t server_count;
 	bool failures_watched;
@@ -93,7 +90,7 @@ static bool is_server(const struct audit *a, const struct row *row)
 	bool came, went = closed < a->window.until && closed >= a->window.from;
 
 	if (role != ROLE_LISTENING &&
-		!(udp && role == ROLE_BOUND && usec_sub(until, opened) >= SERVER_USEC))
+		!(udp && role == ROLE_BOUND && usec_sub(until, opened) >= SCHEMA_SERVER_USEC))
 		return false;
 	came = !field(row, META_PREEXISTING_SHIFT, 1) && opened >= a->window.from &&
 	       opened < a->window.until;
@@ -147,8 +144,7 @@ static int count_row(struct audit *a, sqlite3_stmt *statement)
 		.address_size = row->raddr_size,
 	};
 	a->claims++;
-	a->ports += !a->on_port[claim.port];
-	a->on_port[claim.port] = 1;
+	port_set_add(&a->on_port, claim.port);
 	if (sqlite3_column_int(statement, AUDIT_NO_PROCESS) &&
 		field(row, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) != ATTRIBUTION_KERNEL) {
 		a->unattributed++;
@@ -164,16 +160,45 @@ static int count_row(struct audit *a, sqlite3_stmt *statement)
 	return r;
 }
 
-static int count_rows(struct audit *a, struct query *q, const struct question *question)
+static int count_rolled(void *context, const struct rolled *row)
+{
+	struct audit *a = context;
+
+	a->claims += row->claims;
+	a->unattributed += row->unattributed;
+	a->reason[REASON_END_ONLY] += row->end_only;
+	a->reason[REASON_BEFORE] += row->preexisting;
+	a->reason[REASON_NOT_LOOKED] += row->not_looked;
+	a->reason[REASON_NO_HOLDER] +=
+		row->unattributed - row->end_only - row->preexisting - row->not_looked;
+	return groups_add_rolled(&a->groups, row);
+}
+
+/* The statement for all that comes from rows. */
+static int prepare_rows(struct query *q, const struct question *question, const struct parts *parts,
+	sqlite3_stmt **ret)
+{
+	char *sql;
+	int r;
+
+	if (parts_rolled(parts).until > 0)
+		return rollup_beside(q, question, parts, ret);
+	sql = sql_question(question, SQL_CREDITED);
+	r = query_prepare(q, sql, ret);
+	sqlite3_free(sql);
+	if (r == 0)
+		sql_bind_question(*ret, question, 0, WALL_FOREVER, &PLACE_START);
+	return r;
+}
+
+static int count_rows(struct audit *a, struct query *q, const struct question *question,
+	const struct parts *parts)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *rows = NULL;
-	char *sql = sql_question(question, SQL_CREDITED);
-	int r = query_prepare(q, sql, &rows);
+	int r = prepare_rows(q, question, parts, &rows);
 
-	sqlite3_free(sql);
 	if (r < 0)
 		return r;
-	sql_bind_question(rows, question, 0, WALL_FOREVER, &PLACE_START);
 	while ((r = query_step(rows)) == 1) {
 		r = count_row(a, rows);
 		if (r < 0)
@@ -281,6 +306,8 @@ static int append_group(
 	bind_time(json, ":longest", p->longest);
 	bind_time(json, ":busiest", p->busiest);
 	query_bind_text(json, ":slots", (const char *)buf_bytes(&slots));
+	query_bind(json, ":about", p->remotes_estimated);
+	query_bind(json, ":roughly", p->lives_estimated);
 	r = query_step(json);
 	if (r < 0)
 		return r;
@@ -303,7 +330,9 @@ static int append_groups(
 		"'connected',:connected,'listening',:listening,'bound',:bound,'accepted',:accepted,"
 		"'shortest_usec',:shortest,'longest_usec',:longest,'busiest_usec',:busiest,"
 		"'slots',json(:slots),'port',:port,'protocol',:protocol,"
-		"'netns',nullif(n.inode,0),'netns_name',n.name,'hour_usec',:hour)"
+		"'netns',nullif(n.inode,0),'netns_name',n.name,'hour_usec',:hour,"
+		"'remotes_estimated',json(iif(:about,'true','false')),"
+		"'lives_estimated',json(iif(:roughly,'true','false')))"
 		" FROM (SELECT 1) LEFT JOIN app a ON a.id=:app LEFT JOIN netns n ON n.id=:netns",
 		&json);
 
@@ -361,7 +390,8 @@ static int append_audit(struct audit *a, struct query *q, struct buf *out)
 	if (r == 0)
 		r = buf_append_format(out,
 			"],\"claims\":%llu,\"ports\":%llu,\"unattributed\":%llu,\"omitted\":%zu",
-			(unsigned long long)a->claims, (unsigned long long)a->ports,
+			(unsigned long long)a->claims,
+			(unsigned long long)port_set_size(&a->on_port),
 			(unsigned long long)a->unattributed, omitted);
 	if (r == 0)
 		r = a->failures_watched ? buf_append_format(out, ",\"failures\":%llu",
@@ -372,21 +402,61 @@ static int append_audit(struct audit *a, struct query *q, struct buf *out)
 	return r == 0 ? append_servers(a, q, out) : r;
 }
 
-int query_audit(struct query *q, const struct question *question, enum audit_by by, struct buf *out)
+/* Sums have no ports of their own: those of a group are a set. */
+static void unite_ports(struct audit *a)
+{
+	for (size_t i = 0; i < a->groups.count; i++)
+		if (a->groups.group[i].distinct)
+			port_set_unite(&a->on_port, &a->groups.group[i].distinct->ports);
+}
+
+static int count_parts(struct audit *a, struct query *q, const struct question *question,
+	const struct parts *parts)
+{
+	bool rolled = parts_rolled(parts).until > 0;
+	int r = rolled ? groups_expect_rolled(&a->groups, q) : 0;
+
+	if (r == 0 && rolled)
+		r = rollup_each(q, question, parts, count_rolled, a);
+	if (r == 0)
+		r = count_rows(a, q, question, parts);
+	if (r == 0)
+		r = count_failures(a, q, question);
+	if (r == 0)
+		r = groups_finish(&a->groups);
+	unite_ports(a);
+	return r;
+}
+
+static int audit_parts(struct query *q, const struct question *question, enum audit_by by,
+	const struct parts *parts, struct buf *out)
 {
 	_cleanup_(audit_done) struct audit a = {.window = question->window};
 	size_t before = buf_size(out);
 	int r = groups_init(&a.groups, q, by, question->window);
 
 	if (r == 0)
-		r = count_rows(&a, q, question);
-	if (r == 0)
-		r = count_failures(&a, q, question);
-	if (r == 0)
-		r = groups_finish(&a.groups);
+		r = count_parts(&a, q, question, parts);
 	if (r == 0)
 		r = append_audit(&a, q, out);
 	if (r < 0)
 		buf_truncate(out, before);
+	return r;
+}
+
+int query_audit(struct query *q, const struct question *question, enum audit_by by, struct buf *out,
+	struct parts *ret_parts)
+{
+	struct parts parts;
+	int r = rollup_parts(q, question, by, groups_slot(question->window), &parts);
+
+	if (r == 0)
+		r = audit_parts(q, question, by, &parts, out);
+	if (r == -ENODATA || (r == -E2BIG && parts_rolled(&parts).until > 0)) {
+		parts = (struct parts){.part = {{PART_ROWS, question->window}}, .count = 1};
+		r = audit_parts(q, question, by, &parts, out);
+	}
+	if (r == 0 && ret_parts)
+		*ret_parts = parts;
 	return r;
 }

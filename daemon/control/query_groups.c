@@ -12,6 +12,10 @@
 
 #include <stdlib.h>
 
+/* Groups with sets: as many bytes as the pairs may have. */
+#define DISTINCT_MAX                                                                               \
+	(LIMIT_AUDIT_PAIRS * sizeof(struct group_entry) / sizeof(struct group_distinct))
+
 /* Of an app or a local: its group. */
 struct group_member {
 	int64_t raw;  /* app.id or local.id */
@@ -94,14 +98,21 @@ int groups_init(struct groups *g, struct query *q, enum audit_by by, struct wind
 	*g = (struct groups){
 		.by = by,
 		.window = window,
-		.slot_usec = usec_sub(window.until, window.from) <= SLOT_HOURS_MAX ? USEC_PER_HOUR
-										   : USEC_PER_DAY,
+		.slot_usec = groups_slot(window),
 	};
 	return read_members(g, q);
 }
 
+int groups_expect_rolled(struct groups *g, struct query *q)
+{
+	g->rolled = true;
+	return rollup_key(q, &g->key);
+}
+
 void groups_done(struct groups *g)
 {
+	for (size_t i = 0; i < g->count; i++)
+		free(g->group[i].distinct);
 	free(g->group);
 	free(g->member);
 	free(g->entry);
@@ -212,6 +223,7 @@ static int group_add(struct groups *g, const struct group_member *of, size_t *re
 {
 	const struct group_entry entry = {
 		.id = of->id, .kind = ENTRY_GROUP, .value = (uint32_t)g->count};
+	struct group_distinct *distinct = NULL;
 	struct group_entry *found;
 	bool added;
 	int r;
@@ -225,11 +237,18 @@ static int group_add(struct groups *g, const struct group_member *of, size_t *re
 		g->group = more;
 		g->capacity = capacity;
 	}
+	if (g->rolled && g->count >= DISTINCT_MAX)
+		return -E2BIG;
 	r = entry_add(g, &entry, &found, &added);
+	if (r == 0 && g->rolled) {
+		distinct = calloc(1, sizeof(*distinct));
+		r = distinct ? 0 : -ENOMEM;
+	}
 	if (r < 0)
 		return r;
 	g->group[g->count] = (struct group){
 		.id = of->id,
+		.distinct = distinct,
 		.rank = (uint64_t)of->rank,
 		.first_seen = of->first_seen,
 		.first = USEC_UNSET,
@@ -304,7 +323,7 @@ static int group_of(struct groups *g, const struct group_claim *c, size_t *ret)
 	return entry_add(g, &raw, &found, &added);
 }
 
-static int count_slot(struct groups *g, size_t index, usec_t opened)
+static int count_slot(struct groups *g, size_t index, usec_t opened, uint64_t claims)
 {
 	struct group_entry entry = {.id = (int64_t)index, .kind = ENTRY_SLOT}, *found;
 	usec_t from = slot_of(g, opened);
@@ -318,8 +337,7 @@ static int count_slot(struct groups *g, size_t index, usec_t opened)
 	if (r < 0)
 		return r;
 	g->slots += added;
-	if (found->value < UINT32_MAX)
-		found->value++;
+	found->value = (uint32_t)MIN(found->value + claims, (uint64_t)UINT32_MAX);
 	return 0;
 }
 
@@ -328,14 +346,23 @@ static int count_distinct(struct groups *g, size_t index, const struct group_cla
 {
 	const struct group_entry port = {.id = (int64_t)index, .kind = ENTRY_PORT, .port = c->port};
 	struct group_entry remote = {.id = (int64_t)index};
-	int r = count_new(g, &port, &g->group[index].ports);
+	struct group_distinct *sets = g->group[index].distinct;
+	int r;
 
+	if (sets) {
+		port_set_add(&sets->ports, c->port);
+		if (c->address)
+			sketch_add(&sets->remotes,
+				siphash(&g->key, c->address, (size_t)c->address_size));
+		return count_slot(g, index, c->opened, 1);
+	}
+	r = count_new(g, &port, &g->group[index].ports);
 	if (r == 0 && c->address && (c->address_size == 4 || c->address_size == 16)) {
 		remote.kind = c->address_size == 4 ? ENTRY_IPV4 : ENTRY_IPV6;
 		memcpy(remote.bytes, c->address, (size_t)c->address_size);
 		r = count_new(g, &remote, &g->group[index].remotes);
 	}
-	return r == 0 ? count_slot(g, index, c->opened) : r;
+	return r == 0 ? count_slot(g, index, c->opened, 1) : r;
 }
 
 int groups_add(struct groups *g, const struct group_claim *c)
@@ -363,6 +390,32 @@ int groups_add(struct groups *g, const struct group_claim *c)
 	if (c->life)
 		p->longest = p->longest == USEC_UNSET ? life : MAX(p->longest, life);
 	return count_distinct(g, index, c);
+}
+
+int groups_add_rolled(struct groups *g, const struct rolled *row)
+{
+	const struct group_claim of = {.app = row->app, .opened = row->start};
+	struct group *p;
+	size_t index;
+	int r = group_of(g, &of, &index);
+
+	if (r < 0)
+		return r;
+	p = &g->group[index];
+	p->claims += row->claims;
+	for (int i = 0; i < ROLE_COUNT; i++)
+		p->roles[i] += row->roles[i];
+	p->first = MIN(p->first, row->first);
+	p->last = MAX(p->last, row->last);
+	p->shortest = MIN(p->shortest, row->shortest);
+	if (row->longest != USEC_UNSET)
+		p->longest =
+			p->longest == USEC_UNSET ? row->longest : MAX(p->longest, row->longest);
+	p->lives_estimated |= row->lives_estimated;
+	sketch_merge(&p->distinct->remotes, &row->remotes);
+	if (port_set_merge(&p->distinct->ports, row->ports, row->ports_size) < 0)
+		return -EUCLEAN;
+	return count_slot(g, index, row->start, row->claims);
 }
 
 int groups_add_failure(struct groups *g, const struct group_claim *failure)
@@ -440,10 +493,24 @@ static int compare_claims(const void *left, const void *right)
 	return compare_rank(left, right);
 }
 
+static void count_sets(struct groups *g)
+{
+	for (size_t i = 0; i < g->count; i++) {
+		struct group *p = &g->group[i];
+
+		if (!p->distinct)
+			continue;
+		p->ports = port_set_size(&p->distinct->ports);
+		p->remotes = sketch_estimate(&p->distinct->remotes);
+		p->remotes_estimated = p->distinct->remotes.count == SKETCH_MAX;
+	}
+}
+
 int groups_finish(struct groups *g)
 {
 	int r = collect_slots(g);
 
+	count_sets(g);
 	if (r == 0 && g->count > 0)
 		qsort(g->group, g->count, sizeof(*g->group),
 			g->by == AUDIT_BY_HOUR ? compare_rank : compare_claims);

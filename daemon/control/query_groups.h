@@ -4,7 +4,7 @@
 /* The claims of an audit, folded into groups as they come: what is kept is one entry per distinct (group, port), (group,
  * remote) and (group, slot of time), and of these there is a limit. */
 
-#include "daemon/control/query_internal.h"
+#include "daemon/control/query_rollup.h"
 
 /* A slot is an hour of UTC, and a day where the window is longer than this. */
 #define SLOT_HOURS_MAX (31 * USEC_PER_DAY)
@@ -20,8 +20,16 @@ struct group {
 	usec_t first_seen;  /* wall; of a program, a unit or a user. Else 0 */
 	usec_t shortest,
 		longest; /* of those closed in the window, and of all; USEC_UNSET: none is known */
-	size_t slot, slot_count; /* its part of groups.slot, once that is made */
+	size_t slot, slot_count;         /* its part of groups.slot, once that is made */
+	struct group_distinct *distinct; /* owned; NULL where pairs are counted one by one */
+	bool remotes_estimated, lives_estimated;
 	usec_t busiest; /* the slot with most openings, the first of these; USEC_UNSET: none */
+};
+
+/* With sums, which have sets. */
+struct group_distinct {
+	struct port_set ports;
+	struct sketch remotes;
 };
 
 struct group_slot {
@@ -54,15 +62,29 @@ struct groups {
 	size_t entries, entry_slots;
 	struct group_slot *slot; /* owned; in the order of the groups, then of time */
 	size_t slots;
+	bool rolled; /* sums are added, too */
+	struct siphash_key key;
 };
+
+/* How long a slot of such a window is. */
+static inline usec_t groups_slot(struct window w)
+{
+	return usec_sub(w.until, w.from) <= SLOT_HOURS_MAX ? USEC_PER_HOUR : USEC_PER_DAY;
+}
 
 /* Reads who belongs together. Errors as in query.h. */
 int groups_init(
 	struct groups *g, struct query *q, enum audit_by by, struct window window) _must_check_;
 void groups_done(struct groups *g);
 
+/* Sums will be added, so that ports and remotes are counted as sets. */
+int groups_expect_rolled(struct groups *g, struct query *q) _must_check_;
+
 /* -E2BIG: LIMIT_AUDIT_PAIRS; -ENOMEM. */
 int groups_add(struct groups *g, const struct group_claim *claim) _must_check_;
+
+/* Adds a sum, of claims opened in the window. As groups_add(); -EUCLEAN. */
+int groups_add_rolled(struct groups *g, const struct rolled *row) _must_check_;
 
 /* Counts a failure; `opened` is when. Of the other members, those that name a group. A group may have nothing else. */
 int groups_add_failure(struct groups *g, const struct group_claim *failure) _must_check_;

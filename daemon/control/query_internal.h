@@ -59,6 +59,19 @@ enum sql_shape {
  * decides the text; values are only ever bound. */
 char *sql_question(const struct question *question, enum sql_shape shape);
 
+/*
+ * The statement for an audit's claims (SQL_CREDITED) of which a sum from [:rolled_from, :rolled_until) does not tell: opened before or
+ * after, not sealed yet, or to be looked at one by one (opened from :apart_from on). `edges`: whether rows are needed for more than
+ * what reaches over the ends of the sums, which the marks lead to.
+ */
+struct sql_edges {
+	bool before, after;
+};
+char *sql_beside_rollups(const struct question *question, struct sql_edges edges);
+
+/* The statement for rows of a rollup that begin in [:low, :high), filtered; those that stand apart only before :apart_from. */
+char *sql_rollup(const struct filter *filter, const char *table);
+
 /* The statement for claims with a release in [:low, :high), in the order of release; :max. */
 char *sql_released(const struct filter *filter);
 

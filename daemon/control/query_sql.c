@@ -24,9 +24,10 @@
 
 #include "daemon/schema.h"
 
-#define WITH_ROWS                                                                                  \
-	"WITH r(seg,claim,holders,port,opened_usec,opened_slack,closed_usec,closed_slack,"         \
-	"released_usec,meta,rport,raddr,process) AS ("
+#define COLUMN_NAMES                                                                               \
+	"seg,claim,holders,port,opened_usec,opened_slack,closed_usec,closed_slack,released_usec,"  \
+	"meta,rport,raddr,process"
+#define WITH_ROWS "WITH r(" COLUMN_NAMES ") AS ("
 
 #define ROW_COLUMN_LIST                                                                            \
 	"r.claim,r.holders,r.port,r.opened_usec,r.opened_slack,r.closed_usec,r.closed_slack,"      \
@@ -45,7 +46,8 @@
 static const char touches[] = " AND r.opened_usec-CASE WHEN r.meta" META_PREEXISTING
 			      " THEN 0 ELSE ifnull(r.opened_slack,0)*1000 END<:until"
 			      " AND (r.released_usec IS NULL OR r.released_usec>:from"
-			      " OR (r.released_usec=:from AND r.closed_slack IS NOT NULL))";
+			      " OR (r.released_usec=:from AND (r.closed_slack IS NOT NULL"
+			      " OR r.opened_usec=:from)))";
 
 /* Each kind of rows with the bounds of the chunk, and of the window where that can be looked up. */
 static const struct {
@@ -187,7 +189,9 @@ static bool credits(enum sql_shape shape)
 	" SELECT r.port,r.meta,r.opened_usec,r.closed_usec,r.released_usec,r.rport,r.raddr,p.app," \
 	"p.pid IS NOT NULL OR r.meta" META_ATTRIBUTION "=" SQL_KERNEL " FROM r"
 
-char *sql_question(const struct question *question, enum sql_shape shape)
+/* All behind the rows. */
+static char *finish_question(
+	sqlite3_str *sql, const struct question *question, enum sql_shape shape)
 {
 	static const struct {
 		const char *select, *end;
@@ -210,9 +214,7 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 		[SQL_FOLD_ORDERED] = {FOLD, " ORDER BY r.opened_usec"},
 	};
 	const struct filter *f = &question->filter;
-	sqlite3_str *sql = sqlite3_str_new(NULL);
 
-	append_arms(sql, question);
 	sqlite3_str_appendall(sql, shapes[shape].select);
 	append_joins(sql, f,
 		credits(shape)     ? audit_joins
@@ -223,6 +225,85 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 	sqlite3_str_appendall(sql, touches);
 	append_filter(sql, f);
 	sqlite3_str_appendall(sql, shapes[shape].end);
+	return sqlite3_str_finish(sql);
+}
+
+char *sql_question(const struct question *question, enum sql_shape shape)
+{
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	append_arms(sql, question);
+	return finish_question(sql, question, shape);
+}
+
+/* How long a claim of each kind of mark may take; those of an hour have their own arms. */
+#define WITH_REACH                                                                                 \
+	"WITH RECURSIVE reach(kind,usec) AS (VALUES(" SQL_NUMBER(                                  \
+		MARK_HOUR) "+1,2*" SQL_LONG_USEC                                                   \
+			   ") UNION ALL SELECT kind+1,iif(kind+1<" SQL_NUMBER(                     \
+				   MARK_LAST) ",2*usec,1<<62) FROM reach"                          \
+					      " WHERE kind<" SQL_NUMBER(MARK_LAST) "),"
+/* Of the hour before a time; of what may be longer. */
+#define MARKS_BEFORE(time)                                                                         \
+	" FROM (SELECT * FROM claim_mark WHERE kind=" SQL_NUMBER(                                  \
+		MARK_HOUR) " AND at_usec>" time "-" SQL_LONG_USEC " AND at_usec<" time ") m"
+#define LONG_MARKS(from, until)                                                                    \
+	" FROM reach k CROSS JOIN claim_mark m ON m.kind=k.kind AND m.at_usec>" from "-k.usec"     \
+	" AND m.at_usec<" until
+#define MARKS_APART                                                                                \
+	" FROM (SELECT * FROM claim_mark WHERE kind=" SQL_NUMBER(                                  \
+		MARK_APART) " AND at_usec>=:apart_from AND at_usec<:rolled_until) m"
+#define BEFORE " AND m.opened_usec<:rolled_from"
+#define AFTER  " AND m.opened_usec>=:rolled_until"
+
+char *sql_beside_rollups(const struct question *question, struct sql_edges edges)
+{
+	const char *const rows[] = {
+		edges.before ? ROWS_OF_SEG
+			" WHERE s.released_to>=:from AND s.opened_from<:rolled_from"
+			" AND c.rel>=:from-" SQL_LONG_USEC "-s.base_usec"
+			" AND c.rel<:rolled_from-s.base_usec"
+			     : COLUMNS_OF_SEG MARKS_BEFORE(":from") MARKED_SEG " WHERE 1" BEFORE,
+		edges.after ? ROWS_OF_SEG " WHERE s.opened_to>=:rolled_until"
+					  " AND s.opened_from-s.max_slack_usec<:until"
+					  " AND c.rel>=:rolled_until-s.base_usec"
+					  " AND c.rel<:until+s.max_slack_usec-s.base_usec"
+			    : COLUMNS_OF_SEG MARKS_BEFORE(":until") MARKED_SEG " WHERE 1" AFTER,
+		COLUMNS_OF_LONG LONG_MARKS(":from", ":rolled_from") MARKED_LONG " WHERE 1" BEFORE,
+		COLUMNS_OF_LONG LONG_MARKS(":rolled_until", ":until") MARKED_LONG " WHERE 1" AFTER,
+		COLUMNS_OF_SEG MARKS_APART MARKED_SEG,
+		COLUMNS_OF_LONG MARKS_APART MARKED_LONG,
+		ROWS_OF_HOT,
+		ROWS_OF_OPEN,
+	};
+	const char *between = WITH_REACH "r(" COLUMN_NAMES ") AS (";
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+		sqlite3_str_appendall(sql, between);
+		sqlite3_str_appendall(sql, rows[i]);
+		between = " UNION ALL ";
+	}
+	sqlite3_str_appendall(sql, ")");
+	return finish_question(sql, question, SQL_CREDITED);
+}
+
+char *sql_rollup(const struct filter *f, const char *table)
+{
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	sqlite3_str_appendf(sql,
+		"SELECT r.start_usec,r.app,r.claims,r.connected,r.listening,r.bound,r.accepted,"
+		"r.unattributed,r.end_only,r.preexisting,r.not_looked,r.first_usec,r.last_usec,"
+		"r.port_set,r.remote_set,r.lives FROM %s r",
+		table);
+	if (names_process(f))
+		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=r.app");
+	if (f->netns)
+		sqlite3_str_appendall(sql, " LEFT JOIN netns n ON n.id=r.netns");
+	sqlite3_str_appendall(sql, " WHERE r.start_usec>=:low AND r.start_usec<:high"
+				   " AND (r.apart=0 OR r.start_usec<:apart_from)");
+	append_filter(sql, f);
 	return sqlite3_str_finish(sql);
 }
 

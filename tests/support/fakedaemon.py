@@ -37,7 +37,7 @@ def coverage(since=NIGHT - 7_114_000, until=NIGHT + 52_886_000, **members):
     """A receipt: the minute of NIGHT, watched by sweeps throughout."""
     whole = {"from_usec": since, "until_usec": until, "lost": None, "gaps": [], "complete": False,
              "stretches": [{"from_usec": since, "until_usec": until, "source": "sweep", "interval_usec": 1_000_000,
-                            "udp_connect": False, "failures": False}]}
+                            "udp_connect": False, "failures": False}], "parts": None}
     return {**whole, **members}
 
 
@@ -47,7 +47,8 @@ def program(**members):
              "new": False, "connected": 10, "listening": 1, "bound": 0, "accepted": 1, "shortest_usec": 800,
              "longest_usec": 2_300_000, "busiest_usec": NIGHT - NIGHT % HOUR,
              "slots": [{"from_usec": NIGHT - NIGHT % HOUR, "until_usec": NIGHT - NIGHT % HOUR + HOUR, "claims": 12}],
-             "port": None, "protocol": None, "netns": None, "netns_name": None, "hour_usec": None}
+             "port": None, "protocol": None, "netns": None, "netns_name": None, "hour_usec": None,
+             "remotes_estimated": False, "lives_estimated": False}
     return {**whole, **members}
 
 

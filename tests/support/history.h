@@ -102,7 +102,8 @@ static inline bool past_touches(const struct past *p, int64_t from, int64_t unti
 	int64_t released = past_released(p);
 
 	return past_opened_after(p) < until &&
-	       (released > from || (released == from && p->closed_slack != NOT_KNOWN));
+	       (released > from ||
+		       (released == from && (p->closed_slack != NOT_KNOWN || p->opened == from)));
 }
 
 static inline void bind_known(sqlite3_stmt *s, const char *name, int64_t value)

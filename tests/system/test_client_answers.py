@@ -283,6 +283,30 @@ def test_audit_shows_the_hours_and_what_was_not_watched(fake):
     assert re.search(r"BUSIEST +HOURS", text) and " 23:00 " in text
 
 
+def test_audit_says_what_it_was_counted_from(fake):
+    evening = NIGHT - NIGHT % HOUR - 9 * HOUR  # 18:00
+    until = evening + 15 * HOUR
+
+    def told(*parts, **members):
+        receipt = coverage(since=evening, until=until, parts=[
+            {"from_usec": a, "until_usec": b, "counted": counted} for a, b, counted in parts])
+        result = run(fake({"Audit": audit(program(**members), coverage=receipt)}), "audit")
+        text = " ".join(result.stdout.split())
+        assert json.loads(run(fake({"Audit": audit(program(), coverage=receipt)}), "audit", "-j").stdout.splitlines()[-1])[
+            "coverage"]["parts"] == receipt["parts"]
+        return text
+
+    assert "from rollups" not in told((evening, until, "rows"))
+    assert told((evening, until, "hours")).endswith("; hours 18:00:00 to Nov 23 09:00:00 from rollups")
+    assert told((evening, until - HOUR, "hours"), (until - HOUR, until, "rows")).endswith(
+        "; hours before Nov 23 08:00:00 from rollups, the rest from rows")
+    text = told((evening, evening + HOUR, "rows"), (evening + HOUR, evening + 2 * HOUR, "hours"),
+                (evening + 2 * HOUR, evening + 6 * HOUR, "days"), (evening + 6 * HOUR, until, "rows"), remotes=4211,
+                remotes_estimated=True)
+    assert "; days and hours 19:00" in text and "from rollups, the rest from rows" in text
+    assert " ~4211 " in text
+
+
 def test_audit_tells_of_servers(fake):
     there = claim(role="listening", comm="upd", pid=702, unit="upd.service", remote_address=None, remote_port=None)
     still = claim(role="listening", comm="new", pid=703, unit=None, port=60531, opened_usec=NIGHT + 1, closed_usec=None,

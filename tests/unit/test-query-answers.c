@@ -324,7 +324,8 @@ static void append_tally(const struct tally *t, const char *between, struct buf 
 		0);
 	assert_int_equal(buf_append_format(out,
 				 ",\"slots\":[%s],\"port\":null,\"protocol\":null,\"netns\":null,"
-				 "\"netns_name\":null,\"hour_usec\":null}",
+				 "\"netns_name\":null,\"hour_usec\":null,\"remotes_estimated\":false,"
+				 "\"lives_estimated\":false}",
 				 (const char *)buf_bytes(&slots)),
 		0);
 }
@@ -394,7 +395,7 @@ static void test_audit(void **state)
 					 (unsigned long long)unattributed),
 			0);
 		begin(f);
-		assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text), 0);
+		assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text, NULL), 0);
 		query_end(f->query);
 		assert_int_equal(buf_put_u8(&text, 0), 0);
 		assert_memory_equal(buf_bytes(&text), buf_bytes(&expected), buf_size(&expected));
@@ -434,7 +435,7 @@ static void test_audit_by(void **state)
 		usec_t first;
 
 		begin(f);
-		assert_int_equal(query_audit(f->query, &q, cases[i].by, &text), 0);
+		assert_int_equal(query_audit(f->query, &q, cases[i].by, &text, NULL), 0);
 		assert_int_equal(
 			query_count(f->query,
 				&(struct question){
@@ -477,8 +478,8 @@ static void test_audit_reasons(void **state)
 		"(6,1,1,40005,110,0,NULL,NULL,NULL,0,NULL,NULL,NULL),"
 		"(7,1,1,40006,110,0,NULL,NULL,NULL,6<<5,NULL,NULL,NULL)");
 	begin(f);
-	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text), 0);
-	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_NETNS, &netns), 0);
+	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text, NULL), 0);
+	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_NETNS, &netns, NULL), 0);
 	query_end(f->query);
 	assert_int_equal(buf_put_u8(&text, 0), 0);
 	assert_int_equal(buf_put_u8(&netns, 0), 0);
@@ -513,7 +514,7 @@ static void test_audit_credit(void **state)
 		"INSERT INTO claim_open VALUES(5,1,1,40000,90,0,NULL,NULL,NULL,8,NULL,NULL,1);"
 		"INSERT INTO holder VALUES(5,0,2,95,NULL)");
 	begin(f);
-	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text), 0);
+	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text, NULL), 0);
 	query_end(f->query);
 	assert_text(&text,
 		"\"programs\":[{\"exe\":\"/d\",\"comm\":\"d\",\"unit\":null,\"uid\":0,\"user\":null,"
@@ -521,7 +522,7 @@ static void test_audit_credit(void **state)
 		"\"last_usec\":200,\"new\":false,\"connected\":0,\"listening\":1,\"bound\":0,"
 		"\"accepted\":0,\"shortest_usec\":null,\"longest_usec\":110,\"busiest_usec\":null,"
 		"\"slots\":[],\"port\":null,\"protocol\":null,\"netns\":null,\"netns_name\":null,"
-		"\"hour_usec\":null}],\"claims\":1,\"ports\":1,\"unattributed\":0,"
+		"\"hour_usec\":null,\"remotes_estimated\":false,\"lives_estimated\":false}],\"claims\":1,\"ports\":1,\"unattributed\":0,"
 		"\"omitted\":0,\"failures\":null,\"reasons\":{},\"servers\":[],\"servers_omitted\":0");
 }
 
