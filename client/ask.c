@@ -109,18 +109,21 @@ static void complain_denied(const char *path)
 			group->gr_name, group->gr_name, user);
 }
 
-/* Anybody may listen at a path of his own. Who is asked is worth a word, for what he says will be believed. */
-static void check_peer(const struct connection *c, const char *path)
+/* Anybody may listen at a path of his own, and what he says would be believed: only who could be the daemon is asked. */
+static enum status check_peer(struct connection *c, const char *path)
 {
 	const struct passwd *expected;
+	uid_t peer = c->peer;
 
-	if (c->peer == 0 || c->peer == geteuid())
-		return;
+	if (peer == 0 || peer == geteuid())
+		return STATUS_FOUND;
 	expected = getpwnam("portledger");
-	if (expected && expected->pw_uid == c->peer)
-		return;
-	complain("warning: who answers at %s is uid %u, neither root nor portledger nor you", path,
-		(unsigned)c->peer);
+	if (expected && expected->pw_uid == peer)
+		return STATUS_FOUND;
+	connection_done(c);
+	complain("who answers at %s is uid %u, neither root nor portledger nor you: not asked",
+		path, (unsigned)peer);
+	return STATUS_ERROR;
 }
 
 static enum status open_host(const char *host, struct connection *ret)
@@ -142,8 +145,7 @@ enum status ask_open(const struct options *o, bool quiet, struct connection *ret
 	r = connection_open(o->socket_path, ret);
 	switch (-r) {
 	case 0:
-		check_peer(ret, o->socket_path);
-		return STATUS_FOUND;
+		return check_peer(ret, o->socket_path);
 	case ENOENT:
 	case ENOTDIR:
 	case ECONNREFUSED:

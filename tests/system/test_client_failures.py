@@ -3,6 +3,7 @@
 import grp
 import json
 import os
+import pathlib
 import re
 import shlex
 import socket
@@ -207,18 +208,46 @@ def test_permission_denied_names_the_group(directory):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can listen as somebody else")
-def test_a_stranger_behind_the_socket_is_named(directory):
+@pytest.mark.parametrize("verb", ["status", "now", "60530", "doctor"])
+def test_a_stranger_behind_the_socket_is_not_asked(directory, verb):
+    """He hears nothing, and what he has said already is not read."""
     os.chmod(directory, 0o777)
     path = str(directory / "control")
     server = subprocess.Popen(
         ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", "/usr/bin/python3", "-c",
-         "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('up', flush=True);"
-         " c,_=s.accept(); c.recv(9999); c.sendall(b'{\"error\":\"a.b\"}\\0')", path], stdout=subprocess.PIPE)
+         "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nprint('up', flush=True)\n"
+         "c,_=s.accept()\nheard=b''\ntry:\n c.sendall(b'{\"error\":\"a.b\"}\\0')\n heard=c.recv(9999)\n"
+         "except OSError: pass\nprint(heard, flush=True)", path], stdout=subprocess.PIPE)
     assert server.stdout.readline() == b"up\n"
-    result = run(None, "status", "--socket", path)
+    result = run(None, verb, "--socket", path)
+    with server.stdout:
+        assert server.stdout.readline() == b"b''\n"
     server.wait(PATIENCE)
-    server.stdout.close()
-    assert "uid 4242, neither root nor portledger nor you" in result.stderr
+    assert result.returncode == 5 and "uid 4242, neither root nor portledger nor you" in result.stdout + result.stderr
+    assert "a.b" not in result.stdout + result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can listen as somebody else")
+def test_who_may_be_the_daemon(directory, namespace):
+    """Root, oneself and the user portledger, who is known by name, are asked; the same uid without that name is not."""
+    os.chmod(directory, 0o777)
+    users = directory / "passwd"
+    users.write_bytes(pathlib.Path("/etc/passwd").read_bytes() + b"portledger:x:4242:4242::/:/usr/sbin/nologin\n")
+    server = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('up', flush=True)\n"
+              "while True:\n c,_=s.accept()\n while c.recv(9999): c.sendall(b'{\"error\":\"a.b\"}\\0')")
+    for uid, asker, named, code in [(4242, 0, True, 5), (4242, 0, False, 5), (4242, 4242, False, 5), (0, 4242, False, 5)]:
+        path = str(directory / f"{uid}-{asker}-{named}")
+        with subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-c", server,
+                               path], stdout=subprocess.PIPE) as listener:
+            assert listener.stdout.readline() == b"up\n"
+            os.chmod(path, 0o777)
+            mount = f"mount --bind {users} /etc/passwd && " if named else ""
+            result = subprocess.run(["unshare", "-m", "sh", "-c", mount + 'exec "$0" "$@"', "setpriv", f"--reuid={asker}",
+                                     f"--regid={asker}", "--clear-groups", CLIENT, "--socket", path, "status"],
+                                    capture_output=True, text=True, timeout=PATIENCE, check=False)
+            listener.kill()
+        asked = uid in (0, asker) or named
+        assert result.returncode == code and ("a.b" in result.stderr) == asked and ("not asked" in result.stderr) != asked, result
 
 
 def test_without_a_daemon_the_port_is_still_explained(namespace, actor):
