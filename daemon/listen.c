@@ -70,15 +70,24 @@ static int remove_stale(const char *path, const struct sockaddr_un *address)
 	return unlink(path) < 0 ? -errno : 0;
 }
 
-/* Gives the socket to the group, if there is one and we may. */
-static mode_t choose_mode(const char *path)
+gid_t listen_group(void)
 {
 	const struct group *group = getgrnam(GROUP_NAME);
 
-	return group && chown(path, (uid_t)-1, group->gr_gid) == 0 ? 0660 : 0600;
+	if (!group)
+		return LISTEN_NO_GROUP;
+	/* Who is not root is in it or is not; what root has besides is not needed. */
+	(void)!setgroups(1, &group->gr_gid);
+	return group->gr_gid;
 }
 
-int listen_at(const char *path, int *ret_fd)
+/* Gives the socket to the group, if there is one and we may. */
+static mode_t choose_mode(const char *path, gid_t group)
+{
+	return group != LISTEN_NO_GROUP && chown(path, (uid_t)-1, group) == 0 ? 0660 : 0600;
+}
+
+int listen_at(const char *path, gid_t group, int *ret_fd)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	_cleanup_(close_p) int fd = -1;
@@ -99,7 +108,7 @@ int listen_at(const char *path, int *ret_fd)
 	before = umask(0177); /* nobody else may connect before the mode is right */
 	r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	umask(before);
-	if (r == 0 && (chmod(path, choose_mode(path)) < 0 || listen(fd, BACKLOG) < 0))
+	if (r == 0 && (chmod(path, choose_mode(path, group)) < 0 || listen(fd, BACKLOG) < 0))
 		r = -errno;
 	if (r < 0)
 		return r;

@@ -58,6 +58,7 @@ struct daemon {
 	struct replay *replay;
 	int proc_fd, state_fd, record_fd, replay_fd, listen_fd, signal_fd;
 	struct passed handed; /* what systemd handed over, and nobody has taken */
+	gid_t socket_group;   /* of the socket that we bind */
 	bool passed;          /* listen_fd is systemd's, and so is its file */
 	bool ready;           /* systemd was told */
 	char *refused;        /* why the last reload was refused; NULL: it was not */
@@ -283,7 +284,7 @@ static void on_ready(void *context)
 	int r = 0;
 
 	if (d->listen_fd < 0)
-		r = listen_at(d->options.socket, &d->listen_fd);
+		r = listen_at(d->options.socket, d->socket_group, &d->listen_fd);
 	if (r < 0) {
 		log_error("cannot listen at %s: %s", d->options.socket, listen_trouble(r));
 		fail(d, EXIT_FAILURE);
@@ -594,6 +595,8 @@ static int start(struct daemon *d)
 		log_error("cannot start the ledger: %s", strerror(-r));
 	keep_events(d);
 	drop_passed(d);
+	if (d->listen_fd < 0)
+		d->socket_group = listen_group();
 	/* After the fork: the children drop all; what is left here is what capture needs. */
 	if (r == 0)
 		r = privilege_drop(capture_privilege(d), -1);
@@ -653,6 +656,7 @@ int main(int argc, char **argv)
 		.replay_fd = -1,
 		.listen_fd = -1,
 		.signal_fd = -1,
+		.socket_group = LISTEN_NO_GROUP,
 	};
 	int status;
 

@@ -70,6 +70,21 @@ static int past_deadline(void *context)
 	return clock_now().boot > q->deadline_boot;
 }
 
+static int leave_owner(int fd _unused_, uid_t uid _unused_, gid_t gid _unused_)
+{
+	return 0;
+}
+
+/* As root, SQLite gives the -shm file that it opens the owner of the database. It was the ledger that made it; and to change an
+ * owner is not left to control (syscalls.c). */
+static void change_no_owner(void)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+
+	if (vfs && vfs->iVersion >= 3)
+		(void)vfs->xSetSystemCall(vfs, "fchown", (sqlite3_syscall_ptr)leave_owner);
+}
+
 int query_new(const char *path, struct query **ret)
 {
 	_cleanup_(query_free_p) struct query *q = calloc(1, sizeof(*q));
@@ -79,6 +94,7 @@ int query_new(const char *path, struct query **ret)
 	q->path = strdup(path);
 	if (!q->path)
 		return -ENOMEM;
+	change_no_owner();
 	*ret = TAKE_PTR(q);
 	return 0;
 }

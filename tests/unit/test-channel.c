@@ -199,22 +199,22 @@ static void test_listen(void **state)
 	(void)state;
 	assert_non_null(mkdtemp(directory));
 	(void)snprintf(path, sizeof(path), "%s/run/control", directory);
-	assert_int_equal(listen_at(path, &fd), 0);
+	assert_int_equal(listen_at(path, LISTEN_NO_GROUP, &fd), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0007, 0); /* not for others */
-	assert_int_equal(listen_at(path, &other), -EADDRINUSE);
+	assert_int_equal(listen_at(path, LISTEN_NO_GROUP, &other), -EADDRINUSE);
 	close_p(&fd);
-	assert_int_equal(listen_at(path, &fd), 0); /* stale: replaced */
+	assert_int_equal(listen_at(path, LISTEN_NO_GROUP, &fd), 0); /* stale: replaced */
 	close_p(&fd);
 	assert_int_equal(unlink(path), 0);
 	file = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	assert_true(file >= 0);
 	close_p(&file);
-	assert_int_equal(listen_at(path, &other), -EEXIST);
+	assert_int_equal(listen_at(path, LISTEN_NO_GROUP, &other), -EEXIST);
 	assert_int_equal(unlink(path), 0);
 	memset(long_path, 'x', sizeof(long_path));
 	long_path[sizeof(long_path) - 1] = '\0';
-	assert_int_equal(listen_at(long_path, &other), -ENAMETOOLONG);
+	assert_int_equal(listen_at(long_path, LISTEN_NO_GROUP, &other), -ENAMETOOLONG);
 	assert_int_equal(other, -1);
 	*strrchr(path, '/') = '\0';
 	assert_int_equal(rmdir(path) | rmdir(directory), 0);
