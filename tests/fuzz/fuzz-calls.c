@@ -5,146 +5,9 @@
 
 #include "tests/fuzz/fuzz.h"
 
-#include <event2/event.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include "tests/fuzz/control-world.h"
 
-#include "common/varlink.h"
-#include "daemon/control/methods.h"
-#include "daemon/ledger/store.h"
-#include "daemon/schema.h"
-
-#define CLAIMS     300u /* more than a page */
-#define IDLE_TURNS 64u  /* a follower hears nothing for ever: then we go */
-
-static struct {
-	char state[64];
-	struct sockaddr_un address;
-	socklen_t address_size;
-	struct event_base *base;
-	struct query *query;
-	struct link *link;
-	struct methods *methods;
-	struct server *server;
-	int listen_fd;
-} world;
-
-static void remove_state(void)
-{
-	static const char *const files[] = {
-		SCHEMA_FILE, SCHEMA_FILE "-wal", SCHEMA_FILE "-shm", "lock", "heartbeat"};
-	char path[128];
-
-	for (size_t i = 0; i < ELEMENTSOF(files); i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", world.state, files[i]);
-		(void)unlink(path);
-	}
-	(void)rmdir(world.state);
-}
-
-static void put_claim(struct store *s, unsigned i)
-{
-	struct claim c = {
-		.cookie = i + 1,
-		.protocol = (uint8_t)(i % PROTOCOL_COUNT),
-		.role = (uint8_t)(i % ROLE_COUNT),
-		.local = {.address = {.family = FAMILY_IPV4, .bytes = {127, 0, 0, 1}},
-			.port = (uint16_t)(60000 + i % 100)},
-		.opened_boot = 1000000 + i * 1000,
-		.opened_after_boot = 1000000,
-		.opened_wall = 1700000000000000 + i * 1000,
-		.closed_boot = i % 3 ? 2000000 + i * 1000 : USEC_UNSET,
-		.closed_after_boot = USEC_UNSET,
-		.released_boot = i % 3 ? 2000000 + i * 1000 : USEC_UNSET,
-	};
-	int r;
-
-	store_number(s, &c);
-	r = i % 3 ? store_put_released(s, &c) : store_put_open(s, &c);
-	assert(r == 0);
-}
-
-static void make_database(void)
-{
-	const struct coverage coverage = {.interval_usec = USEC_PER_SEC,
-		.ranges = {.range = {{32768, 65535}}, .count = 1},
-		.ephemeral = {32768, 60999},
-		.protocols = 15};
-	const struct now now = {.boot = 1000000, .wall = 1700000000000000};
-	const uint8_t boot_id[BOOT_ID_BYTES] = {1};
-	struct store_session before;
-	struct store *s;
-	int32_t holder;
-	int fd, r;
-
-	(void)snprintf(world.state, sizeof(world.state), "/tmp/portledger-fuzz.XXXXXX");
-	if (!mkdtemp(world.state))
-		abort();
-	(void)atexit(remove_state);
-	fd = open(world.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = store_open(fd, boot_id, now, "fuzz", &s, &before, &holder);
-	assert(r == 0);
-	r = store_put_coverage(s, &coverage, now.wall);
-	assert(r == 0);
-	for (unsigned i = 0; i < CLAIMS; i++)
-		put_claim(s, i);
-	r = store_stop(s, (struct now){.boot = 9000000, .wall = 1700000008000000});
-	assert(r == 0);
-	store_free(s);
-	(void)close(fd);
-}
-
-static void on_committed(void *context)
-{
-	(void)context;
-	methods_committed(world.methods);
-}
-
-static void make_server(void)
-{
-	struct server_handler handler;
-	char path[128];
-	int r;
-
-	world.base = event_base_new();
-	(void)snprintf(path, sizeof(path), "%s/%s", world.state, SCHEMA_FILE);
-	r = query_new(path, &world.query);
-	assert(r == 0);
-	r = link_new(world.base, &(struct link_handler){.committed = on_committed}, &world.link);
-	assert(r == 0);
-	r = methods_new(
-		&(struct methods_options){world.link, world.query, world.state}, &world.methods);
-	assert(r == 0);
-	world.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	world.address.sun_family = AF_UNIX;
-	/* autobind: an abstract name that nobody else has (unix(7)) */
-	r = bind(world.listen_fd, (struct sockaddr *)&world.address, sizeof(sa_family_t));
-	assert(r == 0);
-	world.address_size = sizeof(world.address);
-	r = getsockname(world.listen_fd, (struct sockaddr *)&world.address, &world.address_size);
-	assert(r == 0);
-	r = listen(world.listen_fd, 8);
-	assert(r == 0);
-	handler = methods_handler(world.methods);
-	r = server_new(world.base, world.listen_fd, &handler, &world.server);
-	assert(r == 0);
-}
-
-static void check_replies(struct buf *b)
-{
-	size_t size;
-
-	while (varlink_frame(b, LIMIT_REPLY_BYTES, &size) == 1) {
-		struct varlink_reply reply = {0};
-		int r = varlink_parse_reply((const char *)buf_bytes(b), size, &reply);
-
-		assert(r == 0);
-		varlink_reply_done(&reply);
-		buf_consume(b, size + 1);
-	}
-}
+#define IDLE_TURNS 64u /* a follower hears nothing for ever: then we go */
 
 /* Lets the server work, and takes what it sends, until it closes the connection or has nothing to say. */
 static void take_replies(int fd)
@@ -174,13 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int fd;
 
-	if (!world.base) {
-		make_database();
-		make_server();
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&world.address, world.address_size) < 0)
-		abort();
+	make_world();
+	fd = connect_client();
 	(void)!send(
 		fd, data, MIN(size, (size_t)LIMIT_FRAME_BYTES * 2), MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)shutdown(fd, SHUT_WR);
