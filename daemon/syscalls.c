@@ -103,7 +103,7 @@ static const char DEADLY[] =
 
 /* SYSCALLS_SANITIZED */
 static const char SANITIZERS[] = "ptrace execve prctl clone wait4 kill socketpair dup2 "
-				 "mmap mprotect ioctl personality sched_setaffinity";
+				 "mmap mprotect ioctl getdents personality sched_setaffinity";
 
 /* The next of `*names`, in *ret: its number here, negative where there is none. False: no more. */
 static bool next_call(const char **names, int *ret)
