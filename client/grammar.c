@@ -129,7 +129,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger annotate <eve.json >eve-who.json\tSuricata's log\n"
 		"tail -F eve.json | portledger annotate | jq .portledger\tas it grows\n"
 		"tshark -r x.pcap -T ek | portledger annotate --fields ek\tpackets\n"},
-	[VERB_REPORT] = {"report", "-o FILE.html|.svg [PORT...]",
+	[VERB_REPORT] = {"report", "-o FILE [PORT...]",
 		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER | GROUP_WINDOW |
 			GROUP_OVERNIGHT | GROUP_OUTPUT,
 		0, LIMIT_FILTER_PORTS, "the audit as pictures, in one file",

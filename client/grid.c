@@ -14,6 +14,8 @@
 
 /* A cell that may be cut is worth this much before a column of its own is left out. */
 #define CUT_MIN 24
+/* Where no other column may go it has to do with this much: a heading, and a word. */
+#define CUT_LEAST 10
 
 struct grid_column {
 	char *heading;                     /* owned */
@@ -200,6 +202,20 @@ static void fit(struct grid *g)
 	}
 }
 
+/* The widest of those that may be cut; NULL: none is wider than `least`. */
+static struct grid_column *widest_to_cut(struct grid *g, size_t least)
+{
+	struct grid_column *widest = NULL;
+
+	for (size_t i = 0; i < g->column_count; i++) {
+		struct grid_column *c = &g->column[i];
+
+		if (c->shown && c->cut && c->width > least && (!widest || c->width > widest->width))
+			widest = c;
+	}
+	return widest;
+}
+
 /* What still does not fit is cut, the widest column first. Addresses and times never are: cut they would lie. */
 static void limit(struct grid *g)
 {
@@ -208,15 +224,10 @@ static void limit(struct grid *g)
 	for (size_t i = 0; i < g->column_count; i++)
 		width += g->column[i].shown ? g->column[i].width + GUTTER : 0;
 	while (g->view->width > 0 && width > g->view->width + GUTTER) {
-		struct grid_column *widest = NULL;
+		struct grid_column *widest = widest_to_cut(g, CUT_MIN);
 
-		for (size_t i = 0; i < g->column_count; i++) {
-			struct grid_column *c = &g->column[i];
-
-			if (c->shown && c->cut && c->width > CUT_MIN &&
-				(!widest || c->width > widest->width))
-				widest = c;
-		}
+		if (!widest)
+			widest = widest_to_cut(g, CUT_LEAST);
 		if (!widest)
 			return;
 		widest->limit = --widest->width;

@@ -12,22 +12,37 @@ static enum tone tone_of(const char *level)
 	return streq(level, "warning") ? TONE_WARNING : TONE_BAD;
 }
 
-static void print_check(const struct view *v, const json_t *check)
+#define CHECK_LEVEL 8 /* columns that a level takes */
+
+/* "before: after", broken where it does not fit. 0 or -ENOMEM. */
+static int print_pair(
+	const struct view *v, const char *before, const char *after, size_t column, size_t indent)
+{
+	_cleanup_(free_p) char *text = NULL;
+
+	if (asprintf(&text, "%s: %s", before, after) < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	view_wrapped(v, v->out, text, column, indent);
+	return 0;
+}
+
+static int print_check(const struct view *v, const json_t *check)
 {
 	const char *level = row_text(check, "level"), *fix = row_text(check, "fix");
+	size_t pad = strlen(level) < CHECK_LEVEL ? CHECK_LEVEL - strlen(level) : 1;
+	int r;
 
 	fputs(view_tone(v, tone_of(level)), v->out);
 	view_text(v, level);
-	fprintf(v->out, "%s%*s", view_plain(v), strlen(level) < 8 ? (int)(8 - strlen(level)) : 1,
-		"");
-	view_text(v, row_text(check, "name"));
-	fputs(": ", v->out);
-	view_text(v, row_text(check, "text"));
-	if (fix) {
-		fputs("\n          fix: ", v->out);
-		view_text(v, fix);
-	}
-	fputc('\n', v->out);
+	fprintf(v->out, "%s%*s", view_plain(v), (int)pad, "");
+	r = print_pair(v, row_text(check, "name"), row_text(check, "text"), strlen(level) + pad,
+		CHECK_LEVEL + 2);
+	if (r < 0 || !fix)
+		return r;
+	fprintf(v->out, "%*s", CHECK_LEVEL + 2, "");
+	return print_pair(v, "fix", fix, CHECK_LEVEL + 2, CHECK_LEVEL + 7);
 }
 
 static json_t *no_daemon(const struct options *o)
@@ -59,7 +74,8 @@ static enum status print_checks(const struct view *v, const json_t *reply)
 	size_t i;
 
 	if (v->options->output == OUTPUT_TABLE && v->options->column_count == 0) {
-		json_array_foreach(checks, i, check) print_check(v, check);
+		json_array_foreach(
+			checks, i, check) if (print_check(v, check) < 0) return complain_memory();
 		return STATUS_FOUND;
 	}
 	status = ask_writer(v, &kind_checks, false, &w);

@@ -124,8 +124,8 @@ static enum status print_sysctl(const struct view *v, const json_t *reply)
 	if (r < 0)
 		return complain_memory();
 	fprintf(v->out,
-		"# portledger: servers in %lld-%lld, which the kernel hands out to clients, and what was\n"
-		"# reserved already. Binding a reserved port on purpose stays allowed.\n",
+		"# portledger: servers in %lld-%lld, which the kernel hands out to clients, and\n"
+		"# what was reserved already. Binding a reserved port on purpose stays allowed.\n",
 		(long long)row_int(range, "low", 0), (long long)row_int(range, "high", 0));
 	json_array_foreach(json_object_get(reply, "listeners"), i,
 		row) if (wants_reservation(reply, row)) print_server(v, row);

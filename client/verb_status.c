@@ -66,14 +66,16 @@ static void print_history(const struct view *v, const json_t *reply)
 /* What costs where it cannot be had for nothing, and so may be off. */
 static void print_extras(const struct view *v, const json_t *reply)
 {
-	print_label(v, "extras");
-	fputs(row_true(reply, "udp_connect")
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s; %s",
+		row_true(reply, "udp_connect")
 			? "UDP connects are told at once"
 			: "UDP connects are known only from their end (UdpConnect=)",
-		v->out);
-	fputs(row_true(reply, "failures") ? "; failures are watched\n"
-					  : "; failures are not watched (Failures=)\n",
-		v->out);
+		row_true(reply, "failures") ? "failures are watched"
+					    : "failures are not watched (Failures=)");
+	print_label(v, "extras");
+	view_wrapped(v, v->out, text, LABEL, LABEL);
 }
 
 static void print_counts(const struct view *v, const json_t *reply)

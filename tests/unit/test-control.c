@@ -14,92 +14,87 @@ static int setup_few_descriptors(void **state)
 	return 0;
 }
 
+static const struct {
+	const char *call, *error, *parameters;
+} errors[] = {
+	{"{\"method\":\"foo\"}", SERVICE "InterfaceNotFound", "{\"interface\":\"foo\"}"},
+	{"{\"method\":\"a.b.C\"}", SERVICE "InterfaceNotFound", "{\"interface\":\"a.b\"}"},
+	{"{\"method\":\"" LEDGER "Nope\"}", SERVICE "MethodNotFound",
+		"{\"method\":\"" LEDGER "Nope\"}"},
+	{"{\"method\":\"" LEDGER "Status\",\"upgrade\":true}", SERVICE "MethodNotImplemented",
+		"{\"method\":\"" LEDGER "Status\"}"},
+	{"{\"method\":\"" LEDGER "Status\",\"parameters\":{\"x\":1}}", SERVICE "InvalidParameter",
+		"{\"parameter\":\"x\"}"},
+	{"{\"method\":\"" LEDGER "Follow\"}", SERVICE "ExpectedMore", "{}"},
+	{"{\"method\":\"" SERVICE "GetInterfaceDescription\",\"parameters\":{}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"interface\"}"},
+	{"{\"method\":\"" SERVICE "GetInterfaceDescription\",\"parameters\":{\"interface\":\"x\"}}",
+		SERVICE "InterfaceNotFound", "{\"interface\":\"x\"}"},
+	{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":0}}", LEDGER "InvalidRange",
+		"{\"parameter\":\"port\"}"},
+	{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":65536}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"port\"}"},
+	{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":\"1\"}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"port\"}"},
+	{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":1,\"protocol\":\"ip\"}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"protocol\"}"},
+	{"{\"method\":\"" LEDGER "Audit\",\"parameters\":{\"since_usec\":2,\"until_usec\":1}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"since_usec\"}"},
+	{"{\"method\":\"" LEDGER "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"step_usec\"}"},
+	{"{\"method\":\"" LEDGER
+	 "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2,\"step_usec\":0}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
+	{"{\"method\":\"" LEDGER
+	 "Activity\",\"parameters\":{\"since_usec\":9,\"until_usec\":20,\"step_usec\":5,"
+	 "\"origin_usec\":4}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"origin_usec\"}"},
+	{"{\"method\":\"" LEDGER
+	 "Activity\",\"parameters\":{\"since_usec\":9,\"until_usec\":20,\"step_usec\":5,"
+	 "\"origin_usec\":10}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"origin_usec\"}"},
+	/* 512 steps are the most, and none is no window */
+	{"{\"method\":\"" LEDGER
+	 "Occupancy\",\"parameters\":{\"since_usec\":0,\"until_usec\":513,\"step_usec\":1}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
+	{"{\"method\":\"" LEDGER
+	 "Occupancy\",\"parameters\":{\"since_usec\":5,\"until_usec\":5,\"step_usec\":1}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"until_usec\"}"},
+	/* the future */
+	{"{\"method\":\"" LEDGER
+	 "Who\",\"parameters\":{\"port\":50000,\"from_usec\":9007199254740990,"
+	 "\"until_usec\":9007199254740991}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"from_usec\"}"},
+	{"{\"method\":\"" LEDGER
+	 "Audit\",\"parameters\":{\"since_usec\":0,\"until_usec\":9007199254740993}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"until_usec\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"limit\":0}}", LEDGER "InvalidRange",
+		"{\"parameter\":\"limit\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"x\":1}}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"filter.x\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"ports\":[1,0]}}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"filter.ports\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"range\":\"9-8\"}}}",
+		LEDGER "InvalidRange", "{\"parameter\":\"filter.range\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"range\":\"1- 8\"}}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"filter.range\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"peer\":\"::g\"}}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"filter.peer\"}"},
+	{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"cursor\":\"1.15.0\"}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"cursor\"}"},
+	{"{\"method\":\"" LEDGER
+	 "Claims\",\"parameters\":{\"cursor\":\"1.15.0.9.1.0.0.0.0.0.012\"}}",
+		SERVICE "InvalidParameter", "{\"parameter\":\"cursor\"}"},
+};
+
 static void test_errors(void **state)
 {
-	static const struct {
-		const char *call, *error, *parameters;
-	} cases[] = {
-		{"{\"method\":\"foo\"}", SERVICE "InterfaceNotFound", "{\"interface\":\"foo\"}"},
-		{"{\"method\":\"a.b.C\"}", SERVICE "InterfaceNotFound", "{\"interface\":\"a.b\"}"},
-		{"{\"method\":\"" LEDGER "Nope\"}", SERVICE "MethodNotFound",
-			"{\"method\":\"" LEDGER "Nope\"}"},
-		{"{\"method\":\"" LEDGER "Status\",\"upgrade\":true}",
-			SERVICE "MethodNotImplemented", "{\"method\":\"" LEDGER "Status\"}"},
-		{"{\"method\":\"" LEDGER "Status\",\"parameters\":{\"x\":1}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"x\"}"},
-		{"{\"method\":\"" LEDGER "Follow\"}", SERVICE "ExpectedMore", "{}"},
-		{"{\"method\":\"" SERVICE "GetInterfaceDescription\",\"parameters\":{}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"interface\"}"},
-		{"{\"method\":\"" SERVICE
-		 "GetInterfaceDescription\",\"parameters\":{\"interface\":\"x\"}}",
-			SERVICE "InterfaceNotFound", "{\"interface\":\"x\"}"},
-		{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":0}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"port\"}"},
-		{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":65536}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"port\"}"},
-		{"{\"method\":\"" LEDGER "Explain\",\"parameters\":{\"port\":\"1\"}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"port\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Explain\",\"parameters\":{\"port\":1,\"protocol\":\"ip\"}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"protocol\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Audit\",\"parameters\":{\"since_usec\":2,\"until_usec\":1}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"since_usec\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"step_usec\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Activity\",\"parameters\":{\"since_usec\":1,\"until_usec\":2,\"step_usec\":0}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Activity\",\"parameters\":{\"since_usec\":9,\"until_usec\":20,\"step_usec\":5,"
-		 "\"origin_usec\":4}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"origin_usec\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Activity\",\"parameters\":{\"since_usec\":9,\"until_usec\":20,\"step_usec\":5,"
-		 "\"origin_usec\":10}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"origin_usec\"}"},
-		/* 512 steps are the most, and none is no window */
-		{"{\"method\":\"" LEDGER
-		 "Occupancy\",\"parameters\":{\"since_usec\":0,\"until_usec\":513,\"step_usec\":1}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"step_usec\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Occupancy\",\"parameters\":{\"since_usec\":5,\"until_usec\":5,\"step_usec\":1}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"until_usec\"}"},
-		/* the future */
-		{"{\"method\":\"" LEDGER
-		 "Who\",\"parameters\":{\"port\":50000,\"from_usec\":9007199254740990,"
-		 "\"until_usec\":9007199254740991}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"from_usec\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Audit\",\"parameters\":{\"since_usec\":0,\"until_usec\":9007199254740993}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"until_usec\"}"},
-		{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"limit\":0}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"limit\"}"},
-		{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"x\":1}}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"filter.x\"}"},
-		{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"ports\":[1,0]}}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"filter.ports\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Claims\",\"parameters\":{\"filter\":{\"range\":\"9-8\"}}}",
-			LEDGER "InvalidRange", "{\"parameter\":\"filter.range\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Claims\",\"parameters\":{\"filter\":{\"range\":\"1- 8\"}}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"filter.range\"}"},
-		{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"filter\":{\"peer\":\"::g\"}}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"filter.peer\"}"},
-		{"{\"method\":\"" LEDGER "Claims\",\"parameters\":{\"cursor\":\"1.15.0\"}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"cursor\"}"},
-		{"{\"method\":\"" LEDGER
-		 "Claims\",\"parameters\":{\"cursor\":\"1.15.0.9.1.0.0.0.0.0.012\"}}",
-			SERVICE "InvalidParameter", "{\"parameter\":\"cursor\"}"},
-	};
 	struct fixture *f = *state;
 	struct peer p = peer_connect(f);
 
-	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-		peer_call(&p, cases[i].call);
-		assert_error(&p, cases[i].error, cases[i].parameters);
+	for (size_t i = 0; i < ELEMENTSOF(errors); i++) {
+		peer_call(&p, errors[i].call);
+		assert_error(&p, errors[i].error, errors[i].parameters);
 	}
 	assert_quiet(f); /* and the ledger was not troubled */
 	peer_close(&p);

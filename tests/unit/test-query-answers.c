@@ -7,100 +7,97 @@
 
 #define FLAGS ",\"udp_connect\":false,\"failures\":false"
 
+static const struct {
+	const char *rows;
+	struct window window;
+	const char *expected;
+} receipts[] = {
+	{"", {10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[],\"lost\":null,\"gaps\":[],"
+		"\"complete\":false}"},
+	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":0,"
+		"\"gaps\":[],\"complete\":true}"},
+	{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7" FLAGS
+		"}],\"lost\":null,"
+		"\"gaps\":[],\"complete\":false}"},
+	{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7" FLAGS
+		"}],\"lost\":null,"
+		"\"gaps\":[],\"complete\":false}"},
+	{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1,0,0),"
+	 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1,0,0);"
+	 "INSERT INTO gap VALUES(1,13,15,'ring-full',3),(2,2,10,'before',1),(3,20,21,'after',1)",
+		{10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":3,"
+		"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"ring-full\","
+		"\"lost\":3}],\"complete\":false}"},
+	{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1,0,0),"
+	 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1,0,0);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
+		{10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":13,\"source\":\"events\",\"interval_usec\":7" FLAGS
+		"},{\"from_usec\":15,"
+		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+		"}],\"lost\":null,"
+		"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"killed\","
+		"\"lost\":null}],\"complete\":false}"},
+	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
+	 "INSERT INTO counter VALUES('expired_until_usec',12)",
+		{10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":12,"
+		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
+		"}],\"lost\":null,"
+		"\"gaps\":[{\"from_usec\":10,\"until_usec\":12,\"reason\":\"expired\","
+		"\"lost\":null}],\"complete\":false}"},
+	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
+	 "INSERT INTO gap VALUES(1,12,12,'a \"b\"',1)",
+		{10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":1,"
+		"\"gaps\":[{\"from_usec\":12,\"until_usec\":12,\"reason\":\"a \\\"b\\\"\","
+		"\"lost\":1}],\"complete\":false}"},
+	/* two ways of watching, of which the second was started anew in between and has missed nothing */
+	{"INSERT INTO coverage VALUES(1,1,5,12,2,7,'',1,2,1,1,1,1,1,0,1),"
+	 "(2,1,12,15,2,7,'',1,2,1,1,1,1,1,1,0),(3,2,15,30,2,7,'',1,2,1,1,1,1,1,1,0)",
+		{10, 20},
+		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
+		"\"until_usec\":12,\"source\":\"events\",\"interval_usec\":7,"
+		"\"udp_connect\":false,\"failures\":true},{\"from_usec\":12,"
+		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7,"
+		"\"udp_connect\":true,\"failures\":false}],\"lost\":0,\"gaps\":[],"
+		"\"complete\":true}"},
+	/* a moment */
+	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {30, 30},
+		"{\"from_usec\":30,\"until_usec\":30,\"stretches\":[{\"from_usec\":30,"
+		"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":0,"
+		"\"gaps\":[],\"complete\":true}"},
+	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {31, 31},
+		"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
+		"\"complete\":false}"},
+};
+
 /* Stretches are of the database's only two sessions; times are small so that a case is readable. */
 static void test_receipt(void **state)
 {
-	static const struct {
-		const char *rows;
-		struct window window;
-		const char *expected;
-	} cases[] = {
-		{"", {10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[],\"lost\":null,\"gaps\":[],"
-			"\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":0,"
-			"\"gaps\":[],\"complete\":true}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":null,"
-			"\"gaps\":[],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":null,"
-			"\"gaps\":[],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1,0,0),"
-		 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1,0,0);"
-		 "INSERT INTO gap VALUES(1,13,15,'ring-full',3),(2,2,10,'before',1),(3,20,21,'after',1)",
-			{10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":3,"
-			"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"ring-full\","
-			"\"lost\":3}],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1,0,0),"
-		 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1,0,0);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
-			{10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":13,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"},{\"from_usec\":15,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":null,"
-			"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"killed\","
-			"\"lost\":null}],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
-		 "INSERT INTO counter VALUES('expired_until_usec',12)",
-			{10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":12,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":null,"
-			"\"gaps\":[{\"from_usec\":10,\"until_usec\":12,\"reason\":\"expired\","
-			"\"lost\":null}],\"complete\":false}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
-		 "INSERT INTO gap VALUES(1,12,12,'a \"b\"',1)",
-			{10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":1,"
-			"\"gaps\":[{\"from_usec\":12,\"until_usec\":12,\"reason\":\"a \\\"b\\\"\","
-			"\"lost\":1}],\"complete\":false}"},
-		/* two ways of watching, of which the second was started anew in between and has missed nothing */
-		{"INSERT INTO coverage VALUES(1,1,5,12,2,7,'',1,2,1,1,1,1,1,0,1),"
-		 "(2,1,12,15,2,7,'',1,2,1,1,1,1,1,1,0),(3,2,15,30,2,7,'',1,2,1,1,1,1,1,1,0)",
-			{10, 20},
-			"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
-			"\"until_usec\":12,\"source\":\"events\",\"interval_usec\":7,"
-			"\"udp_connect\":false,\"failures\":true},{\"from_usec\":12,"
-			"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7,"
-			"\"udp_connect\":true,\"failures\":false}],\"lost\":0,\"gaps\":[],"
-			"\"complete\":true}"},
-		/* a moment */
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {30, 30},
-			"{\"from_usec\":30,\"until_usec\":30,\"stretches\":[{\"from_usec\":30,"
-			"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7" FLAGS
-			"}],\"lost\":0,"
-			"\"gaps\":[],\"complete\":true}"},
-		{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {31, 31},
-			"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
-			"\"complete\":false}"},
-	};
 	const struct filter any = FILTER_ANY;
 	struct fixture *f = *state;
 
-	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+	for (size_t i = 0; i < ELEMENTSOF(receipts); i++) {
 		_cleanup_(buf_done) struct buf text = {0};
 
 		history_sql(
 			&f->history, "DELETE FROM coverage; DELETE FROM gap; DELETE FROM counter");
-		history_sql(&f->history, cases[i].rows);
+		history_sql(&f->history, receipts[i].rows);
 		begin(f);
-		assert_int_equal(coverage_receipt(f->query, &any, cases[i].window, &text), 0);
+		assert_int_equal(coverage_receipt(f->query, &any, receipts[i].window, &text), 0);
 		query_end(f->query);
-		assert_text(&text, cases[i].expected);
+		assert_text(&text, receipts[i].expected);
 	}
 }
 
@@ -339,26 +336,60 @@ static size_t count_text(const char *text, const char *what)
 	return count;
 }
 
+/* The programs of fill_programs(), of which nothing is known yet. */
+static const struct tally nothing[] = {
+	{.identity = "\"exe\":\"/bin/b\",\"comm\":\"b\",\"unit\":\"u\",\"uid\":7",
+		.rank = 3,
+		.shortest = -1,
+		.longest = -1},
+	{.identity = "\"exe\":\"/bin/a\",\"comm\":\"a\",\"unit\":null,\"uid\":7",
+		.rank = 2,
+		.shortest = -1,
+		.longest = -1},
+	{.identity = "\"exe\":null,\"comm\":null,\"unit\":\"k\",\"uid\":9",
+		.rank = 1,
+		.is_new = true,
+		.shortest = -1,
+		.longest = -1},
+	{.identity = "\"exe\":null,\"comm\":null,\"unit\":null,\"uid\":null",
+		.shortest = -1,
+		.longest = -1},
+};
+
+/* Of an audit of these claims, what comes before the servers; and how many of these there are. */
+static uint64_t expect_audit(
+	const struct past *found, size_t count, const struct window *window, struct buf *expected)
+{
+	struct tally all = {0}, tally[ELEMENTSOF(nothing)];
+	uint64_t unattributed = 0, servers = 0;
+	const char *between = "";
+
+	memcpy(tally, nothing, sizeof(nothing));
+	for (size_t k = 0; k < count; k++) {
+		unsigned index = program_index(found[k].id);
+
+		tally_add(&tally[index], &found[k], window);
+		tally_add(&all, &found[k], window);
+		unattributed += index >= 2;
+		servers += past_is_server(&found[k], window);
+	}
+	qsort(tally, ELEMENTSOF(tally), sizeof(*tally), compare_tally);
+	assert_int_equal(buf_append_string(expected, "\"programs\":["), 0);
+	for (size_t k = 0; k < ELEMENTSOF(tally) && tally[k].claims; k++) {
+		append_tally(&tally[k], between, expected);
+		between = ",";
+	}
+	assert_int_equal(buf_append_format(expected,
+				 "],\"claims\":%llu,\"ports\":%llu,\"unattributed\":%llu,"
+				 "\"omitted\":0",
+				 (unsigned long long)count, (unsigned long long)all.ports,
+				 (unsigned long long)unattributed),
+		0);
+	return servers;
+}
+
 static void test_audit(void **state)
 {
-	static const struct tally none[] = {
-		{.identity = "\"exe\":\"/bin/b\",\"comm\":\"b\",\"unit\":\"u\",\"uid\":7",
-			.rank = 3,
-			.shortest = -1,
-			.longest = -1},
-		{.identity = "\"exe\":\"/bin/a\",\"comm\":\"a\",\"unit\":null,\"uid\":7",
-			.rank = 2,
-			.shortest = -1,
-			.longest = -1},
-		{.identity = "\"exe\":null,\"comm\":null,\"unit\":\"k\",\"uid\":9",
-			.rank = 1,
-			.is_new = true,
-			.shortest = -1,
-			.longest = -1},
-		{.identity = "\"exe\":null,\"comm\":null,\"unit\":null,\"uid\":null",
-			.shortest = -1,
-			.longest = -1},
-	};
 	struct fixture *f = *state;
 	struct past *found = calloc(CLAIMS, sizeof(*found));
 	uint64_t all_servers = 0;
@@ -368,32 +399,9 @@ static void test_audit(void **state)
 		_cleanup_(buf_done) struct buf text = {0}, expected = {0};
 		struct question q = random_question(&f->history);
 		size_t count = oracle(&f->history, &q, found);
-		struct tally all = {0}, tally[ELEMENTSOF(none)];
-		uint64_t unattributed = 0, servers = 0;
-		const char *between = "";
+		uint64_t servers = expect_audit(found, count, &q.window, &expected);
 		char *listed;
 
-		memcpy(tally, none, sizeof(none));
-		for (size_t k = 0; k < count; k++) {
-			unsigned index = program_index(found[k].id);
-
-			tally_add(&tally[index], &found[k], &q.window);
-			tally_add(&all, &found[k], &q.window);
-			unattributed += index >= 2;
-			servers += past_is_server(&found[k], &q.window);
-		}
-		qsort(tally, ELEMENTSOF(tally), sizeof(*tally), compare_tally);
-		assert_int_equal(buf_append_string(&expected, "\"programs\":["), 0);
-		for (size_t k = 0; k < ELEMENTSOF(tally) && tally[k].claims; k++) {
-			append_tally(&tally[k], between, &expected);
-			between = ",";
-		}
-		assert_int_equal(buf_append_format(&expected,
-					 "],\"claims\":%llu,\"ports\":%llu,\"unattributed\":%llu,"
-					 "\"omitted\":0",
-					 (unsigned long long)count, (unsigned long long)all.ports,
-					 (unsigned long long)unattributed),
-			0);
 		begin(f);
 		assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text, NULL), 0);
 		query_end(f->query);
