@@ -254,18 +254,22 @@ static int write_sum(struct writer *w, enum own_kind kind, const struct sum *s, 
 static void print_verdict(const struct view *v, const struct sum *all, const char *rung)
 {
 	bool good = all->kept && all->wrong == 0;
+	_cleanup_(free_p) char *text = NULL;
 
 	if (v->options->output != OUTPUT_TABLE || v->options->no_legend)
 		return;
-	fputs("\nBy the rung ", v->out);
-	view_text(v, rung);
-	fprintf(v->out, ", %u of %u claims were caught, %u with the process, %u wrongly: %s%s%s.\n",
-		all->caught, all->made, all->attributed, all->wrong,
-		view_tone(v, good ? TONE_GOOD : TONE_BAD),
-		all->wrong > 0 ? "a fault, please report it"
-		: all->kept    ? "as it promises"
-			       : "less than it promises",
-		view_plain(v));
+	if (asprintf(&text,
+		    "By the rung %s, %u of %u claims were caught, %u with the process, %u wrongly: %s.",
+		    rung, all->caught, all->made, all->attributed, all->wrong,
+		    all->wrong > 0 ? "a fault, please report it"
+		    : all->kept    ? "as it promises"
+				   : "less than it promises") < 0) {
+		text = NULL;
+		return;
+	}
+	fprintf(v->out, "\n%s", view_tone(v, good ? TONE_GOOD : TONE_BAD));
+	view_wrapped(v, v->out, text, 0, 2);
+	fputs(view_plain(v), v->out);
 }
 
 static enum status print_results(

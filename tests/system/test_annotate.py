@@ -100,6 +100,7 @@ def test_suricata(daemon, traffic, family):
         eve("alert", at, here, client, here, server, **ALERT),
         eve("alert", at, here, server, here, client, **ALERT),  # the other direction
         eve("flow", traffic["ended"] + 30_000_000, here, client, here, server, **flow(at, at + 1000)),
+        eve("flow", traffic["ended"] + 30_000_000, here, server, here, client, **flow(at, at + 1000)),
         eve("dns", at, here, t["udp"], here, t["query"], "UDP", **DNS),
         eve("dns", at, here, t["query"], here, t["udp"], "UDP", **DNS),
         eve("stats", at, here, 1, here, 2),
@@ -108,12 +109,12 @@ def test_suricata(daemon, traffic, family):
     notes, summary, coverage = annotated(daemon, lines)
     ends = [(n["source"]["pid"], n["destination"]["pid"]) if n and "source" in n and "destination" in n else None for n in notes]
     there = (traffic["client"], traffic["server"])
-    assert ends[:5] == [there, there[::-1], there, there[::-1], there]
+    assert ends[:6] == [there, there[::-1], there, there[::-1], there[::-1], there]
     assert [n["source"]["role"] for n in notes[:2]] == ["connected", "accepted"]
-    assert notes[3]["source"]["role"] == "bound" and notes[4]["source"]["role"] == "connected"
+    assert notes[4]["source"]["role"] == "bound" and notes[5]["source"]["role"] == "connected"
     assert notes[0]["source"]["port"] == client and notes[0]["source"]["comm"] == "python3"
-    assert notes[5] == {"reason": "unwatched-port"} and notes[6] is None
-    assert summary == {"lines": 7, "process": 5, "unwatched-port": 1, "no-ends": 1}
+    assert notes[6] == {"reason": "unwatched-port"} and notes[7] is None
+    assert summary == {"lines": 8, "process": 6, "unwatched-port": 1, "no-ends": 1}
     assert coverage["stretches"] and coverage["from_usec"] == at
 
 

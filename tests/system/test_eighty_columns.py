@@ -23,7 +23,7 @@ NAMES = ("curl", "a-program-with-a-name-that-goes-on-for-ever-and-ever-123456789
 VERBS = (("status",), ("44892",), ("explain", "60530/udp"), ("who", "44892"), ("who", "44892", "--at", "-1d"), ("now",), ("history",),
          ("audit", "-S", "-1h"), ("audit",), *(("audit", "-S", "-1h", "--by", by) for by in ("unit", "user", "port", "hour", "netns")),
          ("audit", "-S", "-1h", "--diff", "yesterday"), ("listeners",), ("pressure",), ("pressure", "--at", "-1h"), ("failures",), ("apps",),
-         ("apps", "--new"), ("app", "curl"), ("app", "evil"), ("doctor",), ("help",), ("who", "--help"), ("annotate",))
+         ("apps", "--new"), ("app", "curl"), ("app", "evil"), ("doctor",), ("doctor", "--self-test", "1"), ("help",), ("who", "--help"), ("annotate",))
 WRONG = (("audti",), ("who",), ("99999",), ("history", "--sinc", "x"), ("who", "1", "--at", "tomorrow"), ("pressure", "--app", "x"))
 
 
@@ -77,12 +77,12 @@ def test_with_hostile_names(watched, make_actor, directory):
         with pytest.raises(AssertionError, match="in use"):
             actor.do("listener('bad', at=44892)")
     for arguments in VERBS:
-        check(watched, arguments, (0, 1))
+        check(watched, arguments, (0, 1, 6))
 
 
 def test_with_nothing_yet(watched):
     for arguments in VERBS:
-        check(watched, arguments, (0, 1))
+        check(watched, arguments, (0, 1, 6))
 
 
 def test_used_wrongly(watched):
