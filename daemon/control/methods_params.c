@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#include "daemon/control/query_ports.h"
+
 #define TIME_MAX  (INT64_C(1) << 53) /* JSON readers lose precision above it */
 #define IANA_LOW  49152              /* RFC 6335 */
 #define IANA_HIGH 65535
@@ -102,19 +104,23 @@ int take_protocol(struct request *r, int *ret)
 	return ANSWERED;
 }
 
-struct port_range known_ephemeral(struct request *r)
+/* The range the kernel hands out, as the ledger or the database last said: in a namespace (name or inode number), or in the
+ * daemon's own one (NULL). high 0: not known. */
+static struct port_range known_ephemeral(struct request *r, const char *netns)
 {
 	const struct committed *c = link_last(r->methods->link);
-	struct query_state state = {0};
+	struct query *q = r->methods->query;
+	struct port_range range = c ? c->coverage.ephemeral : (struct port_range){0};
+	struct query_state state;
 
-	if (c && c->coverage.ephemeral.high)
-		return c->coverage.ephemeral;
-	if (query_begin(r->methods->query, clock_now().boot + LIMIT_QUERY_USEC) == 0) {
-		if (query_state(r->methods->query, &state) < 0)
-			state.covered = false;
-		query_end(r->methods->query);
-	}
-	return state.covered ? state.coverage.ephemeral : (struct port_range){0};
+	if ((!netns && range.high) || query_begin(q, clock_now().boot + LIMIT_QUERY_USEC) < 0)
+		return range;
+	if (range.high == 0 && query_state(q, &state) == 0 && state.covered)
+		range = state.coverage.ephemeral;
+	if (netns && query_netns_range(q, netns, range, &range) < 0)
+		range = (struct port_range){0};
+	query_end(q);
+	return range;
 }
 
 /* A member of a filter: its value into `f`. ANSWERED; -EINVAL: it makes no sense; -ERANGE: it is out of range. */
@@ -242,7 +248,9 @@ static int member_range(struct request *r, const json_t *value, struct filter *f
 		return ANSWERED;
 	}
 	if (streq(text, "kernel")) {
-		f->range = known_ephemeral(r);
+		f->range = known_ephemeral(
+			r, json_string_value(json_object_get(
+				   json_object_get(r->call.parameters, "filter"), "netns")));
 		return f->range.high ? ANSWERED : -EINVAL;
 	}
 	if (text[strspn(text, "0123456789-")] ||

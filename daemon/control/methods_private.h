@@ -170,9 +170,6 @@ const char *take_string(const struct request *r, const char *name); /* NULL: abs
 bool take_boolean(const struct request *r, const char *name);       /* false: absent */
 int check_parameters(struct request *r);
 
-/* The range the kernel hands out, as the ledger or the database last said; high 0: not known. */
-struct port_range known_ephemeral(struct request *r);
-
 /* methods_claims.c */
 extern const struct method method_who, method_claims, method_audit;
 /* Appends `,"coverage":` and the receipt of the call's window, for what was asked for. */

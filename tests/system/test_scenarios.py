@@ -335,6 +335,9 @@ def test_s7_a_host_of_containers(namespace, second, make_daemon, make_actor, dir
         "since_usec": now - 1_000_000, "until_usec": now + 1_000_000, "step_usec": 2_000_000})
     ranges = {s["netns"]: (s["range"], s["peak"]) for s in picture["series"] if s["netns"] in inodes}
     assert ranges == {inodes[0]: ({"low": 32768, "high": 60999}, 4), inodes[1]: ({"low": 50000, "high": 50009}, 4)}
+    container.do("bound('o', 'udp', at=40000)")
+    inside = [sorted(r["port"] for r in daemon.rows("now", "--netns", inode, "--range", "kernel")[0]) for inode in inodes]
+    assert len(inside[0]) == len(inside[1]) == 4 and all(50000 <= port <= 50009 for port in inside[1])
     # how full the host's own range is has nothing of another one's ports
     assert daemon.call("org.portledger.ledger.Status")["used"]["tcp"] == 4
     assert [json.loads(daemon.client(40000, "--netns", inode, "-j").stdout.splitlines()[0])["ephemeral"] for inode in inodes] == [
