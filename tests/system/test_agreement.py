@@ -200,7 +200,8 @@ def test_one_object_agrees(daemon, seen):
     coverage = reply.pop("coverage")
     assert known(whole) == known(reply) and list(pretty) == [*whole, "coverage"]
     assert known({**pretty, "coverage": None}) == known({**whole, "coverage": None})
-    assert same_order(whole, INTERFACE.methods["Explain"][1]) and list(known(receipt["coverage"])) == list(known(coverage))
+    assert same_order(whole, INTERFACE.methods["Explain"][1])
+    assert [k for k in receipt["coverage"] if k in coverage or receipt["coverage"][k] is not None] == list(coverage)
     row = next(csv.DictReader(io.StringIO(daemon.client("explain", seen["port"], "--csv").stdout)), None)
     assert row is not None
     status = daemon.call(f"{NAME}.Status")
