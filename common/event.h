@@ -22,6 +22,9 @@
 	X(DATABASE_LOCKED, "database-locked", ERROR, "6c17175c3f9e43b39120d22961fb9b2b") \
 	X(DATABASE_NEWER, "database-newer", ERROR, "b80e55cdcde743e6a80b5411ce0387bb") \
 	X(DATABASE_DAMAGED, "database-damaged", ERROR, "831d6a4b787d4e48b0b915f45de18f2c") \
+	X(DATABASE_GONE, "database-gone", ERROR, "258853d1efcd4ef3b535024453074649") \
+	X(DISK_LOW, "disk-low", WARNING, "4a2e822cefd04e68b2dece4704d2f7cb") \
+	X(DISK_ROOM, "disk-room", NOTICE, "309c84e1b11240c7aeb2b1135d293761") \
 	X(TABLES_UNREADABLE, "tables-unreadable", ERROR, "7f867d9662fb4191b91a8d173c1b67c7") \
 	X(TABLES_READABLE, "tables-readable", NOTICE, "8d7753f3e5b24e97ad80c9b47f075338") \
 	X(INTERVAL_CHANGED, "interval-changed", NOTICE, "de05449157264c3b9e540a3b69c700d9") \

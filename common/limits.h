@@ -79,6 +79,7 @@
 
 /* Store (daemon/ledger). */
 #define LIMIT_PENDING_CLAIMS 65536u /* closed claims that wait in memory while the disk refuses */
+#define LIMIT_SET_ASIDE      4u     /* damaged databases that are kept */
 /* rollups: how long an hour's and a day's are kept, and of each what part of the bytes, at so many a row */
 #define LIMIT_ROLLUP_HOUR_DAYS 396u
 #define LIMIT_ROLLUP_DAY_DAYS  1827u

@@ -204,6 +204,7 @@ struct settings {
 
 /* Of what is degraded: why there is no better rung, and, after "; ", what mends it. */
 #define DEGRADED_OBSTACLE "no kernel events: "
+#define DEGRADED_BETWEEN  " | "
 
 /* ledger -> control: your question number `id` is answered by what is committed now. Also sent with id 0 when
  * something was committed while someone follows. */
@@ -218,6 +219,7 @@ struct committed {
 	uint64_t waiting;         /* closed claims that the disk refuses at the moment */
 	/* false: capture did not answer in time; the newest claims may be missing */
 	bool capture_answered;
-	bool watching;  /* false before the first whole sweep, and while replaying */
-	char *degraded; /* reasons, separated by "; "; NULL: none; owned */
+	bool watching; /* false before the first whole sweep, and while replaying */
+	/* reasons, DEGRADED_BETWEEN them, each with what mends it after its last "; "; NULL: none; owned */
+	char *degraded;
 };

@@ -261,6 +261,7 @@ static const struct layout layouts[] = {
 	[RECORD_READY] = LAYOUT(ready_members),
 	[RECORD_SYNC] = LAYOUT(sync_members),
 	[RECORD_KEPT] = LAYOUT(kept_members),
+	[RECORD_WAITS] = LAYOUT_EMPTY,
 	[RECORD_COMMITTED] = LAYOUT(committed_members),
 	[RECORD_FOLLOW] = LAYOUT(follow_members),
 };

@@ -40,6 +40,8 @@ enum record_type {
 	RECORD_READY = 32, /* the store is open, and has what this ring told before this position */
 	RECORD_SYNC = 33,  /* u64 id: sweep, then answer with a BARRIER. Also control -> ledger */
 	RECORD_KEPT = 34,  /* committed: what the ring told before this position */
+	RECORD_WAITS =
+		35, /* empty: the store cannot be opened now; it is tried again, then comes READY */
 	/* ledger -> control */
 	RECORD_COMMITTED = 48,
 	/* control -> ledger; u8: 1 send COMMITTED for every commit and commit every sweep, 0 no more */

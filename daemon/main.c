@@ -24,6 +24,7 @@
 #include "daemon/listen.h"
 #include "daemon/privilege.h"
 #include "daemon/service.h"
+#include "daemon/state.h"
 #include "daemon/supervise.h"
 
 #define DEFAULT_CONFIG "/etc/portledger/portledger.conf"
@@ -52,6 +53,8 @@ struct daemon {
 	struct config config;
 	struct event_base *base;
 	struct event *signals;
+	struct event *reloads; /* pending: another one was asked for within the second */
+	usec_t reload_next;    /* monotonic; not before */
 	struct supervisor *supervisor;
 	struct service *service;
 	struct capture *capture; /* or ... */
@@ -277,22 +280,38 @@ static const char *listen_trouble(int error)
 	return strerror(-error);
 }
 
-/* The ledger has its database: now somebody may ask. */
-static void on_ready(void *context)
+/* From now on somebody may ask. */
+static int serve(struct daemon *d)
 {
-	struct daemon *d = context;
 	int r = 0;
 
 	if (d->listen_fd < 0)
 		r = listen_at(d->options.socket, d->socket_group, &d->listen_fd);
 	if (r < 0) {
 		log_error("cannot listen at %s: %s", d->options.socket, listen_trouble(r));
-		fail(d, EXIT_FAILURE);
-		return;
+		return r;
 	}
 	r = supervisor_start_control(d->supervisor, d->listen_fd);
-	if (r < 0) {
+	if (r < 0)
 		log_error("cannot start control: %s", strerror(-r));
+	return r;
+}
+
+/* ... though there is no database yet: why not. */
+static void on_waits(void *context)
+{
+	struct daemon *d = context;
+
+	if (serve(d) < 0)
+		fail(d, EXIT_FAILURE);
+}
+
+/* The ledger has its database. */
+static void on_ready(void *context)
+{
+	struct daemon *d = context;
+
+	if (serve(d) < 0) {
 		fail(d, EXIT_FAILURE);
 		return;
 	}
@@ -334,7 +353,6 @@ static bool on_look(void *context, usec_t grace)
 static void describe(void *context, char *text, size_t size)
 {
 	const struct daemon *d = context;
-	struct capture_state c;
 	int n = 0;
 
 	if (d->refused)
@@ -346,18 +364,7 @@ static void describe(void *context, char *text, size_t size)
 		(void)snprintf(text, size, "replaying");
 		return;
 	}
-	c = capture_state(d->capture);
-	n = snprintf(text, size,
-		"recording by %s%s every %g s%s; %u sockets on watched ports; last sweep %.1f ms",
-		c.rung == SOURCE_EVENTS ? "events and " : "",
-		c.rung == SOURCE_PROCNET ? "/proc/net" : "sweep",
-		(double)c.interval_usec / USEC_PER_SEC,
-		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
-		(double)c.last_cpu_usec / USEC_PER_MSEC);
-	if (n > 0 && (size_t)n < size && (c.obstacle || c.container))
-		(void)snprintf(text + n, size - (size_t)n, "; %s%s",
-			c.container ? "only processes of this container" : "no kernel events: ",
-			c.obstacle ? c.obstacle : "");
+	capture_describe(d->capture, text, size);
 }
 
 static void reload(struct daemon *d)
@@ -380,6 +387,27 @@ static void reload(struct daemon *d)
 		service_ready(d->service);
 }
 
+static void on_reload(evutil_socket_t fd, short what, void *context)
+{
+	struct daemon *d = context;
+
+	(void)fd;
+	(void)what;
+	d->reload_next = clock_monotonic_usec() + USEC_PER_SEC;
+	reload(d);
+}
+
+/* However many ask for it: once a second, and once after the last of them. */
+static void reload_soon(struct daemon *d)
+{
+	usec_t wait = usec_sub(d->reload_next, clock_monotonic_usec());
+	const struct timeval later = {.tv_sec = (time_t)(wait / USEC_PER_SEC),
+		.tv_usec = (suseconds_t)(wait % USEC_PER_SEC)};
+
+	if (!event_pending(d->reloads, EV_TIMEOUT, NULL))
+		(void)event_add(d->reloads, &later);
+}
+
 static void on_signal(evutil_socket_t fd, short what, void *context)
 {
 	struct daemon *d = context;
@@ -391,7 +419,7 @@ static void on_signal(evutil_socket_t fd, short what, void *context)
 	if (info.ssi_signo == SIGCHLD)
 		supervisor_reap(d->supervisor);
 	else if (info.ssi_signo == SIGHUP)
-		reload(d);
+		reload_soon(d);
 	else
 		fail(d, EXIT_SUCCESS);
 }
@@ -412,7 +440,8 @@ static int catch_signals(struct daemon *d)
 		return -errno;
 	(void)signal(SIGPIPE, SIG_IGN);
 	d->signals = event_new(d->base, d->signal_fd, EV_READ | EV_PERSIST, on_signal, d);
-	return d->signals && event_add(d->signals, NULL) == 0 ? 0 : -ENOMEM;
+	d->reloads = event_new(d->base, -1, 0, on_reload, d);
+	return d->signals && d->reloads && event_add(d->signals, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 static int open_file(const char *path, int flags, int *ret)
@@ -430,13 +459,10 @@ static int open_file(const char *path, int flags, int *ret)
 static int open_files(struct daemon *d)
 {
 	const struct options *o = &d->options;
-	int r = 0;
+	int r = state_open(o->state, &d->state_fd);
 
-	if (mkdir(o->state, 0750) < 0 && errno != EEXIST) {
-		log_error("cannot make %s: %s", o->state, strerror(errno));
-		return -errno;
-	}
-	r = open_file(o->state, O_RDONLY | O_DIRECTORY, &d->state_fd);
+	if (r == -EPERM) /* what is wrong is how it was set up */
+		d->status = EXIT_CONFIG;
 	if (r == 0)
 		r = open_file("/proc", O_RDONLY | O_DIRECTORY, &d->proc_fd);
 	if (r == 0 && o->record)
@@ -472,6 +498,7 @@ static int start_speaking(struct daemon *d)
 		.passed_count = list_passed(d, passed),
 		.context = d,
 		.let_go = on_let_go,
+		.waits = on_waits,
 		.ready = on_ready,
 	};
 	const struct replay_options replay = {
@@ -509,17 +536,6 @@ static int take_passed(struct daemon *d)
 	return r < 0 ? r : 0;
 }
 
-static bool was_passed(struct daemon *d, int fd)
-{
-	for (size_t i = 0; i < d->handed.count; i++) {
-		if (d->handed.fds[i].fd != fd)
-			continue;
-		(void)TAKE_FD(d->handed.fds[i].fd);
-		return true;
-	}
-	return false;
-}
-
 /* The kernel goes on with what these hold, whatever becomes of us: the next process takes it up where this one was. */
 static void keep_events(struct daemon *d)
 {
@@ -528,14 +544,14 @@ static void keep_events(struct daemon *d)
 	int r = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (!was_passed(d, fds[i].fd) && r == 0)
+		if (!passed_let_go(&d->handed, fds[i].fd) && r == 0)
 			r = service_keep(d->service, fds[i].fd, fds[i].name);
 	if (r < 0 && r != -EAGAIN)
 		log_warning("systemd does not keep what the kernel records with: %s", strerror(-r));
 	/* what is still to be read stays where it is until then */
 	count = d->capture ? capture_fds_before(d->capture, fds, ELEMENTSOF(fds)) : 0;
 	for (size_t i = 0; i < count; i++)
-		(void)was_passed(d, fds[i].fd);
+		(void)passed_let_go(&d->handed, fds[i].fd);
 }
 
 /* Of another version of this program, or of other settings. Closed here only, they would come again with every start. */
@@ -633,6 +649,8 @@ static void daemon_done(struct daemon *d)
 	service_free(d->service);
 	if (d->signals)
 		event_free(d->signals);
+	if (d->reloads)
+		event_free(d->reloads);
 	if (d->base)
 		event_base_free(d->base);
 	passed_done(&d->handed);
@@ -675,7 +693,7 @@ int main(int argc, char **argv)
 	if (d.options.check_config)
 		goto out;
 	if (start(&d) < 0)
-		d.status = EXIT_FAILURE;
+		d.status = d.status == EXIT_SUCCESS ? EXIT_FAILURE : d.status;
 	else
 		event_base_dispatch(d.base);
 	stop(&d);

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -28,6 +29,7 @@
 #include "daemon/handover.h"
 #include "daemon/ledger/keeper.h"
 #include "daemon/privilege.h"
+#include "daemon/state.h"
 
 struct child {
 	const char *name;
@@ -103,6 +105,7 @@ static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int su
 		.capture_fd = stream,
 		.supervisor_fd = supervisor,
 		.state_fd = s->options.state_fd,
+		.state_path = s->options.state_path,
 		.record_fd = s->options.record_fd,
 		.replaying = s->options.replaying,
 	};
@@ -228,7 +231,8 @@ static int link_control(struct supervisor *s)
 		r = handover_send(s->ledger.supervisor, HANDOVER_CONTROL, link[0]);
 	close_p(&link[0]);
 	close_p(&link[1]);
-	return r;
+	/* one that is just dying gets none; its successor will */
+	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }
 
 static int start_ledger(struct supervisor *s)
@@ -291,6 +295,27 @@ static bool is_final(int status)
 					    WEXITSTATUS(status) == KEEPER_EXIT_SCHEMA);
 }
 
+/* The state directory is not what it was, or has no database any more. What is at its path now takes its place, under the number
+ * that all know it by; control, which may read below the old one only, is replaced as well. */
+static int reopen_state(struct supervisor *s)
+{
+	_cleanup_(close_p) int fd = -1;
+	struct stat before, now;
+	int r = state_open(s->options.state_path, &fd);
+
+	if (r < 0)
+		return r;
+	if (fstat(s->options.state_fd, &before) < 0 || fstat(fd, &now) < 0)
+		return -errno;
+	if (before.st_dev == now.st_dev && before.st_ino == now.st_ino)
+		return 0;
+	if (dup3(fd, s->options.state_fd, O_CLOEXEC) < 0)
+		return -errno;
+	if (s->control.pid > 0)
+		(void)kill(s->control.pid, SIGKILL); /* it has nothing that could be lost */
+	return 0;
+}
+
 static void on_death(struct supervisor *s, struct child *c, int status)
 {
 	int r;
@@ -302,6 +327,10 @@ static void on_death(struct supervisor *s, struct child *c, int status)
 	}
 	c->pid = 0;
 	leave(c);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_EXIT_GONE && reopen_state(s) < 0) {
+		s->options.handler.failed(s->options.handler.context, EXIT_FAILURE);
+		return;
+	}
 	if (is_final(status)) {
 		s->options.handler.failed(s->options.handler.context, WEXITSTATUS(status));
 		return;

@@ -323,6 +323,13 @@ void capture_on_ready(void *context, struct ring_position kept)
 	capture_log_began(c);
 }
 
+void capture_on_waits(void *context)
+{
+	const struct capture *c = context;
+
+	c->options.waits(c->options.context);
+}
+
 void capture_on_kept(void *context, struct ring_position kept)
 {
 	struct capture *c = context;

@@ -33,6 +33,8 @@ struct capture_options {
 	void *context;
 	/* what others have recorded with is read, and is not to be kept any longer */
 	void (*let_go)(void *context, const struct events_fd *fds, size_t count);
+	/* the ledger has no database yet, and tries on: somebody may ask why */
+	void (*waits)(void *context);
 	void (*ready)(void *context); /* the ledger took up its work; at every (re)start of it */
 };
 
@@ -59,6 +61,8 @@ struct capture_state {
 	uint32_t sockets;     /* that it saw */
 };
 struct capture_state capture_state(const struct capture *c);
+/* ... in a line. */
+void capture_describe(const struct capture *c, char *text, size_t size);
 
 /* Other settings from now on: a new stretch of coverage. */
 void capture_reload(struct capture *c, const struct config *config);

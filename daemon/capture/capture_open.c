@@ -115,6 +115,7 @@ static int capture_start(struct capture *c)
 		.context = c,
 		.ready = capture_on_ready,
 		.kept = capture_on_kept,
+		.waits = capture_on_waits,
 		.sync = capture_on_sync,
 	};
 	int r;

@@ -96,6 +96,7 @@ int capture_watch(struct capture *c, struct port_range ephemeral) _must_check_;
 void capture_on_timer(evutil_socket_t fd, short what, void *context);
 void capture_on_asked(evutil_socket_t fd, short what, void *context);
 void capture_on_ready(void *context, struct ring_position kept);
+void capture_on_waits(void *context);
 void capture_on_kept(void *context, struct ring_position kept);
 void capture_on_sync(void *context, uint64_t id);
 void capture_on_sweep_wanted(void *context);

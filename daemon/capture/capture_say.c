@@ -7,6 +7,8 @@
 
 #include "daemon/capture/capture_private.h"
 
+#include <stdio.h>
+
 #include "common/log.h"
 #include "daemon/cost.h"
 
@@ -177,4 +179,26 @@ void capture_answer(struct capture *c, size_t count)
 	memmove(c->questions, c->questions + count,
 		(c->question_count - count) * sizeof(c->questions[0]));
 	c->question_count -= count;
+}
+
+void capture_describe(const struct capture *capture, char *text, size_t size)
+{
+	struct capture_state c = capture_state(capture);
+	int n;
+
+	if (c.due_monotonic == USEC_UNSET) {
+		(void)snprintf(text, size, "waiting for the database");
+		return;
+	}
+	n = snprintf(text, size,
+		"recording by %s%s every %g s%s; %u sockets on watched ports; last sweep %.1f ms",
+		c.rung == SOURCE_EVENTS ? "events and " : "",
+		c.rung == SOURCE_PROCNET ? "/proc/net" : "sweep",
+		(double)c.interval_usec / USEC_PER_SEC,
+		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
+		(double)c.last_cpu_usec / USEC_PER_MSEC);
+	if (n > 0 && (size_t)n < size && (c.obstacle || c.container))
+		(void)snprintf(text + n, size - (size_t)n, "; %s%s",
+			c.container ? "only processes of this container" : "no kernel events: ",
+			c.obstacle ? c.obstacle : "");
 }

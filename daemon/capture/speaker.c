@@ -23,6 +23,9 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 	} else if (r->type == RECORD_KEPT) {
 		if (s->handler.kept)
 			s->handler.kept(s->handler.context, r->kept);
+	} else if (r->type == RECORD_WAITS) {
+		if (s->handler.waits)
+			s->handler.waits(s->handler.context);
 	} else if (r->type == RECORD_SYNC) {
 		s->handler.sync(s->handler.context, r->sync);
 	} else {

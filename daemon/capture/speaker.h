@@ -13,7 +13,9 @@ struct speaker_handler {
 	/* the ledger has its database open, with what the ring told before this: speak */
 	void (*ready)(void *context, struct ring_position kept);
 	void (*kept)(void *context,
-		struct ring_position kept);       /* it has stored so much; NULL: who cares */
+		struct ring_position kept); /* it has stored so much; NULL: who cares */
+	void (*waits)(
+		void *context); /* the ledger has no database yet, and tries on; NULL: who cares */
 	void (*sync)(void *context, uint64_t id); /* a question: look, then answer with a barrier */
 };
 

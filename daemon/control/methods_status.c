@@ -89,11 +89,28 @@ static bool is_watching(const struct request *r, const struct picture *p)
 /* Why an answer may be worth less than it looks, one reason after the other. */
 typedef int reason_t(void *context, const char *reason);
 
+/* Those that the ledger knows; `all` may be NULL. */
+static int each_told(const char *all, reason_t *take, void *context)
+{
+	_cleanup_(free_p) char *copy = all ? strdup(all) : NULL;
+	int e = all && !copy ? -ENOMEM : 0;
+
+	for (char *reason = copy, *end; reason && e == 0; reason = end) {
+		end = strstr(reason, DEGRADED_BETWEEN);
+		if (end) {
+			*end = '\0';
+			end += strlen(DEGRADED_BETWEEN);
+		}
+		e = take(context, reason);
+	}
+	return e;
+}
+
 static int each_degraded(struct request *r, int store_error, reason_t *take, void *context)
 {
 	static const char *const looks[] = {
 		[LOOK_DONE] = NULL,
-		[LOOK_PARTIAL] = "capture did not answer in time; the newest claims may be missing",
+		[LOOK_PARTIAL] = "capture did not answer in time, the newest claims may be missing",
 		[LOOK_LATE] = "daemon did not answer the sync in time",
 		[LOOK_NO_LEDGER] = "ledger is restarting",
 	};
@@ -106,9 +123,7 @@ static int each_degraded(struct request *r, int store_error, reason_t *take, voi
 		e = take(context, "no whole sweep yet");
 	if (e == 0 && c && c->watching && !c->coverage.foreign_processes)
 		e = take(context, "processes of other users cannot be named, only their uid");
-	if (e == 0 && c && c->degraded)
-		e = take(context, c->degraded);
-	return e;
+	return e == 0 && c ? each_told(c->degraded, take, context) : e;
 }
 
 struct list {
@@ -326,24 +341,28 @@ static int check_database(struct checks *c)
 		usec_sub(r->asked.wall, p->state.last_seen) / USEC_PER_SEC);
 }
 
-/* `reason` ends with what mends it, where anything does. */
-static int append_obstacle(struct checks *c, const char *reason)
+/* `reason` ends with what mends it, where anything does: *ret_size is what comes before. */
+static const char *find_fix(const char *reason, int *ret_size)
 {
 	const char *fix = NULL;
 
 	for (const char *at = strstr(reason, "; "); at; at = strstr(fix, "; "))
 		fix = at + strlen("; ");
-	return append_check(c, "events", warning, fix, "none: %.*s",
-		(int)(fix ? (size_t)(fix - reason) - strlen("; ") : strlen(reason)), reason);
+	*ret_size = (int)(fix ? (size_t)(fix - reason) - strlen("; ") : strlen(reason));
+	return fix;
 }
 
 static int append_failure(void *context, const char *reason)
 {
 	const size_t length = strlen(DEGRADED_OBSTACLE);
+	bool obstacle = strncmp(reason, DEGRADED_OBSTACLE, length) == 0;
+	int size;
+	const char *fix = find_fix(obstacle ? reason + length : reason, &size);
 
-	if (strncmp(reason, DEGRADED_OBSTACLE, length) == 0)
-		return append_obstacle(context, reason + length);
-	return append_check(context, "watching", failure, NULL, "%s", reason);
+	if (obstacle)
+		return append_check(
+			context, "events", warning, fix, "none: %.*s", size, reason + length);
+	return append_check(context, "watching", failure, fix, "%.*s", size, reason);
 }
 
 static int check_watching(struct checks *c)

@@ -171,6 +171,9 @@ static int check_schema(struct query *q)
 
 	if (r < 0)
 		return r;
+	/* a file that the ledger could make, and had no room to write into */
+	if (sqlite3_column_int(statement, 0) == 0 && sqlite3_column_int(statement, 1) == 0)
+		return -ENOENT;
 	return sqlite3_column_int(statement, 0) == SCHEMA_APPLICATION_ID &&
 			       sqlite3_column_int(statement, 1) == SCHEMA_VERSION
 		       ? 0

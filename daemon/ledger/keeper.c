@@ -39,29 +39,12 @@ static void stop(struct keeper *k, int status)
 	event_base_loopbreak(k->base);
 }
 
-/* The states in which an answer is worth less than it looks; NULL: none (or no memory to say so). */
-static char *degraded(const struct keeper *k)
-{
-	unsigned long long waiting = batch_stats(k->batch).waiting;
-	const char *obstacle = k->obstacle ? k->obstacle : "";
-	char *text = NULL;
-	int n = 0;
-
-	if (k->store_error != 0)
-		n = asprintf(&text,
-			"the database refuses writes (%s); %llu closed claims wait in memory%s%s",
-			strerror(-k->store_error), waiting,
-			k->obstacle ? "; " DEGRADED_OBSTACLE : "", obstacle);
-	else if (k->obstacle)
-		n = asprintf(&text, DEGRADED_OBSTACLE "%s", obstacle);
-	return n < 0 ? NULL : text;
-}
-
 static void tell_control(struct keeper *k, uint64_t id, bool answered)
 {
-	struct ledger_stats l = ledger_stats(k->ledger);
-	struct store_stats s = store_stats(k->store);
-	struct batch_stats b = batch_stats(k->batch);
+	/* without a database there is nothing to tell but that */
+	struct ledger_stats l = k->ledger ? ledger_stats(k->ledger) : (struct ledger_stats){0};
+	struct store_stats s = k->store ? store_stats(k->store) : (struct store_stats){0};
+	struct batch_stats b = k->batch ? batch_stats(k->batch) : (struct batch_stats){0};
 	struct record r = {
 		.type = RECORD_COMMITTED,
 		.committed =
@@ -84,7 +67,7 @@ static void tell_control(struct keeper *k, uint64_t id, bool answered)
 				.waiting = b.waiting,
 				.capture_answered = answered,
 				.watching = l.watching,
-				.degraded = degraded(k),
+				.degraded = keeper_degraded(k),
 			},
 	};
 
@@ -118,20 +101,36 @@ static void tell_kept(struct keeper *k)
 		k->kept = kept.kept;
 }
 
+/* A commit has ended so. One without fsync says nothing of one with, which has failed: that stays until one has not. */
+static void set_store_error(struct keeper *k, int error, bool durable)
+{
+	if (durable)
+		k->durable_error = error;
+	else if (error == 0)
+		error = k->durable_error;
+	if (error < 0 && error != k->store_error)
+		log_event(LOG_EVENT_DATABASE_REFUSES,
+			LOG_FIELDS(LOG_NUMBER("WAITING", batch_stats(k->batch).waiting),
+				LOG_NUMBER("ERRNO", (uint64_t)-error)),
+			"cannot write the database, %llu closed claims wait: %s",
+			(unsigned long long)batch_stats(k->batch).waiting, strerror(-error));
+	if (error == 0 && k->store_error < 0)
+		log_event(LOG_EVENT_DATABASE_ACCEPTS, LOG_NO_FIELDS,
+			"the database takes writes again");
+	k->store_error = error;
+}
+
 static void commit(struct keeper *k, bool durable)
 {
 	int r = write_books(k, durable);
 
-	if (r < 0 && r != k->store_error)
-		log_event(LOG_EVENT_DATABASE_REFUSES,
-			LOG_FIELDS(LOG_NUMBER("WAITING", batch_stats(k->batch).waiting),
-				LOG_NUMBER("ERRNO", (uint64_t)-r)),
-			"cannot write the database, %llu closed claims wait: %s",
-			(unsigned long long)batch_stats(k->batch).waiting, strerror(-r));
-	if (r == 0 && k->store_error < 0)
-		log_event(LOG_EVENT_DATABASE_ACCEPTS, LOG_NO_FIELDS,
-			"the database takes writes again");
-	k->store_error = r;
+	if (r == -ENOSPC && keeper_makes_room(k))
+		r = write_books(k, durable);
+	set_store_error(k, r, durable);
+	if (r == -EUCLEAN) { /* it stays so: a new one, and who is told of it begins anew */
+		k->damaged = true;
+		stop(k, EXIT_FAILURE);
+	}
 	if (r < 0)
 		return;
 	if (k->notable)
@@ -226,6 +225,8 @@ static usec_t patience(const struct keeper *k, bool in_a_hurry)
 	return k->generation != 0 ? COMMIT_LATE_USEC : 0;
 }
 
+static void try_again(struct keeper *k);
+
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
 	struct keeper *k = context;
@@ -234,8 +235,16 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
-	if (!k->store)
+	if (!k->store) {
+		if (k->open_error != 0)
+			try_again(k);
 		return;
+	}
+	if (!keeper_looks_after(k, now.boot)) {
+		commit(k, true);
+		stop(k, KEEPER_EXIT_GONE);
+		return;
+	}
 	answer_overdue(k, now.boot);
 	news = k->notable && note(k, now);
 	waits = !batch_is_empty(k->batch) || k->undurable || news;
@@ -346,6 +355,16 @@ static void fold(struct keeper *k, const struct record *r)
 	}
 }
 
+static void try_again(struct keeper *k)
+{
+	int r = keeper_tries_again(k);
+
+	if (r < 0)
+		stop(k, keeper_start_status(r));
+	else if (k->store) /* it has waited for that */
+		fold(k, &(struct record){.type = RECORD_HELLO, .hello = k->hello});
+}
+
 static void record_bytes(const struct keeper *k, const void *bytes, size_t size)
 {
 	if (k->options->record_fd >= 0 &&
@@ -363,6 +382,8 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 	record_bytes(k, bytes, size);
 	if (r->type == RECORD_HELLO && !k->store) {
 		e = keeper_start_session(k, &r->hello);
+		if (e < 0 && keeper_waits(k, e, &r->hello))
+			return;
 		if (e < 0) {
 			stop(k, keeper_start_status(e));
 			return;
@@ -421,7 +442,9 @@ static void on_control_record(void *context, const struct record *r, const void 
 
 	(void)bytes;
 	(void)size;
-	if (r->type == RECORD_SYNC) {
+	if (r->type == RECORD_SYNC && k->open_error != 0) {
+		tell_control(k, r->sync, true);
+	} else if (r->type == RECORD_SYNC) {
 		ask_capture(k, r->sync);
 	} else if (r->type == RECORD_FOLLOW) {
 		k->following = r->follow;
@@ -511,10 +534,8 @@ static void keeper_done(struct keeper *k)
 	forget_questions(k);
 	k->control = channel_free(k->control);
 	k->capture = channel_free(k->capture);
-	k->ledger = ledger_free(k->ledger);
-	k->batch = batch_free(k->batch);
-	k->notable = notable_free(k->notable);
-	k->store = store_free(k->store);
+	keeper_close_books(k);
+	free(k->hello.version);
 	free(k->obstacle);
 	if (k->supervisor)
 		event_free(k->supervisor);
@@ -536,6 +557,8 @@ int keeper_run(const struct keeper_options *options)
 		log_error("cannot start: %s", strerror(-r));
 	else
 		event_base_dispatch(k.base);
+	if (k.damaged)
+		(void)keeper_sets_aside(&k);
 	keeper_done(&k);
 	return k.status;
 }

@@ -41,11 +41,43 @@ struct keeper {
 	struct ring_position kept; /* told last */
 	char *obstacle;            /* why capture has no better rung; owned; NULL: there is none */
 	bool following, stopped;
-	int store_error; /* of the last commit; 0: it worked */
-	int status;      /* exit status */
+	/* of the last commit, 0: it worked; where that was one without fsync, and the last with one failed, that one's */
+	int store_error;
+	int durable_error; /* of the last commit with fsync */
+	/* keeper_disk.c */
+	struct hello hello;  /* what waits; owns its version */
+	int open_error;      /* why there is no database yet; 0: there is, or nobody has tried */
+	int ballast_error;   /* why there is no ballast; 0: there is */
+	unsigned aside;      /* damaged databases beside this one */
+	usec_t look_next;    /* boottime of the next look at these two */
+	bool damaged;        /* the database, as a commit has shown */
+	bool path_was_right; /* it has named the directory once */
+	int status;          /* exit status */
 };
 
+/* keeper_disk.c: what becomes of the books where the disk does not do as it should. */
+
+/* The states in which an answer is worth less than it looks, as committed.degraded; NULL: none (or no memory to say so). */
+char *keeper_degraded(const struct keeper *k);
+/* The disk is full: gives back what was kept for that. True: there is room now that was not there. */
+bool keeper_makes_room(struct keeper *k);
+/* The database is damaged: closes the books and sets it aside. True: a new one may be made. Was logged. */
+bool keeper_sets_aside(struct keeper *k);
+/* Why books cannot be opened may pass by itself. */
+bool keeper_may_pass(int error);
+/* The books could not be opened, for this reason. True: that may pass, keeper_tries_again() is to be called every second. */
+bool keeper_waits(struct keeper *k, int error, const struct hello *hello);
+/* 0: they are open, or still not; or an error that does not pass. */
+int keeper_tries_again(struct keeper *k) _must_check_;
+/* The books are open: where are they, and is there a ballast? */
+void keeper_looks_first(struct keeper *k);
+/* Every second: is the database where it was, is there a ballast? False: it is not, which was logged. */
+bool keeper_looks_after(struct keeper *k, usec_t now);
+
 /* keeper_start.c */
+
+/* Frees what a session, or an attempt at one, has opened. */
+void keeper_close_books(struct keeper *k);
 
 /* The first record: opens the books and says so. 0, or a negative errno that was logged. */
 int keeper_start_session(struct keeper *k, const struct hello *hello) _must_check_;

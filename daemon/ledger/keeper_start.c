@@ -52,6 +52,12 @@ static void log_refusal(int error, int32_t holder)
 		log_error("cannot open the database: %s", strerror(-error));
 }
 
+/* Whoever does something about it says so. */
+static bool is_mended(const struct keeper *k, int error)
+{
+	return !k->options->replaying && (error == -EUCLEAN || keeper_may_pass(error));
+}
+
 /* What is new is to be said: notable stands between the ledger and its sink from here on. */
 static int announce(struct keeper *k, struct now now, struct ledger_sink *sink)
 {
@@ -68,6 +74,14 @@ static int announce(struct keeper *k, struct now now, struct ledger_sink *sink)
 	return 0;
 }
 
+void keeper_close_books(struct keeper *k)
+{
+	k->ledger = ledger_free(k->ledger);
+	k->batch = batch_free(k->batch);
+	k->notable = notable_free(k->notable);
+	k->store = store_free(k->store);
+}
+
 static int open_books(struct keeper *k, const struct hello *hello, struct store_session *ret_before)
 {
 	struct ledger_sink sink;
@@ -75,7 +89,7 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 	int r = store_open(k->options->state_fd, hello->boot_id, hello->at, hello->version,
 		&k->store, ret_before, &holder);
 
-	if (r < 0)
+	if (r < 0 && !is_mended(k, r))
 		log_refusal(r, holder);
 	if (r < 0)
 		return r;
@@ -113,7 +127,7 @@ static void open_ring(struct keeper *k, const struct hello *hello)
 	ledger_ring_before(k->ledger, stored, k->goes_on);
 }
 
-int keeper_start_session(struct keeper *k, const struct hello *hello)
+static int start_session(struct keeper *k, const struct hello *hello)
 {
 	const struct store_session *before = &k->before;
 	struct record ready = {.type = RECORD_READY};
@@ -137,7 +151,21 @@ int keeper_start_session(struct keeper *k, const struct hello *hello)
 		notable_adopted(k->notable, k->ledger);
 	k->until = hello->at;
 	k->committed_boot = hello->at.boot;
+	keeper_looks_first(k);
 	return channel_put(k->capture, &ready);
+}
+
+int keeper_start_session(struct keeper *k, const struct hello *hello)
+{
+	int r = start_session(k, hello);
+
+	if (r == -ENOSPC && keeper_makes_room(k)) {
+		keeper_close_books(k);
+		r = start_session(k, hello);
+	}
+	if (r == -EUCLEAN && !k->options->replaying && keeper_sets_aside(k))
+		r = start_session(k, hello);
+	return r;
 }
 
 int keeper_start_status(int error)

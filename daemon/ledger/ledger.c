@@ -298,6 +298,7 @@ int ledger_apply(struct ledger *l, const struct record *r)
 	case RECORD_BYE:
 	case RECORD_READY:
 	case RECORD_KEPT:
+	case RECORD_WAITS:
 	case RECORD_SYNC:
 	case RECORD_COMMITTED:
 	case RECORD_FOLLOW:

@@ -94,6 +94,7 @@ static int open_connection(struct store *s, int dir_fd)
 			  SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOMUTEX;
 	_cleanup_(free_p) char *path = NULL;
 	_cleanup_(close_p) int fd = -1;
+	struct stat st;
 	bool made;
 	int keep = 1, r = files_database_path(dir_fd, &path);
 
@@ -105,6 +106,10 @@ static int open_connection(struct store *s, int dir_fd)
 		return r;
 	if (made && fsync(dir_fd) < 0 && errno != EINVAL)
 		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	s->device = st.st_dev;
+	s->inode = st.st_ino;
 	close_p(&fd);
 	fd = -1;
 	r = sql_error(s, sqlite3_open_v2(path, &s->db, flags, NULL));
@@ -112,6 +117,8 @@ static int open_connection(struct store *s, int dir_fd)
 		return r;
 	sqlite3_busy_timeout(s->db, STORE_BUSY_MSEC);
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	/* there is none of ours */
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
 	/* Until all is well (store_open): a start that is refused leaves the file as it is. */
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
@@ -489,8 +496,11 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 	if (!s)
 		return -ENOMEM;
 	r = open_database(s, dir_fd, ret_holder_pid);
-	if (r == 0)
-		r = files_open(dir_fd, HEARTBEAT_FILE, &s->heartbeat_fd, NULL);
+	if (r < 0)
+		return r;
+	r = files_open(dir_fd, HEARTBEAT_FILE, &s->heartbeat_fd, NULL);
+	if (r == -EUCLEAN) /* something else has its name: the database is not to blame */
+		r = -EEXIST;
 	if (r == 0)
 		r = start_session(s, now, version, &before);
 	if (r < 0)

@@ -60,6 +60,18 @@ struct forget {
 int store_forget(int dir_fd, const struct forget *what, uint64_t *ret_rows,
 	int32_t *ret_holder_pid) _must_check_;
 
+/*
+ * The database of DIR is damaged (store_open() or a commit said -EUCLEAN) and nobody has it open here any more: renames it,
+ * with its -wal and -shm, to portledger.db.damaged-N, under the lock. 0: *ret_number is the first free N; -EEXIST: all up to
+ * LIMIT_SET_ASIDE are taken, nothing was done; else as store_open().
+ */
+int store_set_aside(int dir_fd, unsigned *ret_number, int32_t *ret_holder_pid) _must_check_;
+/* How many there are. */
+unsigned store_count_aside(int dir_fd);
+
+/* Is what is open here still DIR/portledger.db? Where that cannot be told, it is. */
+bool store_is_there(const struct store *s, int dir_fd);
+
 /* Ends without a commit (what is not committed is lost). See store_stop for a clean end. */
 struct store *store_free(struct store *s);
 DEFINE_CLEANUP(struct store, store_free)

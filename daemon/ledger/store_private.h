@@ -4,6 +4,7 @@
 /* What the files of the store share, and their tests; nobody else. */
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "daemon/ledger/store.h"
 
@@ -169,6 +170,8 @@ struct store {
 	int64_t session;
 	struct settings settings;
 
+	dev_t device; /* of the file that is open */
+	ino_t inode;
 	uint64_t page_bytes;
 	bool in_transaction;
 	bool full;    /* PRAGMA synchronous is FULL, else NORMAL */

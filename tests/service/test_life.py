@@ -158,7 +158,8 @@ def test_a_wrong_configuration_at_the_start_is_not_tried_again(service):
 
 @pytest.mark.parametrize("status, spoil", [
     ("2", "sed -i 's/^ExecStart=.*/& --nonsense/' {unit} && systemctl daemon-reload"),
-    ("65", "mv {db} {db}.away && echo 'no database at all, and longer than a page of one needs to be' > {db}"),
+    ("65", "mv {db} {db}.away && echo 'no database at all, and longer than a page of one needs to be' > {db} && touch {db}.damaged-1"
+     " {db}.damaged-2 {db}.damaged-3 {db}.damaged-4"),
     ("78", "sqlite3 {db} 'PRAGMA user_version=999'"),
 ], ids=["usage", "damaged", "newer"])
 def test_what_would_only_repeat_is_not_tried_again(service, status, spoil):

@@ -329,23 +329,3 @@ def test_hostile_clients_do_no_harm(daemon):
     assert all(e.startswith(("org.varlink.service.", "org.portledger.ledger.")) for e in errors)
     assert errors[4] == "org.varlink.service.MethodNotFound" and errors[7] == "org.varlink.service.ExpectedMore"
     sync(daemon)
-
-
-def test_a_damaged_database_is_named_and_left_alone(make_daemon, directory):
-    def corrupt(path):
-        good = make_daemon(directory=path.parent.parent).start()
-        good.stop()
-        os.truncate(path, 8192)
-        # control may have ended after the ledger: then the WAL is left as it was, and has all the pages once more
-        os.truncate(f"{path}-wal", 0)
-
-    for name, make in (("noise", lambda p: p.write_bytes(bytes(range(256)) * 64)), ("text", lambda p: p.write_text("hello\n")),
-                       ("directory", lambda p: p.mkdir()), ("truncated", corrupt)):
-        daemon = make_daemon(directory=make_directory(directory, f"damaged-{name}"))
-        daemon.state.mkdir(0o750)
-        make(daemon.database)
-        before = daemon.database.read_bytes() if daemon.database.is_file() else None
-        result = subprocess.run(daemon.namespace.enter(DAEMON, "--state", daemon.state, "--socket", daemon.socket),
-                                capture_output=True, text=True, timeout=PATIENCE, check=False)
-        assert result.returncode == 65 and result.stderr.count("damaged or no database") == 1, (name, result)
-        assert before is None or daemon.database.read_bytes() == before, name

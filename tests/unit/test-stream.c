@@ -165,6 +165,7 @@ static const struct sample {
 	{"ready", "0100000000000000 0200000000000000", {RECORD_READY, .ready = {1, 2}}},
 	{"ready-none", "0000000000000000 0000000000000000", {RECORD_READY}},
 	{"kept", "0100000000000000 ffffffffffffffff", {RECORD_KEPT, .kept = {1, UINT64_MAX}}},
+	{"waits", "", {RECORD_WAITS}},
 	{"sync", "ffffffffffffffff", {RECORD_SYNC, .sync = UINT64_MAX}},
 	{"committed",
 		"0100000000000000 0200000000000000 0300000000000000 04000000 "
