@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "common/buf.h"
 #include "config/settings.h"
@@ -259,6 +260,15 @@ int config_parse(
 	return r;
 }
 
+/* Whoever may write it says what is recorded, and of whom. A device or a pipe is not kept: what comes from it is the caller's choice. */
+static bool is_everybodys(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) &&
+	       st.st_mode & S_IWOTH;
+}
+
 /* Appends a whole file, or as much of it as shows that it is too large. */
 static int read_file(const char *path, struct buf *b)
 {
@@ -267,6 +277,8 @@ static int read_file(const char *path, struct buf *b)
 
 	if (fd < 0)
 		return -errno;
+	if (is_everybodys(fd))
+		return -EPERM;
 	do {
 		void *room = buf_reserve(b, 4096);
 
@@ -288,6 +300,8 @@ static int load_over(struct config *c, const char *path, bool must_exist, char *
 	r = read_file(path, &b);
 	if (r == -ENOENT && !must_exist)
 		return 0;
+	if (r == -EPERM)
+		return fail(path, r, ret_error, "everybody may write it: chmod o-w");
 	if (r == -EFBIG)
 		return fail(path, r, ret_error, "more than %u bytes", LIMIT_CONFIG_BYTES);
 	if (r < 0)
@@ -323,6 +337,7 @@ static int load_drop_in(struct config *c, const char *directory, const char *nam
 static int load_drop_ins(struct config *c, const char *main_file, char **ret_error)
 {
 	_cleanup_(free_p) char *directory = NULL;
+	_cleanup_(close_p) int fd = -1;
 	struct dirent **entries = NULL;
 	int count, r = 0;
 
@@ -330,6 +345,9 @@ static int load_drop_ins(struct config *c, const char *main_file, char **ret_err
 		directory = NULL;
 		return -ENOMEM;
 	}
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && is_everybodys(fd))
+		return fail(directory, -EPERM, ret_error, "everybody may write there: chmod o-w");
 	count = scandir(directory, &entries, is_drop_in, by_bytes);
 	if (count < 0)
 		return errno == ENOENT ? 0

@@ -115,3 +115,12 @@ int listen_at(const char *path, gid_t group, int *ret_fd)
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
+
+const char *listen_trouble(int error)
+{
+	if (error == -EADDRINUSE)
+		return "another daemon serves it";
+	if (error == -EEXIST)
+		return "there is something else than a socket";
+	return strerror(-error);
+}

@@ -26,3 +26,6 @@ gid_t listen_group(void);
  * -EADDRINUSE: somebody answers there; -EEXIST: what is there is no socket; -ENAMETOOLONG; or another negative errno.
  */
 int listen_at(const char *path, gid_t group, int *ret_fd) _must_check_;
+
+/* What an error of these means, for people. */
+const char *listen_trouble(int error);

@@ -271,15 +271,6 @@ static void on_failed(void *context, int status)
 	fail(context, status);
 }
 
-static const char *listen_trouble(int error)
-{
-	if (error == -EADDRINUSE)
-		return "another daemon serves it";
-	if (error == -EEXIST)
-		return "there is something else than a socket";
-	return strerror(-error);
-}
-
 /* From now on somebody may ask. */
 static int serve(struct daemon *d)
 {

@@ -44,3 +44,14 @@ void passed_done(struct passed *p)
 	free(TAKE_PTR(p->fds));
 	p->count = 0;
 }
+
+bool passed_let_go(struct passed *p, int fd)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->fds[i].fd != fd)
+			continue;
+		(void)TAKE_FD(p->fds[i].fd);
+		return true;
+	}
+	return false;
+}

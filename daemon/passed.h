@@ -22,5 +22,8 @@ int passed_take(struct passed *ret) _must_check_;
 /* The first of this name, which is the caller's from then on. -1: there is none. */
 int passed_find(struct passed *p, const char *name);
 
+/* Is it one of these? Then it is the caller's from then on. */
+bool passed_let_go(struct passed *p, int fd);
+
 /* Closes what nobody has taken. */
 void passed_done(struct passed *p);
