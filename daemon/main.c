@@ -32,9 +32,11 @@
 #define DEFAULT_SOCKET "/run/portledger/control"
 #define RING_BYTES_MAX (1024u * 1024 * 1024)
 #define EXIT_USAGE     2
+#define EXIT_FELL      69 /* sysexits.h EX_UNAVAILABLE */
 #define EXIT_CONFIG    78 /* sysexits.h EX_CONFIG */
 #define KEPT_MAX       64 /* FileDescriptorStoreMax= of the unit */
 #define STOP_USEC      (30 * USEC_PER_SEC)
+#define ATTACH_USEC    USEC_PER_MINUTE /* events that are taken away are attached again no sooner */
 /* What is larger gets pages of its own, which go with it: the arrays of one busy sweep leave no holes that the next, busier one
  * does not fit into. (glibc's own threshold rises to the largest that was ever freed.) */
 #define OWN_PAGES_BYTES (64 * 1024)
@@ -328,6 +330,17 @@ static void on_let_go(void *context, const struct events_fd *fds, size_t count)
 		service_forget(d->service, fds[i].name);
 }
 
+/* Only a new process has the rights to attach them again. Whoever took them away may do it each time. */
+static void on_fell(void *context, usec_t attached)
+{
+	struct daemon *d = context;
+	usec_t wait = MIN(usec_sub(attached + ATTACH_USEC, clock_boot()), ATTACH_USEC);
+	const struct timeval delay = {.tv_sec = (time_t)(wait / USEC_PER_SEC)};
+
+	if (service_is_restarted() && event_base_loopexit(d->base, &delay) == 0)
+		d->status = EXIT_FELL;
+}
+
 static bool on_look(void *context, usec_t grace)
 {
 	struct daemon *d = context;
@@ -490,6 +503,8 @@ static int start_speaking(struct daemon *d)
 		.context = d,
 		.let_go = on_let_go,
 		.waits = on_waits,
+		.restarts = service_is_restarted(),
+		.fell = on_fell,
 		.ready = on_ready,
 	};
 	const struct replay_options replay = {

@@ -125,6 +125,14 @@ int service_keep(const struct service *s _unused_, int fd, const char *name)
 	return r < 0 ? r : 0;
 }
 
+bool service_is_restarted(void)
+{
+	const char *pid = getenv("SYSTEMD_EXEC_PID");
+
+	/* both are inherited: by a container's engine they are handed on to who is started by it */
+	return getenv("NOTIFY_SOCKET") && pid && strtol(pid, NULL, 10) == getpid();
+}
+
 void service_forget(const struct service *s _unused_, const char *name)
 {
 	int r = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);

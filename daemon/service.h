@@ -40,5 +40,8 @@ void service_stopping(const struct service *s);
  */
 int service_keep(const struct service *s, int fd, const char *name) _must_check_;
 
+/* Is this the main process of a service, which systemd started itself, and starts again if it ends with a failure (Restart=)? */
+bool service_is_restarted(void);
+
 /* Has it forget what it keeps by this name. */
 void service_forget(const struct service *s, const char *name);

@@ -31,10 +31,13 @@ struct capture_options {
 	const struct events_fd *passed;
 	size_t passed_count;
 	void *context;
-	/* what others have recorded with is read, and is not to be kept any longer */
+	/* what these have recorded is read, and they are not to be kept any longer */
 	void (*let_go)(void *context, const struct events_fd *fds, size_t count);
 	/* the ledger has no database yet, and tries on: somebody may ask why */
 	void (*waits)(void *context);
+	bool restarts; /* whoever runs us will start us again, with the rights to attach events */
+	/* events that were attached at this boottime have ended; it goes on one rung lower, without the rights that it gave up for them */
+	void (*fell)(void *context, usec_t attached);
 	void (*ready)(void *context); /* the ledger took up its work; at every (re)start of it */
 };
 

@@ -79,8 +79,34 @@ static void on_failed(void *context, int error)
 	capture_on_sweep_wanted(c);
 }
 
+/* What their end is to people: who must do what. */
+static void say_ended(struct capture *c)
+{
+	bool blind = !c->options.restarts && !procfs_sees_others();
+
+	(void)snprintf(c->obstacle, sizeof(c->obstacle), "the kernel's events ended: %s%s",
+		strerror(-c->events_error),
+		c->options.restarts ? ", and the service begins anew to attach them"
+		: blind ? ", and processes of other users cannot be named; start portledgerd again"
+			: "; start portledgerd again");
+	log_event(LOG_EVENT_RUNG_LOST, LOG_FIELDS(LOG_TEXT("RUNG", source_name(SOURCE_EVENTS))),
+		"%s", c->obstacle);
+}
+
+/* Nobody may take them over: they tell of nothing any more, or not of all. */
+static void let_go_of_all(struct capture *c)
+{
+	struct events_fd fds[2 * EVENTS_LEFT_MAX];
+	size_t count = capture_fds(c, fds, EVENTS_LEFT_MAX);
+
+	count += capture_fds_before(c, fds + count, EVENTS_LEFT_MAX);
+	if (c->options.let_go)
+		c->options.let_go(c->options.context, fds, count);
+}
+
 void capture_events_fall(struct capture *c)
 {
+	usec_t attached = source_events_facts(c->events).attached;
 	char reason[] = "events-ended";
 	struct record gap = {
 		.type = RECORD_GAP,
@@ -89,12 +115,9 @@ void capture_events_fall(struct capture *c)
 	struct table *table;
 
 	(void)drain_read(c->drain); /* what was told until then */
-	(void)snprintf(c->obstacle, sizeof(c->obstacle),
-		"the kernel's events ended: %s; systemctl restart portledger",
-		strerror(-c->events_error));
-	log_event(LOG_EVENT_RUNG_LOST, LOG_FIELDS(LOG_TEXT("RUNG", source_name(SOURCE_EVENTS))),
-		"%s", c->obstacle);
+	say_ended(c);
 	c->events_error = 0;
+	let_go_of_all(c);
 	capture_events_close(c);
 	table = capture_table_new(c, false);
 	if (!table) {
@@ -108,6 +131,8 @@ void capture_events_fall(struct capture *c)
 	gap.gap.until = clock_boot();
 	capture_say(c, &gap);
 	c->announced = c->settled = false;
+	if (c->options.fell)
+		c->options.fell(c->options.context, attached);
 }
 
 static void close_before(struct capture *c)
@@ -257,6 +282,7 @@ int capture_events_open(struct capture *c)
 		capture_events_close(c);
 		return r;
 	}
+	c->drained_at = clock_boot(); /* what all of them told until now is in the ring */
 	say_facts(c);
 	return 0;
 }

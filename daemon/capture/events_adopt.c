@@ -3,7 +3,8 @@
 /*
  * What an earlier process left with the service manager: descriptors with names. A name says which layout the records
  * have, which programs with which settings made them, and which ring it is, so that nothing is adopted that is not what
- * this program would have made itself, and no position is taken for one of another ring.
+ * this program would have made itself, and no position is taken for one of another ring. What somebody has detached meanwhile is
+ * not adopted, nor read to its end: nobody knows since when it has told nothing, so there is a gap.
  */
 
 #include "daemon/capture/events.h"
@@ -113,7 +114,7 @@ bool events_adopt(const struct source_events_options *options, uint32_t ring_byt
 
 		if (!parse_name(options->passed[i].name, &n) ||
 			(n.hash != hash && !options->drain) || !gather(options, &n, &k) ||
-			!fits(&k))
+			!fits(&k) || !events_attached(&k))
 			continue;
 		for (size_t p = 0; p < k.count; p++)
 			if (k.fds[p] >= 0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the kernel goes on recording while the daemon is away, and what rights that takes. The programs, the ring and
 their maps are in systemd's descriptor store."""
+import json
 import os
 import pathlib
 import re
@@ -22,6 +23,7 @@ CHURN = "/usr/local/lib/portledger-test/churn"
 DATABASE, COPY = "/var/lib/portledger/portledger.db", "var/tmp/copy.db"
 NAMES = {"portledgerd", "pl-ledger", "pl-control"}
 RATE = 3000  # claims a second
+RUNG_LOST = "ac3d6e0c2fea4627987049b0421985ce"
 
 
 class Load:
@@ -186,3 +188,39 @@ def test_kill_9_of_each_process_loses_nothing(service, churn, tmp_path):
     assert result.is_exact(), str(result)
     assert int(service.show("NRestarts")) > restarts
     assert gaps_since(service, truths[0]) == []
+
+
+def take_away_a_program(box):
+    """As another tool might, which empties the root of the cgroup tree."""
+    text = box.text("sh", "-c", f"cat /proc/{box.main_pid()}/fdinfo/*")
+    infos = [info for info in text.split("pos:") if re.search(r"^link_type:\tcgroup$", info, re.M)]
+    link = re.search(r"^link_id:\t(\d+)$", infos[0], re.M).group(1)
+    subprocess.run(["bpftool", "link", "detach", "id", link], check=True)
+
+
+def test_events_that_are_taken_away_come_back(service):
+    """The process that had them has no right to attach them again, nor to name others' processes without: another one has. But
+    not more than once a minute."""
+    before, since, kept = service.main_pid(), service.cursor(), int(service.show("NFileDescriptorStore"))
+    take_away_a_program(service)
+    wait_for(lambda: service.main_pid() not in (0, before) and running(service), "another daemon", 60 + PATIENCE)
+    assert service.show("StatusText").startswith("recording by events and sweep every 1 s; ")
+    assert re.search(r"^CapEff:\t0+$", service.text("cat", f"/proc/{service.main_pid()}/status"), re.M)
+    assert int(service.show("NFileDescriptorStore")) == kept, "nothing of what was taken away is kept"
+    said = service.journal(f"MESSAGE_ID={RUNG_LOST}", since=since)
+    assert len(said) == 1 and "the service begins anew to attach them" in said[0]["MESSAGE"], said
+    assert any(e.get("EXIT_STATUS") == "69" for e in service.journal(since=since)), "it has ended by itself"
+    port = service.unit_run("once", "python3", "-c",
+                            "import socket; s = socket.socket(type=2); s.bind((\"\", 0)); print(s.getsockname()[1])")
+    rows, receipt = service.rows("history", port, "-S", "-5min")
+    assert (rows[-1]["comm"], rows[-1]["source"], rows[-1]["attribution"]) == ("python3", "events", "event"), rows
+    assert {"events-ended", "stopped"} <= {gap["reason"] for gap in receipt["gaps"]}, receipt
+    # again, at once: until a minute has passed it goes on without them
+    before = service.main_pid()
+    take_away_a_program(service)
+    status = wait_for(lambda: (s := json.loads(service.portledger("status", "-j").stdout))["rung"] == "destroy" and s, "the next rung")
+    assert any("begins anew" in reason for reason in status["degraded"]), status
+    assert service.main_pid() == before
+    service.run("systemctl", "stop", UNIT)
+    service.run("systemctl", "start", UNIT)
+    assert service.show("StatusText").startswith("recording by events and sweep every 1 s; ")

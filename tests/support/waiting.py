@@ -6,12 +6,12 @@ import time
 PATIENCE = 20.0 * float(os.environ.get("PORTLEDGER_SLOWNESS", "1"))  # seconds; the end of every wait
 
 
-def wait_for(condition, what):
+def wait_for(condition, what, patience=PATIENCE):
     """Looks until `condition()` is true; what a process does in its own time has no other sign."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         result = condition()
         if result:
             return result
         time.sleep(0.01)
-    raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
+    raise AssertionError(f"waited {patience} s in vain for {what}")

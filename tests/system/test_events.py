@@ -186,7 +186,8 @@ def test_events_that_are_taken_away(make_daemon, actor):
     daemon.call(SYNC)
     status = daemon.call(STATUS)
     assert status["rung"] == "destroy", status
-    assert any("events ended" in reason and "restart" in reason for reason in status["degraded"]), status
+    assert any("events ended" in reason and "other users cannot be named; start portledgerd again" in reason
+               for reason in status["degraded"]), status
     assert "events ended" in daemon.log.read_text()
     assert gaps(daemon) == ["events-ended"]
     rows = history(daemon)

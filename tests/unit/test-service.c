@@ -246,6 +246,26 @@ static void test_passed(void **state)
 	assert_int_equal(hand_over("varlink", 1, SOCK_DGRAM, false), 100 - EINVAL);
 }
 
+static void test_restarted(void **state _unused_)
+{
+	char pid[32];
+
+	(void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	assert_int_equal(setenv("SYSTEMD_EXEC_PID", pid, 1), 0);
+	assert_true(service_is_restarted());
+	/* of whoever started us */
+	(void)snprintf(pid, sizeof(pid), "%d", (int)getppid());
+	assert_int_equal(setenv("SYSTEMD_EXEC_PID", pid, 1), 0);
+	assert_false(service_is_restarted());
+	assert_int_equal(unsetenv("SYSTEMD_EXEC_PID"), 0);
+	assert_false(service_is_restarted());
+	(void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	assert_int_equal(setenv("SYSTEMD_EXEC_PID", pid, 1), 0);
+	assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+	assert_false(service_is_restarted());
+	assert_int_equal(unsetenv("SYSTEMD_EXEC_PID"), 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -257,6 +277,7 @@ int main(void)
 		CASE(test_watchdog_of_another),
 		CASE(test_outside_of_systemd),
 		cmocka_unit_test(test_passed),
+		CASE(test_restarted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

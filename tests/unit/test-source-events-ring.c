@@ -4,6 +4,7 @@
 
 #include "tests/unit/events-script.h"
 
+#include <bpf/bpf.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <sys/syscall.h>
@@ -234,6 +235,22 @@ static void test_no_adoption(void **state _unused_)
 	source_events_free(next);
 	for (size_t i = 0; i < o.passed_count; i++)
 		assert_int_equal(fcntl(fds[i].fd, F_GETFD), FD_CLOEXEC);
+	close_fds(fds, o.passed_count);
+	/* what somebody has detached, be it a part of it only */
+	o.passed_count = 0;
+	s = open_with(&o);
+	o.passed_count = keep_fds(s, fds, names);
+	source_events_free(s);
+	for (size_t i = 0; i < o.passed_count; i++)
+		if (strstr(fds[i].name, "-sendmsg4"))
+			assert_int_equal(bpf_link_detach(fds[i].fd), 0);
+	next = open_with(&o);
+	assert_false(source_events_facts(next).adopted);
+	assert_int_equal(source_events_check(next), 0);
+	source_events_free(next);
+	other = o;
+	other.drain = true;
+	assert_int_equal(source_events_open(&other, &next, &obstacle), -ENOENT);
 	close_fds(fds, o.passed_count);
 	/* names of others */
 	fds[0] = (struct events_fd){.fd = -1, .name = "portledger-1-zz"};
