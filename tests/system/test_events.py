@@ -224,3 +224,33 @@ for line in sys.stdin:
         assert count >= 1, i
     process.stdin.close()
     process.wait(PATIENCE)
+
+
+# Each one is there for a moment: the next one is the end of it.
+PASSING = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+for _ in range(200):
+    if libc.unshare(0x40000000):  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), "unshare")
+    with socket.socket(type=socket.SOCK_DGRAM) as s:
+        s.bind(("0.0.0.0", 0))
+        print(os.stat("/proc/self/ns/net").st_ino, s.getsockname()[1])
+"""
+
+
+def test_namespaces_that_come_and_go(make_daemon):
+    """Two hundred of them, one after the other, whose inodes are used again: each claim is in its own."""
+    daemon = make_daemon(options=("--netns", "all")).start()
+    began = time.time_ns() // 1000
+    process = subprocess.Popen([sys.executable, "-c", PASSING], stdout=subprocess.PIPE, text=True)
+    made = [tuple(map(int, line.split())) for line in process.communicate(timeout=PATIENCE)[0].splitlines()]
+    assert process.returncode == 0 and len(made) == 200
+    daemon.call(SYNC)
+    rows, receipt = daemon.rows("history", "--pid", process.pid, "-S", f"@{began / 1e6:.6f}")
+    assert sorted((r["netns"], r["port"]) for r in rows) == sorted(made)
+    assert all(r["closed_usec"] and r["attribution"] == "event" for r in rows) and receipt["lost"] == 0
+    with sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True) as db:
+        cookies = db.execute("SELECT count(DISTINCT n.cookie) FROM claim_hot c JOIN local l ON l.id = c.meta >> 12 & 1099511627775"
+                             " JOIN netns n ON n.id = l.netns JOIN process p ON p.id = c.process WHERE p.pid = ?", (process.pid,)).fetchone()[0]
+    assert cookies == 200
