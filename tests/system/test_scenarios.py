@@ -365,6 +365,7 @@ def test_s8_can_i_trust_it(make_daemon, namespace, directory):
     assert kept.returncode == 0, kept.stdout + kept.stderr
     kinds = [line for line in map(json.loads, kept.stdout.splitlines()) if "made" in line]
     assert kinds and all(k["made"] == k["caught"] == k["attributed"] == 20 and k["wrong"] == 0 for k in kinds)
+    began = usec()
     burst = subprocess.Popen(namespace.enter(sys.executable, "-u", "-c", "import socket\nfor i in range(3000):\n"
                                              " s = socket.socket(type=socket.SOCK_DGRAM)\n s.bind(('127.0.0.1', 0))\n"
                                              " print(s.getsockname()[1])\n s.close()"), stdout=subprocess.PIPE, text=True)
@@ -374,9 +375,12 @@ def test_s8_can_i_trust_it(make_daemon, namespace, directory):
     made += [int(line) for line in burst.stdout]
     burst.stdout.close()
     assert burst.wait(PATIENCE) == 0 and len(made) == 3000
-    rows, receipt = daemon.rows("history", "--pid", burst.pid)
-    lost = len(made) - len(rows)
-    assert 0 <= lost and (lost == 0 or receipt["gaps"]) and receipt["complete"] == (not receipt["gaps"]), (lost, receipt)
+    rows, receipt = daemon.rows("history", "--pid", burst.pid, "-S", stamp(began))
+    missing = sorted(made)
+    for row in rows:
+        missing.remove(row["port"])  # none is there that was not made
+    assert receipt["complete"] == (not receipt["gaps"]) and (receipt["gaps"] or not missing), (len(missing), receipt)
+    assert all(g["reason"] == "killed" for g in receipt["gaps"])
     status = daemon.call("org.portledger.ledger.Status")
     assert status["rung"] == "events" and status["lost"] == 0
     text = daemon.client("status").stdout
