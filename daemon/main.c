@@ -22,6 +22,7 @@
 #include "daemon/capture/replay.h"
 #include "daemon/forget.h"
 #include "daemon/listen.h"
+#include "daemon/options.h"
 #include "daemon/privilege.h"
 #include "daemon/service.h"
 #include "daemon/state.h"
@@ -30,7 +31,6 @@
 #define DEFAULT_CONFIG "/etc/portledger/portledger.conf"
 #define DEFAULT_STATE  "/var/lib/portledger"
 #define DEFAULT_SOCKET "/run/portledger/control"
-#define RING_BYTES_MAX (1024u * 1024 * 1024)
 #define EXIT_USAGE     2
 #define EXIT_FELL      69 /* sysexits.h EX_UNAVAILABLE */
 #define EXIT_CONFIG    78 /* sysexits.h EX_CONFIG */
@@ -127,47 +127,6 @@ static const struct option OPTIONS[] = {
 	{0},
 };
 
-/* A rung that cannot be attached fails the start, it never falls back. */
-static bool parse_rung(const char *rung, enum capture_rung *ret)
-{
-	if (streq(rung, "sweep"))
-		*ret = CAPTURE_RUNG_SWEEP;
-	else if (streq(rung, "destroy"))
-		*ret = CAPTURE_RUNG_DESTROY;
-	else if (streq(rung, "events"))
-		*ret = CAPTURE_RUNG_EVENTS;
-	else
-		log_error("--rung wants events, destroy or sweep, not '%s'", rung);
-	return *ret != CAPTURE_RUNG_BEST;
-}
-
-static bool parse_netns(const char *netns, bool *ret_self)
-{
-	*ret_self = streq(netns, "self");
-	if (*ret_self || streq(netns, "all"))
-		return true;
-	log_error("--netns wants all or self, not '%s'", netns);
-	return false;
-}
-
-/* As the kernel wants a ring: a power of two, and whole pages. */
-static bool parse_ring_bytes(const char *text, uint32_t *ret)
-{
-	unsigned long long bytes, page = (unsigned long long)sysconf(_SC_PAGESIZE);
-	char *end;
-
-	errno = 0;
-	bytes = strtoull(text, &end, 10);
-	if (errno == 0 && *text >= '0' && *text <= '9' && *end == '\0' && bytes >= page &&
-		bytes <= RING_BYTES_MAX && (bytes & (bytes - 1)) == 0) {
-		*ret = (uint32_t)bytes;
-		return true;
-	}
-	log_error("--ring-bytes wants a power of two from %llu to %u, not '%s'", page,
-		RING_BYTES_MAX, text);
-	return false;
-}
-
 /* Returns -1 to go on, else the exit status. */
 static int parse_option(struct options *o, int code)
 {
@@ -203,11 +162,11 @@ static int parse_option(struct options *o, int code)
 		log_open("portledgerd", LOG_LEVEL_DEBUG);
 		return -1;
 	case OPTION_RUNG:
-		return parse_rung(optarg, &o->rung) ? -1 : EXIT_USAGE;
+		return option_rung(optarg, &o->rung) ? -1 : EXIT_USAGE;
 	case OPTION_NETNS:
-		return parse_netns(optarg, &o->netns_self) ? -1 : EXIT_USAGE;
+		return option_netns(optarg, &o->netns_self) ? -1 : EXIT_USAGE;
 	case OPTION_RING_BYTES:
-		return parse_ring_bytes(optarg, &o->ring_bytes) ? -1 : EXIT_USAGE;
+		return option_ring_bytes(optarg, &o->ring_bytes) ? -1 : EXIT_USAGE;
 	case OPTION_VERSION:
 		puts("portledgerd " PORTLEDGER_VERSION);
 		return EXIT_SUCCESS;
