@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import time
 
 import pytest
 
@@ -22,6 +23,10 @@ def ballast(daemon):
         return os.stat(daemon.state / "ballast").st_blocks * 512
     except FileNotFoundError:
         return 0
+
+
+def receipt(daemon, since):
+    return daemon.call("org.portledger.ledger.Claims", {"since_usec": since, "limit": 1})["coverage"]
 
 
 def until_it_refuses(daemon, make_load, fill):
@@ -42,18 +47,21 @@ def test_full_and_full_again(make_daemon, make_disk, make_load):
     daemon = make_daemon(options=EVENTS).start()
     wait_for(lambda: ballast(daemon) == BALLAST, "the reserve")
     assert reasons(daemon) == ""
-    made = []
+    made, begun = [], time.time_ns() // 1000
     cycles = 20 if FULL else 3
     for i in range(cycles):
         with filled(state) as fill:
             # What the WAL has room for is written without any new byte; then the reserve goes, and then it refuses.
             made += until_it_refuses(daemon, make_load, fill)
             assert ballast(daemon) == 0 and LOW in reasons(daemon)
+            # what waits is in no answer, and no receipt says that it is whole
+            assert not receipt(daemon, begun)["complete"]
         wait_for(lambda: REFUSES not in reasons(daemon), "the writes to be taken again")
         wait_for(lambda: ballast(daemon) == BALLAST and reasons(daemon) == "", "the reserve to be there again")
         log = daemon.log.read_text()
         assert log.count("there is no reserve on the disk") == log.count("the disk has room again") == i + 1, log
     result = all_there(daemon, *made)
+    assert receipt(daemon, begun)["complete"]
     assert gaps(daemon) == [] and status(daemon)["lost"] == 0
     assert integrity(daemon.database) == [("ok",)]
     print(f"{cycles} cycles, {result.made} claims made, {result.recorded} recorded, lost 0")
