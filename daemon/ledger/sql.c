@@ -75,10 +75,10 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_HOT_BOUNDS] = "SELECT min(id),max(id) FROM claim_hot",
 
 	[STATEMENT_SESSION_NEWEST] =
-		"SELECT id,boot_id,last_seen_boot_usec FROM session ORDER BY id DESC LIMIT 1",
+		"SELECT id,boot_id,last_seen_boot_usec,clean_stop FROM session ORDER BY id DESC LIMIT 1",
 	/* One that ended before its first sweep saw nothing, and so says nothing about what was before it. */
 	[STATEMENT_SESSION_BEFORE] =
-		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec,id FROM session"
+		"SELECT boot_id=?1,clean_stop,last_seen_usec,last_seen_boot_usec,id,ring_generation FROM session"
 		" WHERE last_seen_boot_usec>started_boot_usec ORDER BY id DESC LIMIT 1",
 	[STATEMENT_SESSION_HOW] =
 		"SELECT source,ranges,protocols,accepted,bound_only,netns_all,udp_connect,failures"

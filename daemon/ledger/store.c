@@ -12,7 +12,7 @@
  * and survives our own death, with FULL it also survives a power cut, for an fsync. SQLite takes the setting only
  * outside of a transaction, hence store_begin_question() beside store_begin(). An fsync makes all earlier frames of
  * the WAL durable too, but only a commit that writes something does one; therefore the first durable commit after
- * others counts up a counter.
+ * others counts up a counter, over all sessions: a value that is there already is not written.
  *
  * auto-checkpoint is off because it hides the errors of fsync (measured: 251 of them behind 300 good commits); ours
  * are in maintain.c. PERSIST_WAL keeps -wal and -shm after a clean stop: without them a reader that may not write
@@ -154,6 +154,8 @@ static int begin(struct store *s, bool full)
 	if (s->in_transaction)
 		return 0;
 	r = set_synchronous(s, full);
+	if (r == 0 && full)
+		r = maintain_renew_wal(s);
 	if (r == 0)
 		r = sql_run(s, STATEMENT_BEGIN);
 	if (r < 0)
@@ -193,8 +195,10 @@ int store_commit_step(struct store *s)
 {
 	int r = sql_run(s, STATEMENT_COMMIT);
 
-	if (r < 0)
+	if (r < 0) {
+		s->wal_doubtful = true;
 		return store_fail(s, r);
+	}
 	s->in_transaction = false;
 	s->committed = s->state;
 	return 0;
@@ -233,6 +237,8 @@ static int read_counters(struct store *s)
 		r = store_counter_get(s, COUNTER_NEXT_HOT, 1, &next_hot);
 	if (r == 0)
 		r = store_counter_get(s, COUNTER_EXPIRED_UNTIL, 0, &expired);
+	if (r == 0)
+		r = store_counter_get(s, COUNTER_COMMITS, 0, &s->commits_before);
 	if (r == 0)
 		r = sql_value(s, STATEMENT_HIGHEST_CLAIM, 0, &highest);
 	if (r == 0)
@@ -334,6 +340,7 @@ static int read_before(struct store *s, struct store_session *ret)
 	ret->last_seen_wall = (usec_t)sqlite3_column_int64(row, 2);
 	ret->last_seen_boot = (usec_t)sqlite3_column_int64(row, 3);
 	session = sqlite3_column_int64(row, 4);
+	ret->generation = (uint64_t)sqlite3_column_int64(row, 5);
 	sql_reset(s, STATEMENT_SESSION_BEFORE);
 	return read_how(s, session, &ret->how);
 }
@@ -453,6 +460,19 @@ static struct store *store_new(const uint8_t boot_id[BOOT_ID_BYTES], struct now 
 	return s;
 }
 
+/* Who did not stop in order may have met an fsync that failed, and nobody tells of that again. */
+static int doubt_wal(struct store *s)
+{
+	int r = sql_step(s, STATEMENT_SESSION_NEWEST);
+
+	if (r < 0)
+		return r;
+	s->wal_doubtful =
+		r == 0 || sqlite3_column_int(s->statements[STATEMENT_SESSION_NEWEST], 3) == 0;
+	sql_reset(s, STATEMENT_SESSION_NEWEST);
+	return 0;
+}
+
 /* Lock, database and schema: what a session needs, and who only erases. */
 static int open_database(struct store *s, int dir_fd, int32_t *ret_holder_pid)
 {
@@ -464,7 +484,9 @@ static int open_database(struct store *s, int dir_fd, int32_t *ret_holder_pid)
 		r = open_connection(s, dir_fd);
 	if (r == 0)
 		r = schema_migrate(s, schema_steps, schema_step_count);
-	return r == 0 ? sql_prepare(s) : r;
+	if (r == 0)
+		r = sql_prepare(s);
+	return r == 0 ? doubt_wal(s) : r;
 }
 
 int store_forget(int dir_fd, const struct forget *what, uint64_t *ret_rows, int32_t *ret_holder_pid)
@@ -517,6 +539,8 @@ struct store *store_free(struct store *s)
 	if (!s)
 		return NULL;
 	sql_done(s);
+	if (s->db && s->wal_doubtful)
+		sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	(void)sqlite3_close(s->db); /* rolls back what is open */
 	intern_done(&s->apps);
 	intern_done(&s->processes);
@@ -591,7 +615,7 @@ int store_commit(struct store *s, struct now until, bool durable)
 	assert(s->full || !durable); /* store_begin_question() is for a question's commit */
 	/* A commit that has nothing to write does no fsync. */
 	if (durable && !s->durable)
-		r = store_counter_set(s, COUNTER_COMMITS, s->commits + 1);
+		r = store_counter_set(s, COUNTER_COMMITS, s->commits_before + s->commits + 1);
 	if (r == 0)
 		r = extend(s, until);
 	if (r == 0 && s->state.ring_moved)
@@ -638,6 +662,8 @@ int store_stop(struct store *s, struct now until)
 	if (r < 0)
 		return store_fail(s, r);
 	r = store_commit(s, until, true);
+	if (r == 0)
+		r = maintain_renew_wal(s);
 	if (r < 0)
 		return r;
 	return sql_error(

@@ -21,7 +21,8 @@ struct store_session {
 	usec_t last_seen_boot, last_seen_wall;
 	/* how it watched then; the interval, the ephemeral range and foreign_processes are 0 */
 	struct coverage how;
-	/* of this boot: what is stored of the events' ring; generation 0: nothing */
+	uint64_t generation; /* of the ring that recorded then; 0: none */
+	/* of this boot: what is stored of the events' ring, by whatever session; generation 0: nothing */
 	struct drained ring;
 };
 

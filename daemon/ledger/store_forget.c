@@ -151,7 +151,10 @@ static int overwrite(struct store *s)
 int forget_rows(struct store *s, const struct forget *what, uint64_t *ret_rows)
 {
 	uint64_t rows = 0;
-	int r = sql_exec(s, PREPARE);
+	int r = maintain_renew_wal(s);
+
+	if (r == 0)
+		r = sql_exec(s, PREPARE);
 
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(steps); i++) {
 		r = run(s, steps[i].sql, what);

@@ -182,6 +182,7 @@ struct store {
 	struct store_state state, committed;
 	uint64_t next_claim; /* never goes back: numbers are handed out before they are stored */
 	uint64_t commits;    /* in this session */
+	uint64_t commits_before; /* what the counter of that name had when it began */
 
 	struct intern apps, processes, locals, netns;
 
@@ -189,6 +190,7 @@ struct store {
 	uint64_t checkpoint_at; /* frames in the WAL at which the next checkpoint is due */
 	usec_t checkpoint_next; /* boottime by which it is due in any case */
 	bool wal_dirty;         /* something was committed since the last complete checkpoint */
+	bool wal_doubtful; /* an fsync of it may have failed: what it says is on the disk may not be */
 	usec_t tail_next;     /* boottime at which the next round over what has no segment is due */
 	bool last_resort;     /* the database is too large, and no segment is left to drop */
 	uint64_t max_pages;   /* hard limit, in force as PRAGMA max_page_count */
@@ -298,6 +300,8 @@ int retention_step(struct store *s, struct now now) _must_check_;
 int retention_room_step(struct store *s, struct now now) _must_check_;
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
+/* Writes the WAL once more as it is, where it is doubtful, so that an fsync means all of it. Not while a transaction has written. */
+int maintain_renew_wal(struct store *s) _must_check_;
 
 /* retention_remotes.c: what is left of old claims' remote addresses. A bounded step, as above. */
 int remotes_step(struct store *s, struct now now) _must_check_;

@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #define SECTOR 512
+#define PAGE   4096 /* of the kernel's cache */
 
 /* What was done to a file since it was synced. */
 struct pending {
 	struct pending *next;
 	bool truncates; /* to `offset`; else `size` bytes are written there */
-	bool doomed;    /* a sync has failed: no later one brings it to the disk */
+	bool doomed; /* a sync has failed: the page is clean, for the kernel, until somebody writes to it again */
 	sqlite3_int64 offset;
 	size_t size;
 	uint8_t data[];
@@ -169,14 +170,39 @@ static struct pending *remember(
 	return p;
 }
 
-/* Does the write `p` lie wholly in what was written after it? Then it does not matter that it was lost. */
-static bool is_written_again(const struct pending *p)
+/* A write behind `p`, to the same page? Then the whole of the page is written. */
+static bool is_dirty_again(const struct pending *p)
 {
+	sqlite3_int64 page = p->offset / PAGE;
+
 	for (const struct pending *q = p->next; q; q = q->next)
-		if (!q->doomed && !q->truncates && q->offset <= p->offset &&
-			q->offset + (sqlite3_int64)q->size >= p->offset + (sqlite3_int64)p->size)
+		if (!q->doomed && !q->truncates && q->offset / PAGE <= page &&
+			(q->offset + (sqlite3_int64)q->size - 1) / PAGE >= page)
 			return true;
 	return false;
+}
+
+/* A sync has failed: each page of what was written is clean now. */
+static void doom(struct image *i)
+{
+	struct pending *all = i->first, *p;
+
+	i->first = NULL;
+	i->last = &i->first;
+	while ((p = all)) {
+		all = p->next;
+		if (p->truncates)
+			remember(i, NULL, 0, p->offset)->truncates = true;
+		for (size_t at = 0; at < p->size;) {
+			size_t left = PAGE - (size_t)(p->offset + (sqlite3_int64)at) % PAGE;
+			size_t size = p->size - at < left ? p->size - at : left;
+
+			remember(i, p->data + at, size, p->offset + (sqlite3_int64)at)->doomed =
+				true;
+			at += size;
+		}
+		free(p);
+	}
 }
 
 static void make_durable(struct image *i)
@@ -186,13 +212,12 @@ static void make_durable(struct image *i)
 	i->exists = true;
 	for (p = i->first; p; p = next) {
 		next = p->next;
-		if (p->doomed && !is_written_again(p)) {
+		if (p->doomed && !is_dirty_again(p)) {
 			*last = p;
 			last = &p->next;
 			continue;
 		}
-		if (!p->doomed)
-			apply(i, p);
+		apply(i, p);
 		free(p);
 	}
 	*last = NULL;
@@ -307,8 +332,8 @@ static int on_sync(sqlite3_file *file, int flags)
 		((struct open_file *)(void *)file)->names = false;
 		return SQLITE_OK;
 	}
-	for (struct pending *p = i->first; p && !disk_is_stopped(); p = p->next)
-		p->doomed = true;
+	if (!disk_is_stopped())
+		doom(i);
 	return say(error, SQLITE_IOERR_FSYNC);
 }
 
@@ -551,7 +576,13 @@ static void apply_some(struct image *i, struct pending *p)
 	for (size_t at = 0; at < p->size; at += SECTOR) {
 		size_t size = p->size - at < SECTOR ? p->size - at : SECTOR;
 
-		switch (draw(8)) {
+		uint64_t how = draw(8);
+
+		/* what is there already is, however far that got */
+		if (how == 0 && i->size >= (size_t)p->offset + at + size &&
+			memcmp(i->data + p->offset + at, p->data + at, size) == 0)
+			continue;
+		switch (how) {
 		case 0:
 			memset(p->data + at, (int)draw(256), size);
 			put(i, p->data + at, size, (size_t)p->offset + at);

@@ -52,7 +52,7 @@ void disk_power_back(enum disk_kept kept);
 
 /*
  * The operations `first` to `first + count - 1` that are of `kinds` fail with `error` (ENOSPC, EIO, EROFS). A write that fails
- * may have written its first half. What a sync that fails was to make durable is never so by a later one, unless it is
- * written again: so does Linux, which reports an error once. count 0: none, as from disk_reset() on.
+ * may have written its first half. What a sync that fails was to make durable is never so by a later one, unless somebody writes
+ * to its page again: so does Linux, which reports an error once. count 0: none, as from disk_reset() on.
  */
 void disk_fail(uint64_t first, uint64_t count, unsigned kinds, int error);

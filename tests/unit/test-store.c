@@ -248,6 +248,26 @@ static void test_durability(void **state)
 	assert_true(syncs > 0);
 }
 
+/* ... also when the session before has counted as far as this one: a counter that is set to what it is writes nothing. */
+static void test_sync_in_every_session(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned session = 0; session < 3; session++) {
+		struct claim c;
+
+		reopen(f);
+		commit(f);
+		c = fixture_claim(f, (uint16_t)(50000 + session));
+		assert_int_equal(store_begin_question(f->store), 0);
+		assert_int_equal(store_put_released(f->store, &c), 0);
+		assert_int_equal(store_commit(f->store, f->now, false), 0);
+		syncs = 0;
+		commit(f);
+		assert_true(syncs > 0);
+	}
+}
+
 /* An fsync that fails is noticed, nothing is half there, and the retry stores it once. */
 static void test_sync_error(void **state)
 {
@@ -565,6 +585,7 @@ int main(void)
 		CASE(test_interned_once),
 		CASE(test_full_and_retry),
 		CASE(test_durability),
+		CASE(test_sync_in_every_session),
 		CASE(test_sync_error),
 		CASE(test_facts),
 		CASE(test_sessions),
