@@ -58,8 +58,19 @@ struct dirty {
 	struct claim *claim; /* the ledger's */
 };
 
+/* A claim that the database has open, and that is to be told again. */
+struct left {
+	UT_hash_handle hh;
+	struct tenure {
+		uint64_t cookie;
+		usec_t opened; /* boottime */
+	} tenure;
+	uint64_t id;
+};
+
 struct batch {
 	struct store *store;
+	struct left *left;
 	struct entries entries;
 	struct entries held; /* since `drained`: released claims and failures */
 	bool has_ring;
@@ -145,11 +156,40 @@ static void unmark_dirty(struct batch *b, const struct claim *claim)
 	free(d);
 }
 
+int batch_left_open(struct batch *b, const struct claim *claim)
+{
+	struct left *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	l->tenure.cookie = claim->cookie;
+	l->tenure.opened = claim->opened_boot;
+	l->id = claim->id;
+	HASH_ADD(hh, b->left, tenure, sizeof(l->tenure), l);
+	return 0;
+}
+
+/* The number that the database has for it; else a new one. */
+static void number(struct batch *b, struct claim *claim)
+{
+	const struct tenure tenure = {.cookie = claim->cookie, .opened = claim->opened_boot};
+	struct left *l;
+
+	HASH_FIND(hh, b->left, &tenure, sizeof(tenure), l);
+	if (!l) {
+		store_number(b->store, claim);
+		return;
+	}
+	claim->id = l->id;
+	HASH_DEL(b->left, l);
+	free(l);
+}
+
 static void on_opened(void *context, struct claim *claim)
 {
 	struct batch *b = context;
 
-	store_number(b->store, claim);
+	number(b, claim);
 	b->stats.changes++;
 	mark_dirty(b, claim);
 }
@@ -401,8 +441,14 @@ static void drop_written(struct batch *b)
 
 struct batch *batch_free(struct batch *b)
 {
+	struct left *l, *next;
+
 	if (!b)
 		return NULL;
+	HASH_ITER (hh, b->left, l, next) {
+		HASH_DEL(b->left, l);
+		free(l);
+	}
 	drop_written(b);
 	drop_entries(&b->held);
 	free(b);

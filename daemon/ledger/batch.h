@@ -37,6 +37,9 @@ struct ledger_sink batch_sink(struct batch *b);
  * recognised by its cookie; the batch keeps its release, and failures, until the ring's next `drained`.
  */
 void batch_ring(struct batch *b, bool there_is);
+/* An open claim of the database of which the ring will tell again, from its opening on: it is not to become two, nor to be gone
+ * before it is told. 0 or -ENOMEM. */
+int batch_left_open(struct batch *b, const struct claim *claim) _must_check_;
 /* What the database has of the ring already. */
 void batch_ring_before(struct batch *b, const struct drained *stored);
 

@@ -16,11 +16,7 @@ static int take_adopted(void *context, struct claim *claim)
 	if (r != -EEXIST)
 		return r;
 	/* The earlier one was released after the stored place in the ring, which tells of the later one again. */
-	if (k->before.ring.ring.generation == 0)
-		log_warning(
-			"two open claims of cookie %llu in the database, the later one is dropped",
-			(unsigned long long)claim->cookie);
-	r = store_drop_open(k->store, claim);
+	r = batch_left_open(k->batch, claim);
 	if (r == 0)
 		claim_done(claim);
 	return r;
@@ -109,22 +105,24 @@ static int open_books(struct keeper *k, const struct hello *hello, struct store_
 }
 
 /* The database has what the ring told before a place. If it is the same ring, or one that this one has replaced without a
- * break and that is read to its end first, the kernel has recorded since: no claim was missed, and nobody needs to have been
- * there. */
+ * break and that is read to its end first, it tells the rest again. If it is the one that recorded when somebody watched last,
+ * too, then the kernel has recorded since: no claim was missed, and nobody needs to have been there. (A session that was killed
+ * before its first sweep may have stored a place in a ring that began with it.) */
 static void open_ring(struct keeper *k, const struct hello *hello)
 {
 	const struct drained *stored = &k->before.ring;
 	uint64_t generation = hello->generation;
+	bool again =
+		generation != 0 && stored->ring.generation != 0 &&
+		(stored->ring.generation == generation || stored->ring.generation == hello->before);
 
 	k->generation = generation;
 	k->kept = stored->ring;
-	k->goes_on =
-		k->before.known && k->before.same_boot && generation != 0 &&
-		stored->ring.generation != 0 &&
-		(stored->ring.generation == generation || stored->ring.generation == hello->before);
+	k->goes_on = again && k->before.known && k->before.same_boot &&
+		     k->before.generation == stored->ring.generation;
 	batch_ring_before(k->batch, stored);
 	batch_ring(k->batch, generation != 0);
-	ledger_ring_before(k->ledger, stored, k->goes_on);
+	ledger_ring_before(k->ledger, stored, again, k->goes_on);
 }
 
 static int start_session(struct keeper *k, const struct hello *hello)

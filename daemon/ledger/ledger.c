@@ -309,10 +309,11 @@ int ledger_apply(struct ledger *l, const struct record *r)
 
 int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot)
 {
+	struct entry *old = ledger_find(l, claim->cookie);
 	struct entry *e;
 	int r;
 
-	if (ledger_find(l, claim->cookie))
+	if (old && l->ring_again)
 		return -EEXIST;
 	e = ledger_entry_new();
 	if (!e)
@@ -327,6 +328,8 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot)
 		free(e);
 		return r;
 	}
+	if (old)
+		ledger_end(l, old, e->claim.opened_boot, ledger_claim_since(&old->claim));
 	l->unconfirmed = true;
 	*claim = (struct claim){0};
 	return 0;
@@ -338,9 +341,10 @@ void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct 
 	l->earlier = *how;
 }
 
-void ledger_ring_before(struct ledger *l, const struct drained *stored, bool goes_on)
+void ledger_ring_before(struct ledger *l, const struct drained *stored, bool again, bool goes_on)
 {
 	l->drained = *stored;
+	l->ring_again = again;
 	l->ring_goes_on = goes_on;
 }
 
@@ -362,5 +366,6 @@ struct ledger_stats ledger_stats(const struct ledger *l)
 	struct ledger_stats stats = l->stats;
 
 	stats.open_claims = HASH_COUNT(l->open);
+	stats.absent = !TAILQ_EMPTY(&l->absent);
 	return stats;
 }

@@ -53,6 +53,7 @@ struct ledger_stats {
 	uint64_t lost_ends;           /* of the events' */
 	uint64_t found_only_by_sweep; /* claims that a sweep found first although events were on */
 	bool watching;                /* a whole sweep was seen in this stream */
+	bool absent;                  /* a sweep has not shown what is open: the next one decides */
 };
 
 /* NULL: no memory. The sink is copied. */
@@ -66,8 +67,9 @@ struct port_range ledger_ephemeral(const struct ledger *l, uint64_t netns);
 /*
  * Hands the ledger what an earlier session of the same boot left open, before the first record. Takes over what
  * `claim` owns. A PRESENT of the same cookie, port and protocol continues it. What the first whole sweep of its
- * protocol has not shown is released as end_unseen at `last_seen_boot`. -EEXIST: that cookie is known already
- * (the claim stays the caller's); -ENOMEM.
+ * protocol has not shown is released as end_unseen at `last_seen_boot`. A second one of a
+ * cookie is a later tenure of that socket: the earlier one ended when it was opened. -EEXIST: ... but the ring tells again
+ * of both (the claim stays the caller's); -ENOMEM.
  */
 int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot) _must_check_;
 
@@ -78,10 +80,11 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot) _
 void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct coverage *how);
 
 /*
- * Says what is stored of the events' ring. `goes_on`: it is the ring of this stream, too, and has recorded since without a
- * break; what was open in a namespace that is not swept, and of which it does not tell the end, is open still.
+ * Says what is stored of the events' ring. `again`: it is the ring of this stream, too, and tells again what came behind the
+ * stored place. `goes_on`: ... and it has recorded without a break since the session that left the open claims; what was open in
+ * a namespace that is not swept, and of which it does not tell the end, is open still.
  */
-void ledger_ring_before(struct ledger *l, const struct drained *stored, bool goes_on);
+void ledger_ring_before(struct ledger *l, const struct drained *stored, bool again, bool goes_on);
 
 /*
  * Folds one record (HELLO, COVERAGE, NETNS, PROCESS, FORGET, SIGHTING, SWEEP, GAP, RESYNC, DRAINED, FAILURE; others are not for the

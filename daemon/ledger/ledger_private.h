@@ -78,6 +78,7 @@ struct ledger {
 	bool greeted;      /* HELLO came */
 	bool covering;     /* the present stretch of coverage has begun */
 	bool unconfirmed;  /* there may be entries of an older round */
+	bool ring_again;   /* it tells again what came behind the stored place */
 	bool ring_goes_on; /* it has recorded since the earlier session, without a break */
 };
 

@@ -380,11 +380,3 @@ int store_put_failures_left_out(
 	r = sql_run(s, STATEMENT_LEFT_OUT_ADD);
 	return r < 0 ? store_fail(s, r) : 0;
 }
-
-int store_drop_open(struct store *s, const struct claim *claim)
-{
-	struct binder b = sql_bind(s, STATEMENT_OPEN_DROP);
-
-	bind_unsigned(&b, claim->id);
-	return sql_run(s, STATEMENT_OPEN_DROP);
-}

@@ -115,8 +115,6 @@ int store_put_failures_left_out(
 	struct store *s, usec_t from_wall, usec_t until_wall, uint64_t count) _must_check_;
 /* What the ring has told is in this transaction: it is stored when that is committed. */
 void store_ring(struct store *s, const struct drained *ring);
-/* Takes a claim out of claim_open that store_adopt() is just handing out: nobody needs it. */
-int store_drop_open(struct store *s, const struct claim *claim) _must_check_;
 
 /*
  * Commits. `until` is the beginning of the last whole sweep: all that happened before is in this transaction; the

@@ -137,6 +137,22 @@ def test_a_break_is_a_gap(make_daemon, directory, options):
     assert not receipt["complete"]
 
 
+def test_a_ring_that_began_in_a_life_without_a_sweep(make_daemon, directory):
+    """It has recorded since, but not since somebody watched."""
+    first_life(make_daemon, directory).start().kill()
+    second = Life(make_daemon, directory, "second", 10, generation=8)
+    second.recording.event(9, 40009, opener=7)
+    second.recording.drained(10)
+    second.start().kill()
+    third = Life(make_daemon, directory, "third", 20, generation=8)
+    third.recording.drained(10)
+    third.recording.sweep()
+    third = third.start()
+    gaps = rows(third, f"SELECT reason,lost,(until_usec-{BEGIN})/1000000 FROM gap WHERE reason<>'events-lost'")
+    assert gaps == [("killed", None, 20)]
+    assert len(rows(third, "SELECT 1 FROM claims WHERE port=40009")) == 1
+
+
 def test_a_new_ring_counts_from_nothing(make_daemon, directory):
     first_life(make_daemon, directory).start().kill()
     life = Life(make_daemon, directory, "second", 10, generation=8)

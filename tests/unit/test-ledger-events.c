@@ -358,7 +358,7 @@ static void adopt_all(struct ledger *l, bool goes_on)
 	left[3].closed_boot = 70;
 	for (size_t i = 0; i < ELEMENTSOF(left); i++)
 		assert_int_equal(ledger_adopt(l, &left[i], 90), 0);
-	ledger_ring_before(l, &stored, goes_on);
+	ledger_ring_before(l, &stored, goes_on, goes_on);
 }
 
 #define ABROAD(number) number " tcp 127.0.0.1:4000" number " connected =30"

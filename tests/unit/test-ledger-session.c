@@ -177,20 +177,38 @@ static void test_adopted(void **state)
 	assert_int_equal(ann.references + bob.references + cid.references, 3);
 }
 
+/* Two tenures of one socket: where the ring tells of both again, the later is left alone; where it does not, the later is
+ * the one that may be there still, and the earlier had ended by then. */
 static void test_adopted_twice(void **state)
 {
-	struct log log = {0};
-	struct ledger_sink sink = sink_of(&log);
-	_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
-	struct claim first = adoptable(7, 40000, PROTOCOL_TCP);
-	_cleanup_(claim_done) struct claim second = adoptable(7, 40001, PROTOCOL_UDP);
+	static const struct drained stored = {.ring = {9, 10}, .at = 90};
 
 	(void)state;
-	assert_non_null(l);
-	assert_int_equal(ledger_adopt(l, &first, 90), 0);
-	assert_int_equal(ledger_adopt(l, &second, 90), -EEXIST);
-	assert_ptr_equal(second.opener, &ann);
-	assert_int_equal(ledger_stats(l).open_claims, 1);
+	for (int goes_on = 0; goes_on < 2; goes_on++) {
+		struct log log = {0};
+		struct ledger_sink sink = sink_of(&log);
+		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
+		struct claim first = adoptable(7, 40000, PROTOCOL_UDP);
+		_cleanup_(claim_done) struct claim second = adoptable(7, 40001, PROTOCOL_UDP);
+
+		second.opened_boot = first.opened_boot + 20;
+		second.opened_wall = first.opened_wall + 20;
+		assert_non_null(l);
+		ledger_ring_before(l, &stored, goes_on == 1, goes_on == 1);
+		assert_int_equal(ledger_adopt(l, &first, 90), 0);
+		assert_int_equal(ledger_adopt(l, &second, 90), goes_on ? -EEXIST : 0);
+		assert_int_equal(ledger_stats(l).open_claims, 1);
+		if (goes_on) {
+			assert_ptr_equal(second.opener, &ann);
+			assert_string_equal(log.text, "");
+			continue;
+		}
+		assert_non_null(strstr(log.text, "released 7 udp 127.0.0.1:40000"));
+		assert_non_null(strstr(log.text, "released=50"));
+		log.text[0] = '\0';
+		assert_int_equal(ledger_each(l, say_each, &log), 0);
+		assert_non_null(strstr(log.text, "open 7 udp 127.0.0.1:40001"));
+	}
 }
 
 /* A first sweep after an earlier session bounds what it finds, but never past its own time. */

@@ -284,30 +284,6 @@ static void test_expire_by_count(void **state)
 		"1|\n");
 }
 
-static int take_one(void *context, struct claim *claim)
-{
-	struct fixture *f = context;
-	int r = store_drop_open(f->store, claim);
-
-	claim_done(claim);
-	return r;
-}
-
-static void test_drop_open(void **state)
-{
-	struct fixture *f = *state;
-	struct claim c = fixture_claim(f, 50000);
-
-	c.closed_boot = c.released_boot = USEC_UNSET;
-	assert_int_equal(store_put_open(f->store, &c), 0);
-	commit(f);
-	reopen(f);
-	assert_int_equal(store_adopt(f->store, take_one, f), 0);
-	commit(f);
-	assert_rows(f, "SELECT count(*) FROM claims", "0|\n");
-	claim_done(&c);
-}
-
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup_open, fixture_teardown)
 
 int main(void)
@@ -321,7 +297,6 @@ int main(void)
 		CASE(test_plans),
 		CASE(test_expire_by_age),
 		CASE(test_expire_by_count),
-		CASE(test_drop_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
