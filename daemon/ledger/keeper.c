@@ -273,9 +273,11 @@ static void commit_swept(struct keeper *k)
 
 static void on_drained(struct keeper *k, const struct drained *d)
 {
-	/* All is known up to there, unless a sweep must find what events tell late. */
-	if (ledger_stats(k->ledger).watching && k->coverage.rung == SOURCE_EVENTS &&
-		k->coverage.udp_connect && d->at > k->until.boot)
+	struct ledger_stats stats = ledger_stats(k->ledger);
+
+	/* All is known up to there, unless a sweep must find what events tell late, or what has ended without a word. */
+	if (stats.watching && k->coverage.rung == SOURCE_EVENTS && k->coverage.udp_connect &&
+		stats.lost_ends == k->lost_ends && !stats.absent && d->at > k->until.boot)
 		k->until = (struct now){.boot = d->at, .wall = ledger_wall(k->ledger, d->at)};
 	if (d->urgent)
 		commit(k, false);
@@ -287,6 +289,7 @@ static void on_swept(struct keeper *k, const struct sweep *sweep)
 {
 	if ((sweep->protocols & k->coverage.protocols) != k->coverage.protocols)
 		return;
+	k->lost_ends = ledger_stats(k->ledger).lost_ends;
 	/* Not its end: what was opened during it may stand where it had been already. */
 	if (sweep->begin > k->until.boot)
 		k->until = (struct now){
@@ -505,11 +508,13 @@ static void on_supervisor(evutil_socket_t fd, short what, void *context)
 		log_error("no memory for the link to control");
 }
 
-static int keeper_start(struct keeper *k)
+int keeper_open(struct keeper *k, const struct keeper_options *options)
 {
 	const struct timeval tick = {.tv_sec = TICK_USEC / USEC_PER_SEC};
 	int r;
 
+	*k = (struct keeper){.options = options, .status = EXIT_FAILURE};
+	TAILQ_INIT(&k->questions);
 	k->base = event_base_new();
 	if (!k->base)
 		return -ENOMEM;
@@ -529,7 +534,7 @@ static int keeper_start(struct keeper *k)
 	return 0;
 }
 
-static void keeper_done(struct keeper *k)
+void keeper_close(struct keeper *k)
 {
 	forget_questions(k);
 	k->control = channel_free(k->control);
@@ -548,17 +553,15 @@ static void keeper_done(struct keeper *k)
 
 int keeper_run(const struct keeper_options *options)
 {
-	struct keeper k = {.options = options, .status = EXIT_FAILURE};
-	int r;
+	struct keeper k;
+	int r = keeper_open(&k, options);
 
-	TAILQ_INIT(&k.questions);
-	r = keeper_start(&k);
 	if (r < 0)
 		log_error("cannot start: %s", strerror(-r));
 	else
 		event_base_dispatch(k.base);
 	if (k.damaged)
 		(void)keeper_sets_aside(&k);
-	keeper_done(&k);
+	keeper_close(&k);
 	return k.status;
 }

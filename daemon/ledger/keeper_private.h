@@ -38,6 +38,7 @@ struct keeper {
 	uint64_t generation;         /* of the events' ring; 0: there is none */
 	bool goes_on; /* the ring has recorded since that one, and how we watch is not known yet */
 	bool swept;   /* a whole sweep has ended since the last commit */
+	uint64_t lost_ends;        /* that the last whole sweep has made good: of ledger_stats */
 	struct ring_position kept; /* told last */
 	char *obstacle;            /* why capture has no better rung; owned; NULL: there is none */
 	bool following, stopped;
@@ -73,6 +74,13 @@ int keeper_tries_again(struct keeper *k) _must_check_;
 void keeper_looks_first(struct keeper *k);
 /* Every second: is the database where it was, is there a ballast? False: it is not, which was logged. */
 bool keeper_looks_after(struct keeper *k, usec_t now);
+
+/* keeper.c: what keeper_run() does, around its loop. */
+
+/* Ready for the loop `base`, with a timer (`tick`) in it. 0 or a negative errno; keeper_close() in either case. */
+int keeper_open(struct keeper *k, const struct keeper_options *options) _must_check_;
+/* What is not committed is lost. Closes all descriptors but those that are the caller's (state and recording). */
+void keeper_close(struct keeper *k);
 
 /* keeper_start.c */
 
