@@ -4,13 +4,14 @@
  * Two questions, each on random ports and on the hot ones: who had the port in a second in the middle of the history, and
  * its last 20 claims; answered as control answers them, down to the JSON text. All are asked once to warm the page cache
  * (SQLite's own is 8 MiB, as the daemon's), then three times with the clock running, of which the fastest counts: what
- * another tenant of the machine takes is not the question's.
+ * another tenant of the machine takes is not the question's. Then some are asked cold, once each.
  *
  * The brute force is the workload itself, made once more: every claim is held against every question of its port.
  */
 
 #include "bench/asking.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -20,6 +21,7 @@
 
 #define LAST   20u
 #define ROUNDS 4
+#define COLD   200u /* questions at most */
 
 enum kind { WHO, WHO_HOT, LAST_20, LAST_20_HOT, KINDS };
 static const char *const names[KINDS] = {"who", "who_hot", "last", "last_hot"};
@@ -39,7 +41,8 @@ struct asking {
 	size_t count;
 	struct probe *by_port[UINT16_MAX + 1];
 	struct query *query;
-	sqlite3 *names; /* to look up what rows refer to */
+	char path[4096]; /* of the database */
+	sqlite3 *names;  /* to look up what rows refer to */
 };
 
 static double clock_usec(clockid_t clock)
@@ -48,6 +51,13 @@ static double clock_usec(clockid_t clock)
 
 	(void)clock_gettime(clock, &t);
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static int compare_doubles(const void *left, const void *right)
+{
+	const double *a = left, *b = right;
+
+	return *a < *b ? -1 : *a > *b;
 }
 
 static bool is_last(const struct probe *p)
@@ -113,9 +123,10 @@ static int ask(struct asking *a, const struct probe *p, struct rows *rows, struc
 	q.filter.ports[0] = p->port;
 	q.filter.port_count = 1;
 	if (is_last(p))
-		r = query_newest(a->query, &q, LAST, &place);
+		r = query_newest(a->query, &q, LAST, &place, rows);
 	if (r == 0)
 		r = query_rows(a->query, &q, is_last(p) ? LAST : LIMIT_PAGE_ROWS + 1, &place, rows);
+	r = MIN(r, 0); /* 1: the rows are there */
 	for (size_t i = 0; r == 0 && i < rows->count; i++)
 		r = query_row_json(a->query, &rows->row[i], text);
 	query_end(a->query);
@@ -156,6 +167,46 @@ static int ask_all(struct asking *a)
 	return 0;
 }
 
+/* With nothing of the database in memory: a fresh connection, and its pages dropped from the page cache. */
+static int ask_cold(struct asking *a, struct probe *p, double *ret)
+{
+	_cleanup_(rows_done) struct rows rows = {0};
+	_cleanup_(close_p) int fd = open(a->path, O_RDONLY | O_CLOEXEC);
+	struct buf text = {0};
+	int r;
+
+	a->query = query_free(a->query);
+	if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
+		return -EIO;
+	r = query_new(a->path, &a->query);
+	if (r < 0)
+		return r;
+	*ret = clock_usec(CLOCK_MONOTONIC);
+	r = ask(a, p, &rows, &text);
+	*ret = clock_usec(CLOCK_MONOTONIC) - *ret;
+	buf_done(&text);
+	return r;
+}
+
+static int ask_all_cold(struct asking *a)
+{
+	size_t count = MIN((size_t)a->writing->batch, (size_t)COLD);
+	double times[COLD];
+
+	for (size_t i = 0; i < count; i++) {
+		size_t of_kind = i * a->writing->batch / count;
+		int r = ask_cold(
+			a, &a->probes[WHO * (size_t)a->writing->batch + of_kind], &times[i]);
+
+		if (r < 0)
+			return r;
+	}
+	qsort(times, count, sizeof(times[0]), compare_doubles);
+	report("who_cold_wall_p50_usec", times[count / 2]);
+	report("who_cold_wall_p99_usec", times[count * 99 / 100]);
+	return 0;
+}
+
 static int look_at(struct asking *a, const struct claim *c)
 {
 	struct fact f = fact_of_claim(c);
@@ -186,13 +237,6 @@ static int look_at_all(struct asking *a)
 		claim_done(&c);
 	}
 	return r;
-}
-
-static int compare_doubles(const void *left, const void *right)
-{
-	const double *a = left, *b = right;
-
-	return *a < *b ? -1 : *a > *b;
 }
 
 static void report_times(const struct probe *probes, size_t count, const char *name, bool wall)
@@ -251,22 +295,23 @@ static void asking_done(struct asking *a)
 int ask_store(const struct writing *w)
 {
 	_cleanup_(asking_done) struct asking a = {.writing = w, .count = KINDS * (size_t)w->batch};
-	char path[4096];
 	int r;
 
-	snprintf(path, sizeof(path), "%s/" SCHEMA_FILE, w->path);
+	snprintf(a.path, sizeof(a.path), "%s/" SCHEMA_FILE, w->path);
 	a.probes = calloc(a.count, sizeof(*a.probes));
 	if (!a.probes)
 		return -ENOMEM;
 	for (size_t i = 0; i < a.count; i++)
 		a.probes[i].kind = (enum kind)(i / w->batch);
-	r = query_new(path, &a.query);
-	if (r == 0 && sqlite3_open_v2(path, &a.names, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
+	r = query_new(a.path, &a.query);
+	if (r == 0 && sqlite3_open_v2(a.path, &a.names, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
 		r = -EIO;
 	if (r == 0)
 		r = choose_all(&a);
 	if (r == 0)
 		r = ask_all(&a);
+	if (r == 0)
+		r = ask_all_cold(&a);
 	if (r == 0)
 		r = look_at_all(&a);
 	if (r < 0)

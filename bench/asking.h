@@ -8,3 +8,9 @@
  * of the workload. `batch` is the number of questions of each kind. -EBADMSG: an answer was wrong (said on stderr).
  */
 int ask_store(const struct writing *w) _must_check_;
+
+/* Audits of nights, `batch` of them, and of a year. -EBADMSG: a night by rollups was another than by rows. */
+int ask_audits(const struct writing *w) _must_check_;
+
+/* Audits of `batch` hours: of DIRECTORY/store, by rows and by rollups, and of DIRECTORY/plain, which has the same claims. */
+int ask_hours(const struct writing *w) _must_check_;

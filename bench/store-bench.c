@@ -13,7 +13,7 @@
 #define USEC_PER_CLAIM (30 * USEC_PER_DAY / 10000000)
 
 static const char usage[] =
-	"usage: store-bench store|outlive|ring|undecided|plain|ask DIRECTORY sweep|exact CLAIMS BATCH|PROBES [USEC_PER_CLAIM]\n";
+	"usage: store-bench store|outlive|ring|undecided|plain|ask|audits|hours DIRECTORY sweep|exact CLAIMS BATCH|PROBES [USEC_PER_CLAIM]\n";
 
 static int run(const char *what, const struct writing *w)
 {
@@ -23,6 +23,10 @@ static int run(const char *what, const struct writing *w)
 		return write_plain(w);
 	if (streq(what, "ask"))
 		return ask_store(w);
+	if (streq(what, "audits"))
+		return ask_audits(w);
+	if (streq(what, "hours"))
+		return ask_hours(w);
 	return -EINVAL;
 }
 

@@ -178,10 +178,11 @@ static int place_stream(struct request *r)
 	if (s->placed)
 		return 0;
 	if (s->left != NO_LIMIT) {
-		e = query_newest(r->methods->query, &s->question, s->left, &s->ahead);
+		e = query_newest(r->methods->query, &s->question, s->left, &s->ahead, &s->rows);
 		if (e < 0)
 			return e;
 		s->given = s->ahead;
+		s->ended = e == 1;
 	}
 	s->placed = true;
 	return 0;

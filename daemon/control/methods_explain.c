@@ -104,10 +104,11 @@ static int append_newest(struct request *r, const char *name, const struct quest
 	_cleanup_(rows_done) struct rows rows = {0};
 	struct place place;
 	size_t next = 0;
-	int e = query_newest(r->methods->query, q, count, &place);
+	int e = query_newest(r->methods->query, q, count, &place, &rows);
 
 	if (e == 0)
 		e = query_rows(r->methods->query, q, count, &place, &rows);
+	e = MIN(e, 0);
 	for (size_t i = 0; i < rows.count / 2; i++) {
 		struct row row = rows.row[i];
 

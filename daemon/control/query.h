@@ -109,9 +109,10 @@ extern const struct place PLACE_START;
 /* Moves the place behind this row, which is the next of the answer. */
 void place_pass(struct place *place, const struct row *row);
 
-/* The place from which the newest `limit` (not 0) rows of the question follow. */
+/* The place from which the newest `limit` (not 0) rows of the question follow. 1: `rows` has got all of them, in their order, as so
+ * few (up to LIMIT_PAGE_ROWS) had to be read anyway; 0: they are to be read from there. */
 int query_newest(struct query *q, const struct question *question, uint64_t limit,
-	struct place *ret) _must_check_;
+	struct place *ret, struct rows *rows) _must_check_;
 
 /*
  * Appends at most `max` rows from `place` on, oldest opening first, and moves `place` behind them. Fewer than `max`:

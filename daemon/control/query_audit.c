@@ -229,12 +229,6 @@ static int count_failures(struct audit *a, struct query *q, const struct questio
 		q, &question->filter, question->window, count_failure, a, &a->failures_watched);
 }
 
-static void bind_time(sqlite3_stmt *json, const char *name, usec_t t)
-{
-	if (t != USEC_UNSET)
-		query_bind(json, name, (int64_t)t);
-}
-
 /* What the group is of. */
 static void bind_identity(const struct groups *g, const struct group *p, sqlite3_stmt *json)
 {
@@ -262,57 +256,119 @@ static void bind_identity(const struct groups *g, const struct group *p, sqlite3
 	}
 }
 
-static int append_slots(const struct groups *g, const struct group *p, struct buf *text)
+/* ,"name":number, or null for what is not known. Many of them make an answer: printf() would be half its time. */
+static int append_number(struct buf *out, const char *name, uint64_t number)
 {
-	int r = buf_append_string(text, "[");
+	char digits[24], *at = digits + sizeof(digits);
+	int r = buf_append_string(out, name);
 
-	for (size_t i = p->slot; r == 0 && i < p->slot + p->slot_count; i++)
-		r = buf_append_format(text,
-			"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"claims\":%u}",
-			i > p->slot ? "," : "", (unsigned long long)g->slot[i].from,
-			(unsigned long long)(g->slot[i].from + g->slot_usec), g->slot[i].claims);
-	if (r == 0)
-		r = buf_append_string(text, "]");
-	return r == 0 ? buf_put_u8(text, 0) : r;
+	if (r < 0 || number == USEC_UNSET)
+		return r < 0 ? r : buf_append_string(out, "null");
+	do
+		*--at = (char)('0' + number % 10);
+	while ((number /= 10) > 0);
+	return buf_append(out, at, (size_t)(digits + sizeof(digits) - at));
 }
 
+static int append_slots(const struct groups *g, const struct group *p, struct buf *out)
+{
+	int r = buf_append_string(out, ",\"slots\":[");
+
+	for (size_t i = p->slot; r == 0 && i < p->slot + p->slot_count; i++) {
+		const struct group_slot *slot = &g->slot[i];
+
+		r = append_number(
+			out, i > p->slot ? ",{\"from_usec\":" : "{\"from_usec\":", slot->from);
+		if (r == 0)
+			r = append_number(out, ",\"until_usec\":", slot->from + g->slot_usec);
+		if (r == 0)
+			r = append_number(out, ",\"claims\":", slot->claims);
+		if (r == 0)
+			r = buf_append_string(out, "}");
+	}
+	return r == 0 ? buf_append_string(out, "]") : r;
+}
+
+struct number {
+	const char *name;
+	uint64_t value;
+};
+
+static int append_numbers(const struct number numbers[], size_t count, struct buf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = append_number(out, numbers[i].name, numbers[i].value);
+	return r;
+}
+
+static int append_flag(struct buf *out, const char *name, bool flag)
+{
+	int r = buf_append_string(out, name);
+
+	return r == 0 ? buf_append_string(out, flag ? "true" : "false") : r;
+}
+
+static int append_sums(const struct audit *a, const struct group *p, struct buf *out)
+{
+	const struct number counts[] = {
+		{",\"claims\":", p->claims},
+		{",\"ports\":", p->ports},
+		{",\"remotes\":", p->remotes},
+		{",\"failures\":", a->failures_watched ? p->failures : USEC_UNSET},
+		{",\"first_usec\":", p->first},
+		{",\"last_usec\":", p->last},
+	};
+	const struct number others[] = {
+		{",\"connected\":", p->roles[ROLE_CONNECTED]},
+		{",\"listening\":", p->roles[ROLE_LISTENING]},
+		{",\"bound\":", p->roles[ROLE_BOUND]},
+		{",\"accepted\":", p->roles[ROLE_ACCEPTED]},
+		{",\"shortest_usec\":", p->shortest},
+		{",\"longest_usec\":", p->longest},
+		{",\"busiest_usec\":", p->busiest},
+	};
+	int r = append_numbers(counts, ELEMENTSOF(counts), out);
+
+	if (r == 0)
+		r = append_flag(out, ",\"new\":",
+			p->id != GROUP_NONE && p->first_seen > 0 &&
+				p->first_seen >= a->groups.window.from);
+	if (r == 0)
+		r = append_numbers(others, ELEMENTSOF(others), out);
+	return r == 0 ? append_slots(&a->groups, p, out) : r;
+}
+
+/* `json` gives two objects of names, of which one begins the row and one ends it. */
 static int append_group(
 	const struct audit *a, const struct group *p, sqlite3_stmt *json, struct buf *out)
 {
-	const struct groups *g = &a->groups;
-	_cleanup_(buf_done) struct buf slots = {0};
-	const char *text;
-	int r = append_slots(g, p, &slots);
+	const char *begin, *end;
+	int r;
 
-	if (r < 0)
-		return r;
 	(void)sqlite3_reset(json);
 	(void)sqlite3_clear_bindings(json);
-	bind_identity(g, p, json);
-	query_bind(json, ":claims", (int64_t)p->claims);
-	query_bind(json, ":ports", (int64_t)p->ports);
-	query_bind(json, ":remotes", (int64_t)p->remotes);
-	if (a->failures_watched)
-		query_bind(json, ":failures", (int64_t)p->failures);
-	query_bind(json, ":first", (int64_t)p->first);
-	query_bind(json, ":last", (int64_t)p->last);
-	query_bind(json, ":new",
-		p->id != GROUP_NONE && p->first_seen > 0 && p->first_seen >= g->window.from);
-	query_bind(json, ":connected", (int64_t)p->roles[ROLE_CONNECTED]);
-	query_bind(json, ":listening", (int64_t)p->roles[ROLE_LISTENING]);
-	query_bind(json, ":bound", (int64_t)p->roles[ROLE_BOUND]);
-	query_bind(json, ":accepted", (int64_t)p->roles[ROLE_ACCEPTED]);
-	bind_time(json, ":shortest", p->shortest);
-	bind_time(json, ":longest", p->longest);
-	bind_time(json, ":busiest", p->busiest);
-	query_bind_text(json, ":slots", (const char *)buf_bytes(&slots));
-	query_bind(json, ":about", p->remotes_estimated);
-	query_bind(json, ":roughly", p->lives_estimated);
+	bind_identity(&a->groups, p, json);
 	r = query_step(json);
 	if (r < 0)
 		return r;
-	text = (const char *)sqlite3_column_text(json, 0);
-	return text ? buf_append_string(out, text) : -ENOMEM;
+	begin = (const char *)sqlite3_column_text(json, 0);
+	end = (const char *)sqlite3_column_text(json, 1);
+	if (!begin || !end)
+		return -ENOMEM;
+	r = buf_append(out, begin, strlen(begin) - 1);
+	if (r == 0)
+		r = append_sums(a, p, out);
+	if (r == 0)
+		r = buf_append_string(out, ",");
+	if (r == 0)
+		r = buf_append(out, end + 1, strlen(end) - 2);
+	if (r == 0)
+		r = append_flag(out, ",\"remotes_estimated\":", p->remotes_estimated);
+	if (r == 0)
+		r = append_flag(out, ",\"lives_estimated\":", p->lives_estimated);
+	return r == 0 ? buf_append_string(out, "}") : r;
 }
 
 /* The list of groups; *ret_omitted is how many of the last it has no room for. */
@@ -324,15 +380,9 @@ static int append_groups(
 	size_t start = buf_size(out), i;
 	int r = query_prepare(q,
 		"SELECT json_object('exe',iif(:by=0,a.exe,NULL),'comm',iif(:by=0,a.comm,NULL),"
-		"'unit',iif(:by<=1,a.unit,NULL),'uid',iif(:by=0 OR :by=2,a.uid,NULL),'user',NULL,"
-		"'claims',:claims,'ports',:ports,'remotes',:remotes,'failures',:failures,"
-		"'first_usec',:first,'last_usec',:last,'new',json(iif(:new,'true','false')),"
-		"'connected',:connected,'listening',:listening,'bound',:bound,'accepted',:accepted,"
-		"'shortest_usec',:shortest,'longest_usec',:longest,'busiest_usec',:busiest,"
-		"'slots',json(:slots),'port',:port,'protocol',:protocol,"
-		"'netns',nullif(n.inode,0),'netns_name',n.name,'hour_usec',:hour,"
-		"'remotes_estimated',json(iif(:about,'true','false')),"
-		"'lives_estimated',json(iif(:roughly,'true','false')))"
+		"'unit',iif(:by<=1,a.unit,NULL),'uid',iif(:by=0 OR :by=2,a.uid,NULL),'user',NULL),"
+		"json_object('port',:port,'protocol',:protocol,"
+		"'netns',nullif(n.inode,0),'netns_name',n.name,'hour_usec',:hour)"
 		" FROM (SELECT 1) LEFT JOIN app a ON a.id=:app LEFT JOIN netns n ON n.id=:netns",
 		&json);
 

@@ -22,32 +22,34 @@ void rows_done(struct rows *rows)
 	*rows = (struct rows){0};
 }
 
-int rows_append(struct rows *rows, sqlite3_stmt *statement)
+static int rows_add(struct rows *rows, const struct row *row)
 {
-	struct row *row;
-	const void *address;
-	int size;
-
 	if (rows->count == rows->capacity) {
 		size_t capacity = rows->capacity ? rows->capacity * 2 : 64;
+		struct row *more = reallocarray(rows->row, capacity, sizeof(*more));
 
-		row = reallocarray(rows->row, capacity, sizeof(*row));
-		if (!row)
+		if (!more)
 			return -ENOMEM;
-		rows->row = row;
+		rows->row = more;
 		rows->capacity = capacity;
 	}
-	row = &rows->row[rows->count++];
-	*row = (struct row){0};
-	for (int i = 0; i < ROW_COLUMNS; i++)
-		row->column[i] = query_column(statement, i);
-	address = sqlite3_column_blob(statement, ROW_COLUMNS);
-	size = sqlite3_column_bytes(statement, ROW_COLUMNS);
-	if (address && (size == 4 || size == 16)) {
-		memcpy(row->raddr, address, (size_t)size);
-		row->raddr_size = (uint8_t)size;
-	}
+	rows->row[rows->count++] = *row;
 	return 0;
+}
+
+int rows_append(struct rows *rows, sqlite3_stmt *statement)
+{
+	const void *address = sqlite3_column_blob(statement, ROW_COLUMNS);
+	int size = sqlite3_column_bytes(statement, ROW_COLUMNS);
+	struct row row = {0};
+
+	for (int i = 0; i < ROW_COLUMNS; i++)
+		row.column[i] = query_column(statement, i);
+	if (address && (size == 4 || size == 16)) {
+		memcpy(row.raddr, address, (size_t)size);
+		row.raddr_size = (uint8_t)size;
+	}
+	return rows_add(rows, &row);
 }
 
 static struct place place_of(const struct row *row)
@@ -253,7 +255,18 @@ static int nth_newest(struct query *q, const struct question *question, usec_t l
 	return 0;
 }
 
-/* Newest first, by the key alone. */
+/* Of rows with one key; null is the least. */
+static int compare_ties(const struct row *a, const struct row *b)
+{
+	static const enum row_column columns[] = {ROW_PROCESS, ROW_RELEASED_USEC};
+
+	for (size_t i = 0; i < ELEMENTSOF(columns); i++)
+		if (a->column[columns[i]] != b->column[columns[i]])
+			return a->column[columns[i]] > b->column[columns[i]] ? -1 : 1;
+	return 0;
+}
+
+/* Newest first, as ORDER_DESCENDING in query_sql.c has it. */
 static int compare_newest(const void *left, const void *right)
 {
 	const struct place a = place_of(left), b = place_of(right);
@@ -265,7 +278,9 @@ static int compare_newest(const void *left, const void *right)
 		if (keys[i][0] != keys[i][1])
 			return keys[i][0] > keys[i][1] ? -1 : 1;
 	order = memcmp(b.raddr, a.raddr, (size_t)MIN(a.raddr_size, b.raddr_size));
-	return order != 0 ? order : b.raddr_size - a.raddr_size;
+	if (order == 0)
+		order = b.raddr_size - a.raddr_size;
+	return order != 0 ? order : compare_ties(left, right);
 }
 
 /* Adds the newest of [low, high), and keeps the newest `max` of all. */
@@ -322,29 +337,21 @@ static int newest_rows(
 	return r;
 }
 
-/* As query_newest(), for so few rows that they may be held. */
-static int newest_few(
-	struct query *q, const struct question *question, size_t limit, struct place *ret)
+/* The place of the row that `newest` has at `limit` - 1; it has one more. */
+static int place_before(struct query *q, const struct question *question, const struct rows *newest,
+	size_t limit, struct place *ret)
 {
-	_cleanup_(rows_done) struct rows rows = {0};
-	struct place place, next;
+	struct place place = place_of(&newest->row[limit - 1]),
+		     next = place_of(&newest->row[limit]);
 	uint64_t count, newer = 0;
 	usec_t first;
-	int r = newest_rows(q, question, limit + 1, &rows);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	if (rows.count <= limit) {
-		*ret = PLACE_START;
-		return 0;
-	}
-	place = place_of(&rows.row[limit - 1]);
-	next = place_of(&rows.row[limit]);
 	if (same_key(&place, &next)) { /* how many of these are too old? */
 		r = count_chunk(q, question, (usec_t)place.opened_usec,
 			(usec_t)place.opened_usec + 1, &place, &count, &first);
 		for (size_t i = 0; i < limit; i++)
-			newer += rows.row[i].column[ROW_OPENED_USEC] == place.opened_usec;
+			newer += newest->row[i].column[ROW_OPENED_USEC] == place.opened_usec;
 		if (r == 0)
 			place.skip = count - newer;
 	}
@@ -353,8 +360,25 @@ static int newest_few(
 	return r;
 }
 
-int query_newest(
-	struct query *q, const struct question *question, uint64_t limit, struct place *ret)
+/* As query_newest(), for so few rows that they may be held. */
+static int newest_few(struct query *q, const struct question *question, size_t limit,
+	struct place *ret, struct rows *rows)
+{
+	_cleanup_(rows_done) struct rows newest = {0};
+	int r = newest_rows(q, question, limit + 1, &newest);
+
+	if (r < 0)
+		return r;
+	*ret = PLACE_START;
+	if (newest.count > limit)
+		r = place_before(q, question, &newest, limit, ret);
+	for (size_t i = MIN(newest.count, limit); r == 0 && i > 0; i--)
+		r = rows_add(rows, &newest.row[i - 1]);
+	return r < 0 ? r : 1;
+}
+
+int query_newest(struct query *q, const struct question *question, uint64_t limit,
+	struct place *ret, struct rows *rows)
 {
 	unsigned step = first_step(question);
 	usec_t low = 0, high = WALL_FOREVER, first;
@@ -362,7 +386,7 @@ int query_newest(
 	int r;
 
 	if (limit <= LIMIT_PAGE_ROWS)
-		return newest_few(q, question, (size_t)limit, ret);
+		return newest_few(q, question, (size_t)limit, ret, rows);
 	for (;;) {
 		r = chunk_begin(q, question, high, step, &low);
 		if (r == 0)

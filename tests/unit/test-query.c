@@ -62,7 +62,7 @@ static void test_pages(void **state)
 {
 	struct fixture *f = *state;
 	struct past *found = calloc(CLAIMS, sizeof(*found));
-	unsigned limited = 0;
+	unsigned limited = 0, fews = 0;
 
 	for (unsigned i = 0; i < 120; i++) {
 		struct question q = random_question(&f->history);
@@ -70,12 +70,18 @@ static void test_pages(void **state)
 		size_t page = 1 + history_random(&f->history, 64);
 		uint64_t limit = 1 + history_random(&f->history, count ? (uint32_t)count * 2 : 5);
 		size_t at = count > limit ? count - (size_t)limit : 0;
+		_cleanup_(rows_done) struct rows newest = {0};
 		struct place place;
+		bool few = limit <= LIMIT_PAGE_ROWS;
 
 		limited += at > 0;
+		fews += few && at > 0;
 		begin(f);
-		assert_int_equal(query_newest(f->query, &q, limit, &place), 0);
+		assert_int_equal(query_newest(f->query, &q, limit, &place, &newest), few);
 		query_end(f->query);
+		assert_int_equal(newest.count, few ? count - at : 0);
+		for (size_t k = 0; k < newest.count; k++)
+			assert_row_is(&newest.row[k], &found[at + k]);
 		for (;;) {
 			_cleanup_(rows_done) struct rows rows = {0};
 
@@ -89,7 +95,7 @@ static void test_pages(void **state)
 		}
 		assert_int_equal(at, count);
 	}
-	assert_true(limited > 20);
+	assert_true(limited > 20 && fews > 20);
 	free(found);
 }
 
@@ -98,6 +104,7 @@ static void test_sealing_between_pages(void **state)
 {
 	struct fixture *f = *state;
 	struct question q = {.filter = FILTER_ANY, .window = {0, WALL_FOREVER}, .rows = ROWS_ALL};
+	_cleanup_(rows_done) struct rows newest = {0};
 	int64_t expected = 1;
 	struct place place = PLACE_START;
 
@@ -117,8 +124,9 @@ static void test_sealing_between_pages(void **state)
 		past_insert(&f->history, &f->history.past[i], NOT_KNOWN, NOT_KNOWN);
 	}
 	begin(f);
-	assert_int_equal(query_newest(f->query, &q, 7, &place), 0);
+	assert_int_equal(query_newest(f->query, &q, 7, &place, &newest), 1);
 	assert_int_equal(place.skip, 33);
+	assert_int_equal(newest.count, 7);
 	query_end(f->query);
 	place = PLACE_START;
 	for (unsigned page = 0; page < 9; page++) {
