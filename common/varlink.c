@@ -61,16 +61,45 @@ static bool is_shallow(const char *text, size_t size, unsigned depth)
 	return true;
 }
 
+/* What jansson is given its memory by, and whether that was refused. Its reader and its writer pass over an allocation that failed while a
+ * string grows: what they return then lacks a part. So both are asked while this watches. */
+static struct {
+	json_malloc_t allocate;
+	json_free_t release;
+	bool refused;
+} memory;
+
+static void *allocate(size_t size)
+{
+	void *there = memory.allocate(size);
+
+	memory.refused = memory.refused || !there;
+	return there;
+}
+
+static void watch_memory(void)
+{
+	json_get_alloc_funcs(&memory.allocate, &memory.release);
+	memory.refused = false;
+	json_set_alloc_funcs(allocate, memory.release);
+}
+
+/* Whether all that was asked for was given. */
+static bool memory_sufficed(void)
+{
+	json_set_alloc_funcs(memory.allocate, memory.release);
+	return !memory.refused;
+}
+
 int json_parse(const char *text, size_t size, unsigned depth, json_t **ret)
 {
 	_cleanup_(json_decrefp) json_t *root = NULL;
-	json_error_t error = {0};
 
 	if (!is_shallow(text, size, depth))
 		return -EBADMSG;
-	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-	/* it names every fault of the text, but not every allocation that failed */
-	if (!root && json_error_code(&error) == json_error_unknown)
+	watch_memory();
+	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+	if (!memory_sufficed())
 		return -ENOMEM;
 	if (!json_is_object(root))
 		return -EBADMSG;
@@ -281,8 +310,9 @@ int varlink_put_call(struct buf *b, const char *method, const json_t *parameters
 	_cleanup_(free_p) char *text = NULL;
 
 	if (parameters) {
+		watch_memory();
 		text = json_dumps(parameters, JSON_COMPACT);
-		if (!text)
+		if (!memory_sufficed() || !text)
 			return -ENOMEM;
 	}
 	return put_message(b, "method", method, text, flag);
