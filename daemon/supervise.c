@@ -99,6 +99,16 @@ static void become_child(const char *name, const int *keep, size_t count)
 	log_name(name);
 }
 
+/* Only in a build that measures what its tests cover (check --coverage): the counters are written when a process ends in order. */
+void __gcov_dump(void) __attribute__((weak));
+
+static _noreturn_ void end_child(int status)
+{
+	if (__gcov_dump)
+		__gcov_dump();
+	_exit(status);
+}
+
 static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int supervisor)
 {
 	const struct keeper_options options = {
@@ -114,7 +124,7 @@ static _noreturn_ void run_ledger(const struct supervisor *s, int stream, int su
 
 	become_child("pl-ledger", keep, ELEMENTSOF(keep));
 	restrict_self(PRIVILEGE_LEDGER, -1);
-	_exit(keeper_run(&options));
+	end_child(keeper_run(&options));
 }
 
 static _noreturn_ void run_control(const struct supervisor *s, int link, int supervisor)
@@ -130,7 +140,7 @@ static _noreturn_ void run_control(const struct supervisor *s, int link, int sup
 	become_child("pl-control", keep, ELEMENTSOF(keep));
 	restrict_self(PRIVILEGE_CONTROL, s->options.state_fd);
 	(void)close(s->options.state_fd);
-	_exit(control_run(&options));
+	end_child(control_run(&options));
 }
 
 /* One that is gone does not answer; its end comes as SIGCHLD. One answer is heard for each time: a child that says more

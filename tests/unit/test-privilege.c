@@ -97,13 +97,18 @@ static int try_tcp(void)
 		}                                                                                  \
 	} while (0)
 
-static void drop_as_control(const struct place *p)
+static void drop(enum privilege privilege, int state_fd)
 {
-	int r = privilege_drop(PRIVILEGE_CONTROL, p->fd);
+	int r = privilege_drop(privilege, state_fd);
 
 	if (r == 1)
 		_exit(NO_LANDLOCK);
 	EXPECT(r, 0);
+}
+
+static void drop_as_control(const struct place *p)
+{
+	drop(PRIVILEGE_CONTROL, p->fd);
 }
 
 static void confine_with_landlock(const struct place *p)
@@ -195,7 +200,7 @@ static void landlock_later_versions(const struct place *p)
 
 static void ledger_writes(const struct place *p)
 {
-	EXPECT(privilege_drop(PRIVILEGE_LEDGER, -1), 0);
+	drop(PRIVILEGE_LEDGER, -1);
 	EXPECT(try_open(p->database, O_RDWR), 0);
 	EXPECT(try_open(p->database, O_RDONLY | O_TRUNC), 0);
 	EXPECT(try_open(p->other, O_WRONLY | O_CREAT), 0);
@@ -254,7 +259,7 @@ static void ledger_has_no_capability(const struct place *p)
 {
 	(void)p;
 	raise_ambient();
-	EXPECT(privilege_drop(PRIVILEGE_LEDGER, -1), 0);
+	drop(PRIVILEGE_LEDGER, -1);
 	expect_capabilities(0);
 }
 
@@ -269,7 +274,7 @@ static void capture_has_two(const struct place *p)
 {
 	(void)p;
 	raise_ambient();
-	EXPECT(privilege_drop(PRIVILEGE_CAPTURE, -1), 0);
+	drop(PRIVILEGE_CAPTURE, -1);
 	expect_capabilities(UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH);
 }
 
@@ -319,7 +324,7 @@ static void own_uid_does_not_look_into(const struct place *p)
 		(void)close(end[1]);
 		EXPECT((int)write(ready[1], "a", 1), 1);
 		EXPECT((int)read(end[0], &byte, 1), 1);
-		EXPECT(privilege_drop(PRIVILEGE_LEDGER, -1), 0);
+		drop(PRIVILEGE_LEDGER, -1);
 		EXPECT((int)write(ready[1], "b", 1), 1);
 		_exit((int)read(end[0], &byte, 1)); /* 0: the other end is closed */
 	}
@@ -337,7 +342,7 @@ static void children_of_capture(const struct place *p)
 {
 	static const enum privilege children[] = {PRIVILEGE_LEDGER, PRIVILEGE_CONTROL};
 
-	EXPECT(privilege_drop(PRIVILEGE_CAPTURE, -1), 0);
+	drop(PRIVILEGE_CAPTURE, -1);
 	for (size_t i = 0; i < ELEMENTSOF(children); i++) {
 		pid_t pid = fork();
 		int status;
