@@ -123,6 +123,8 @@ static void drain(struct capture *c)
 		c->drained_at = clock_boot();
 	if (drain_take_lost(c->drain))
 		c->snapshot_wanted = c->events_lost = true;
+	if (drain_take_skipped(c->drain))
+		c->doubts = 2; /* one after the other: the table wants to miss it twice */
 }
 
 /* What the kernel told since `since` (boottime; USEC_UNSET: the loop was idle). Returns when all of that was read. */

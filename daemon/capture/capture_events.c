@@ -353,7 +353,9 @@ int capture_events_attribute(struct capture *c, struct attributor *a)
 		.refs = c->refs,
 		.netns = c->netns.cookie,
 		.all = !c->options.netns_self,
-		.lost = c->events_lost,
+		.untold = c->events_lost  ? TABLE_UNTOLD_LOST
+			  : c->doubts > 0 ? TABLE_UNTOLD_SOME
+					  : TABLE_UNTOLD_NONE,
 		.after = c->snapshot_at,
 		.context = c,
 		.introduce = capture_introduce,
@@ -370,6 +372,7 @@ int capture_events_attribute(struct capture *c, struct attributor *a)
 	if (r >= 0 && a->always) {
 		c->snapshot_at = now;
 		c->snapshot_wanted = c->events_lost = false;
+		c->doubts -= c->doubts > 0;
 	}
 	return r;
 }

@@ -34,10 +34,11 @@ struct capture {
 	usec_t snapshot_at;            /* boottime: of the last one; 0: none */
 	bool snapshot_wanted;          /* as soon as there is a sweep */
 	bool events_lost;              /* since the last one */
-	int events_error;              /* they cannot be read any more */
-	bool drained;                  /* the last reading left nothing */
-	usec_t drained_at;             /* boottime of the last one that did */
-	size_t refs_limit;             /* as many processes are known, then some are forgotten */
+	unsigned doubts;   /* so many snapshots are to look for ends that were not told */
+	int events_error;  /* they cannot be read any more */
+	bool drained;      /* the last reading left nothing */
+	usec_t drained_at; /* boottime of the last one that did */
+	size_t refs_limit; /* as many processes are known, then some are forgotten */
 	struct table *table;
 	struct procfs *procfs;
 	struct kernel_sockets *kernel_sockets;

@@ -45,7 +45,7 @@ struct drain {
 	struct events_counts counts; /* as last told */
 	uint64_t position;           /* as last told */
 	bool waiting;                /* not woken by the kernel until the ledger has stored */
-	bool lost;
+	bool lost, skipped;
 	bool touched;
 	enum stage stage;
 	usec_t last, last_failure; /* boottime: that the ring of before told of; 0: nothing */
@@ -258,6 +258,8 @@ static void say_drained(struct drain *d, usec_t at)
 	};
 	bool lost = now.lost != d->counts.lost || now.lost_ends != d->counts.lost_ends;
 
+	d->skipped |= now.skipped != d->counts.skipped;
+	d->counts.skipped = now.skipped;
 	if (!d->touched && position == d->position && !lost &&
 		now.failures_dropped == d->counts.failures_dropped)
 		return;
@@ -375,6 +377,14 @@ void drain_restart(struct drain *d, struct table *table, struct ring_position ke
 	}
 	source_events_rewind(d->options.events, same ? kept.position : 0);
 	drain_kept(d, kept);
+}
+
+bool drain_take_skipped(struct drain *d)
+{
+	bool skipped = d->skipped;
+
+	d->skipped = false;
+	return skipped;
 }
 
 bool drain_take_lost(struct drain *d)

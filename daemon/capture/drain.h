@@ -60,3 +60,5 @@ void drain_kept(struct drain *d, struct ring_position kept);
 
 /* Were events lost since the last question? */
 bool drain_take_lost(struct drain *d);
+/* May an end have been passed over, since the last question? */
+bool drain_take_skipped(struct drain *d);

@@ -65,6 +65,7 @@ enum events_part {
 	PART_RING,
 	PART_SHARED,
 	PART_PROCESSES,
+	PART_ENDS, /* the program that tells of TCP's, not its link; left by an older version: not there */
 	PART_HOOKS, /* the first of them, one by one */
 	PART_SNAPSHOT = PART_HOOKS,
 };
@@ -92,6 +93,8 @@ int events_attach(struct events_kernel *k, const struct source_events_options *o
 void events_kernel_done(struct events_kernel *k);
 /* Are all programs still where they were attached? */
 bool events_attached(const struct events_kernel *k);
+/* How often the kernel has not run the one that tells of TCP's ends. Some 1 us. */
+uint64_t events_skipped(const struct events_kernel *k);
 /* How many parts there may be; the name of one, for its descriptor's; may it be missing? */
 size_t events_parts(void);
 const char *events_part_name(size_t part);

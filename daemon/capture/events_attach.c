@@ -27,6 +27,8 @@
 #define SLOT_COUNT_DEFAULT 16384u
 #define SLOT_COUNT_MIN     1024u
 
+#define ENDS_PROGRAM "on_tcp_destroy"
+
 /* What a program is loaded for. */
 enum set {
 	SET_ALWAYS = 0,
@@ -52,7 +54,7 @@ static const struct hook {
 	{"on_snapshot", "snapshot", ATTACH_ITERATOR, SET_ALWAYS},
 	/* ends first: what begins before their eyes ends before them, too */
 	{"on_sock_release", "release", ATTACH_CGROUP, SET_ALWAYS},
-	{"on_tcp_destroy", "destroy", ATTACH_TRACE, SET_ALWAYS},
+	{ENDS_PROGRAM, "destroy", ATTACH_TRACE, SET_ALWAYS},
 	{"on_sockops", "sockops", ATTACH_CGROUP, SET_ALWAYS},
 	{"on_post_bind4", "postbind4", ATTACH_CGROUP, SET_ALWAYS},
 	{"on_post_bind6", "postbind6", ATTACH_CGROUP, SET_ALWAYS},
@@ -77,6 +79,7 @@ static const char *const part_names[] = {
 	[PART_RING] = "ring",
 	[PART_SHARED] = "shared",
 	[PART_PROCESSES] = "processes",
+	[PART_ENDS] = "ends",
 };
 
 size_t events_parts(void)
@@ -86,7 +89,8 @@ size_t events_parts(void)
 
 bool events_part_is_optional(size_t part)
 {
-	return part >= PART_HOOKS && hooks[part - PART_HOOKS].sets != SET_ALWAYS;
+	return part == PART_ENDS ||
+	       (part >= PART_HOOKS && hooks[part - PART_HOOKS].sets != SET_ALWAYS);
 }
 
 const char *events_part_name(size_t part)
@@ -350,7 +354,7 @@ static int attach(struct bpf_object *object, const struct hook *h, int root, int
 		       : attach_link(program, h->attachment, root, ret);
 }
 
-static int keep_maps(struct bpf_object *object, struct events_kernel *k)
+static int keep_parts(struct bpf_object *object, struct events_kernel *k)
 {
 	int r = keep_map(object, "ring", &k->fds[PART_RING]);
 
@@ -358,6 +362,9 @@ static int keep_maps(struct bpf_object *object, struct events_kernel *k)
 		r = keep_map(object, NULL, &k->fds[PART_SHARED]);
 	if (r == 0)
 		r = keep_map(object, "processes", &k->fds[PART_PROCESSES]);
+	if (r == 0)
+		r = keep(bpf_program__fd(bpf_object__find_program_by_name(object, ENDS_PROGRAM)),
+			&k->fds[PART_ENDS]);
 	return r;
 }
 
@@ -377,7 +384,7 @@ int events_load(const struct source_events_options *options, uint32_t ring_bytes
 	memset(k.fds, 0xff, sizeof(k.fds));
 	r = load(options, ring_bytes, said, &k.object);
 	if (r == 0)
-		r = keep_maps(k.object, &k);
+		r = keep_parts(k.object, &k);
 	if (r < 0) {
 		*ret_obstacle = events_obstacle_of(r, said);
 		events_kernel_done(&k);
@@ -492,4 +499,13 @@ bool events_attached(const struct events_kernel *k)
 			return false;
 	}
 	return true;
+}
+
+uint64_t events_skipped(const struct events_kernel *k)
+{
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+	int fd = k->fds[PART_ENDS];
+
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 ? info.recursion_misses : 0;
 }

@@ -160,8 +160,8 @@ int snapshot_find(void *finder, struct procfs_wanted *wanted, size_t count,
 	}
 	free(p.foreign);
 	if (told && r >= 0)
-		r = table_event_missed(p.options->table, p.begin, p.options->lost, p.options->emit,
-			p.options->context);
+		r = table_event_missed(p.options->table, p.begin, p.options->untold,
+			p.options->emit, p.options->context);
 	if (r < 0)
 		return r;
 	*ret = (struct procfs_result){.processes_read = p.processes, .complete = true};

@@ -12,10 +12,10 @@ struct snapshot_options {
 	struct openers *openers;
 	struct table *table;
 	struct refs *refs;
-	uint64_t netns; /* that is swept */
-	bool all;       /* other namespaces are of interest, too */
-	bool lost;      /* events were, since the snapshot before this one */
-	usec_t after;   /* boottime of that one; 0: there was none */
+	uint64_t netns;           /* that is swept */
+	bool all;                 /* other namespaces are of interest, too */
+	enum table_untold untold; /* since the snapshot before this one */
+	usec_t after;             /* boottime of that one; 0: there was none */
 	void *context;
 	int (*introduce)(void *context, uint32_t ref, struct process *p);
 	int (*emit)(void *context, const struct sighting *s);

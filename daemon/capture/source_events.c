@@ -330,6 +330,7 @@ struct events_counts source_events_counts(const struct source_events *s)
 		.deferred = __atomic_load_n(&c->deferred, __ATOMIC_RELAXED),
 		.lost_ends = __atomic_load_n(&c->lost_ends, __ATOMIC_RELAXED),
 		.failures_dropped = __atomic_load_n(&c->failures_dropped, __ATOMIC_RELAXED),
+		.skipped = events_skipped(&s->kernel),
 	};
 }
 

@@ -146,6 +146,9 @@ struct events_counts {
 	uint64_t deferred; /* openings without room, which their ends will tell: worth a snapshot */
 	uint64_t lost_ends;        /* ends that were not told */
 	uint64_t failures_dropped; /* failures past the rate, or without room */
+	/* sockets of TCP, watched or not, at whose end the program was not run: the kernel does not run it in the midst of itself. Whoever
+	 * was told of by a claim is in no RELEASE then. Swept and snapshot namespaces show it. */
+	uint64_t skipped;
 };
 struct events_counts source_events_counts(const struct source_events *s);
 

@@ -146,9 +146,17 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 bool table_event_knows(const struct table *t, uint64_t cookie);
 /* The same of one in another namespace that a snapshot, begun at `at`, shows. */
 bool table_event_shown(struct table *t, uint64_t cookie, usec_t at);
-/* That snapshot has shown all that it did: what a snapshot has found there before, and this one has not, has ended. `all`: ends
- * that events told of were lost, so that is true of each one that is there. */
-int table_event_missed(struct table *t, usec_t at, bool all,
+/* Which ends events may not have told of. */
+enum table_untold {
+	TABLE_UNTOLD_NONE,
+	/* of some TCP sockets, perhaps: those have ended which neither this snapshot has shown nor the one before. One alone proves
+	 * nothing: a connection that nobody has open any more lasts as long as its peer takes, or waits to be accepted. */
+	TABLE_UNTOLD_SOME,
+	TABLE_UNTOLD_LOST, /* counted: each one that it has not shown has ended */
+};
+/* That snapshot has shown all that it did: what a snapshot has found there before, and this one has not, has ended; and of what
+ * events have told of, that which `untold` says. */
+int table_event_missed(struct table *t, usec_t at, enum table_untold untold,
 	int (*emit)(void *context, const struct sighting *s), void *context) _must_check_;
 /* Forgets ends that no sweep need recognise any more; after each reading of the events. */
 void table_event_forget(struct table *t, usec_t now);

@@ -369,16 +369,26 @@ bool table_event_is_past(const struct table *t, const struct event_seen *seen)
 	return e && e->event && (at < e->first_at || (e->over && at <= e->closed));
 }
 
-/* Has an event told of the TCP socket that this MPTCP socket connects by? Rare, and there are few: all are looked at. */
-static bool is_led(const struct table *t, const struct event_seen *seen)
+static void shown(struct entry *e, usec_t at)
+{
+	e->seen_begin = at;
+	e->unshown = false;
+}
+
+/* Has an event told of the TCP socket that this MPTCP socket connects by? Rare, and there are few: all are looked at. Whoever has the
+ * one has the other. */
+static bool is_led(struct table *t, const struct event_seen *seen, usec_t at)
 {
 	if (seen->protocol != PROTOCOL_MPTCP)
 		return false;
-	for (const struct entry *e = t->sockets; e; e = e->hh.next)
-		if (e->mptcp && e->netns == seen->netns &&
-			endpoint_equal(&e->s.row.local, &seen->local) &&
-			endpoint_equal(&e->s.row.remote, &seen->remote))
-			return true;
+	for (struct entry *e = t->sockets; e; e = e->hh.next) {
+		if (!e->mptcp || e->netns != seen->netns ||
+			!endpoint_equal(&e->s.row.local, &seen->local) ||
+			!endpoint_equal(&e->s.row.remote, &seen->remote))
+			continue;
+		shown(e, at);
+		return true;
+	}
 	return false;
 }
 
@@ -390,7 +400,7 @@ int table_event_found(struct table *t, const struct event_seen *seen, usec_t at,
 	struct entry *e = NULL;
 	int r;
 
-	if (find(t, seen->cookie) || is_led(t, seen))
+	if (find(t, seen->cookie) || is_led(t, seen, at))
 		return 0;
 	r = add(t, seen, at, &e);
 	if (r < 0)
@@ -419,20 +429,32 @@ bool table_event_shown(struct table *t, uint64_t cookie, usec_t at)
 	struct entry *e = find(t, cookie);
 
 	if (e && e->netns != 0)
-		e->seen_begin = at;
+		shown(e, at);
 	return e != NULL;
 }
 
-int table_event_missed(struct table *t, usec_t at, bool all,
+/* Of one that a snapshot has not shown. */
+static bool has_ended(struct entry *e, enum table_untold untold)
+{
+	bool again = e->unshown;
+
+	if (!e->event)
+		return true;
+	e->unshown = untold == TABLE_UNTOLD_SOME && e->s.row.protocol == PROTOCOL_TCP;
+	return untold == TABLE_UNTOLD_LOST || (e->unshown && again);
+}
+
+int table_event_missed(struct table *t, usec_t at, enum table_untold untold,
 	int (*emit)(void *context, const struct sighting *s), void *context)
 {
 	struct telling l = {.emit = emit, .context = context, .source = SOURCE_SWEEP};
 	struct entry *e, *next;
 
 	HASH_ITER (hh, t->sockets, e, next) {
-		bool shown = e->seen_begin != USEC_UNSET && e->seen_begin >= at;
+		bool is_shown = e->seen_begin != USEC_UNSET && e->seen_begin >= at;
 
-		if (e->netns == 0 || e->over || shown || e->first_at >= at || (e->event && !all))
+		if (e->netns == 0 || e->over || is_shown || e->first_at >= at ||
+			!has_ended(e, untold))
 			continue;
 		if (e->told)
 			table_tell(&l, e, SIGHTING_CLOSED, at,

@@ -53,6 +53,7 @@ struct entry {
 	bool gone : 1;   /* the kernel said so, and the sweeps tell of it */
 	bool event : 1;  /* an event has told of this tenure: first_at is exact */
 	bool over : 1; /* an event has told its end: nothing more is told of it but that its remainder is gone */
+	bool unshown : 1; /* of another namespace: the last snapshot has not shown it */
 	bool awaited : 1; /* only one sweep has shown it, and an event may be on its way */
 };
 #define SPAN_UNKNOWN UINT32_MAX

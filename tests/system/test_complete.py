@@ -249,6 +249,37 @@ def test_open_in_another_namespace_before_the_start(make_daemon, directory):
         other.close()
 
 
+def test_ends_elsewhere_that_found_no_room(make_daemon, namespace, directory):
+    """No sweep looks there: a snapshot ends what no process has open any more, within bounds, and nothing else."""
+    daemon = make_daemon(options=(*EVENTS, "--netns", "all", "--ring-bytes", 65536)).start()
+    stay, go = Namespace(), Namespace()
+    try:
+        with held(stay, directory, "--count", 60, "--kinds", HELD_KINDS) as staying:
+            with held(go, directory, "--count", 60, "--kinds", HELD_KINDS) as gone:
+                sync(daemon)
+                os.kill(daemon.process.pid, signal.SIGSTOP)
+                churn(namespace, directory, "--count", 2000)
+            os.kill(daemon.process.pid, signal.SIGCONT)
+            for _ in range(3):
+                sync(daemon)
+            # but UDP connects, of which only the end tells
+            kept = sum(c["kind"] != "udp-connect" for c in gone[0].claims)
+            assert daemon.call("org.portledger.ledger.Status")["lost_ends"] > kept / 2  # some find a little
+            rows = oracle.claims_of(daemon.database, {gone[0].run["netns"]})
+            bounded = [r for r in rows if r["closed_after_usec"] is not None]
+            assert all(r["closed_usec"] is not None for r in rows) and len(bounded) > kept / 2, rows
+            begin, end = min(r["opened_usec"] for r in rows) - 1000, time.time() * 1e6  # bounds are kept by the millisecond
+            assert all(begin <= r["closed_after_usec"] <= r["closed_usec"] <= end for r in bounded), bounded
+        for _ in range(3):
+            sync(daemon)
+        result = oracle.compare(daemon.database, staying, **EXACT)
+        assert result.made == 60 and result.is_exact(), str(result)
+        assert all(r["closed_after_usec"] is None for r in oracle.claims_of(daemon.database, {staying[0].run["netns"]}))
+    finally:
+        stay.close()
+        go.close()
+
+
 def test_only_our_own_namespace_when_asked_for(make_daemon, namespace, directory):
     daemon = make_daemon(options=EVENTS).start()  # with --netns self, see there
     other = Namespace()

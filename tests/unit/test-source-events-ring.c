@@ -154,6 +154,15 @@ static void close_fds(const struct events_fd *fds, size_t count)
 		(void)close(fds[i].fd);
 }
 
+/* Of a name that ends so. */
+static bool has_part(const struct source_events_options *o, const char *end)
+{
+	for (size_t i = 0; i < o->passed_count; i++)
+		if (streq(strrchr(o->passed[i].name, '-'), end))
+			return true;
+	return false;
+}
+
 static void test_adoption(void **state _unused_)
 {
 	struct source_events_options o = options_here();
@@ -175,6 +184,7 @@ static void test_adoption(void **state _unused_)
 	o.passed_count = keep_fds(s, fds, names);
 	o.passed = fds;
 	source_events_free(s);
+	assert_true(has_part(&o, "-ends"));
 
 	/* nobody is there, and the kernel goes on */
 	fd = new_listener(AF_INET, 0, LISTENER);

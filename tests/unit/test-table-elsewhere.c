@@ -88,10 +88,10 @@ static void test_found(void **state)
 	assert_false(w->got[0].preexisting);
 }
 
-static size_t missed(struct world *w, usec_t at, bool all)
+static size_t missed(struct world *w, usec_t at, enum table_untold untold)
 {
 	w->count = 0;
-	assert_int_equal(table_event_missed(w->table, at, all, take, w), 0);
+	assert_int_equal(table_event_missed(w->table, at, untold, take, w), 0);
 	return w->count;
 }
 
@@ -112,20 +112,49 @@ static void test_missed(void **state)
 	claim_by(w, told, OPENER);
 	assert_true(table_event_shown(w->table, 1, base + 600));
 	assert_false(table_event_shown(w->table, 9, base + 600));
-	assert_int_equal(missed(w, base + 600, false), 0);
-	assert_int_equal(missed(w, base + 700, false), 1);
+	assert_int_equal(missed(w, base + 600, TABLE_UNTOLD_NONE), 0);
+	assert_int_equal(missed(w, base + 700, TABLE_UNTOLD_NONE), 1);
 	assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
 	assert_int_equal(w->got[0].cookie, 1);
 	assert_int_equal(w->got[0].at, base + 700);
 	assert_int_equal(w->got[0].after, base + 600);
 	assert_false(table_event_knows(w->table, 1));
 	/* opened after the snapshot had begun */
-	assert_int_equal(missed(w, opened, true), 0);
-	assert_int_equal(missed(w, opened + 1, true), 1);
+	assert_int_equal(missed(w, opened, TABLE_UNTOLD_LOST), 0);
+	assert_int_equal(missed(w, opened + 1, TABLE_UNTOLD_LOST), 1);
 	assert_int_equal(w->got[0].cookie, 2);
 	assert_int_equal(w->got[0].after, opened);
 	/* our own is for the sweeps */
 	assert_true(table_event_knows(w->table, 3));
+}
+
+/* Where an end may have been passed over, it takes two snapshots in a row that do not show a TCP socket. */
+static void test_untold(void **state)
+{
+	EXPECTING(w);
+	struct event_seen told = event_of(EVENT_CLAIM, client(1), ROLE_CONNECTED);
+	struct event_seen datagrams = event_of(EVENT_CLAIM, udp(2, PORT, 53), ROLE_CONNECTED);
+	usec_t base = w->clock;
+
+	(void)state;
+	told.netns = datagrams.netns = OTHER;
+	told.at = datagrams.at = base + 1;
+	claim_by(w, told, OPENER);
+	claim_by(w, datagrams, OPENER);
+	assert_int_equal(missed(w, base + 100, TABLE_UNTOLD_SOME), 0);
+	assert_true(table_event_shown(w->table, 1, base + 200));
+	assert_int_equal(missed(w, base + 200, TABLE_UNTOLD_SOME), 0);
+	assert_int_equal(missed(w, base + 300, TABLE_UNTOLD_SOME), 0);
+	/* not in a row of doubts */
+	assert_int_equal(missed(w, base + 400, TABLE_UNTOLD_NONE), 0);
+	assert_int_equal(missed(w, base + 500, TABLE_UNTOLD_SOME), 0);
+	assert_int_equal(missed(w, base + 600, TABLE_UNTOLD_SOME), 1);
+	assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
+	assert_int_equal(w->got[0].cookie, 1);
+	assert_int_equal(w->got[0].at, base + 600);
+	assert_int_equal(w->got[0].after, base + 200);
+	/* of UDP's ends all are told */
+	assert_true(table_event_knows(w->table, 2));
 }
 
 /* An MPTCP socket elsewhere is the one by whose subflow it is known. */
@@ -141,8 +170,10 @@ static void test_found_mptcp(void **state)
 	m.cookie = 2;
 	claim_by(w, subflow, OPENER);
 	w->count = 0;
-	assert_int_equal(table_event_found(w->table, &m, 500, 0, &who, take, w), 0);
+	assert_int_equal(table_event_found(w->table, &m, w->clock + 500, 0, &who, take, w), 0);
 	assert_int_equal(w->count, 0);
+	/* which has not ended while its MPTCP socket is shown */
+	assert_int_equal(missed(w, w->clock + 500, TABLE_UNTOLD_LOST), 0);
 	m.local.port++;
 	assert_int_equal(table_event_found(w->table, &m, 500, 0, &who, take, w), 0);
 	assert_int_equal(w->count, 1);
@@ -179,6 +210,7 @@ int main(void)
 		cmocka_unit_test(test_mptcp),
 		cmocka_unit_test(test_found),
 		cmocka_unit_test(test_missed),
+		cmocka_unit_test(test_untold),
 		cmocka_unit_test(test_found_mptcp),
 		cmocka_unit_test(test_undated),
 	};
