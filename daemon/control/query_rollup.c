@@ -46,7 +46,7 @@ static int read_kept(struct query *q, struct kept *ret)
 
 	while (r >= 0 && (r = query_step(s)) == 1)
 		for (size_t i = 0; i < ELEMENTSOF(counters); i++)
-			if (streq((const char *)sqlite3_column_text(s, 0), counters[i].name))
+			if (streq_null((const char *)sqlite3_column_text(s, 0), counters[i].name))
 				*counters[i].value =
 					(usec_t)MAX(sqlite3_column_int64(s, 1), (sqlite3_int64)0);
 	if (r == 0)
