@@ -319,11 +319,12 @@ static void append_tally(const struct tally *t, const char *between, struct buf 
 	assert_int_equal(most ? buf_append_format(out, "%lld", (long long)busiest)
 			      : buf_append_string(out, "null"),
 		0);
-	assert_int_equal(buf_append_format(out,
-				 ",\"slots\":[%s],\"port\":null,\"protocol\":null,\"netns\":null,"
-				 "\"netns_name\":null,\"hour_usec\":null,\"remotes_estimated\":false,"
-				 "\"lives_estimated\":false}",
-				 (const char *)buf_bytes(&slots)),
+	assert_int_equal(
+		buf_append_format(out,
+			",\"slots\":[%s],\"port\":null,\"protocol\":null,\"netns\":null,"
+			"\"netns_name\":null,\"hour_usec\":null,\"remotes_estimated\":false,"
+			"\"lives_estimated\":false}",
+			(const char *)buf_bytes(&slots)),
 		0);
 }
 

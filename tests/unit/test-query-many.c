@@ -102,8 +102,8 @@ static size_t ask_last(struct fixture *f, struct past *last)
 
 	q.window = (struct window){0, WALL_FOREVER};
 	count = oracle_last(&f->history, &q, last);
-	assert_int_equal(query_newest(f->query, &q, LAST, &place), 0);
-	assert_int_equal(query_rows(f->query, &q, LAST + 1, &place, &rows), 0);
+	/* so few are read at once */
+	assert_int_equal(query_newest(f->query, &q, LAST, &place, &rows), 1);
 	assert_int_equal(rows.count, count);
 	for (size_t i = 0; i < count; i++)
 		assert_row_is(&rows.row[i], &last[i]);
