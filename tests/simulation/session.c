@@ -254,16 +254,27 @@ void session_start(struct sim *s)
 	session_pump(s);
 }
 
-void session_ask(struct sim *s)
+static void tell_ledger(struct sim *s, const struct record *r)
 {
-	struct record question = {RECORD_SYNC, .sync = ++s->asked};
 	struct buf b = {0};
 
-	if (stream_put(&b, &question) < 0 || send(s->control_fd, buf_bytes(&b), buf_size(&b),
-						     MSG_NOSIGNAL) != (ssize_t)buf_size(&b))
-		wrong(s, "the question does not go out");
+	if (stream_put(&b, r) < 0 || send(s->control_fd, buf_bytes(&b), buf_size(&b),
+					     MSG_NOSIGNAL) != (ssize_t)buf_size(&b))
+		wrong(s, "control cannot speak to the ledger");
 	buf_done(&b);
 	session_pump(s);
+}
+
+void session_follow(struct sim *s)
+{
+	session_pump(s); /* what was told before */
+	tell_ledger(s, &(struct record){RECORD_FOLLOW, .follow = true});
+	tell_ledger(s, &(struct record){RECORD_FOLLOW, .follow = false});
+}
+
+void session_ask(struct sim *s)
+{
+	tell_ledger(s, &(struct record){RECORD_SYNC, .sync = ++s->asked});
 	if (disk_is_stopped())
 		return;
 	if (s->barrier != s->asked)

@@ -212,7 +212,9 @@ static void live(struct sim *s)
 	} else if (what < 50 && open != NOBODY) {
 		world_close(s, open);
 	} else if (what < 62) {
-		capture_drain(s, chance(s, 40));
+		capture_drain(s, chance(s, 60));
+		if (chance(s, 30))
+			session_follow(s);
 	} else if (what < 72) {
 		capture_sweep(s, chance(s, 85));
 	} else if (what < 78) {

@@ -179,6 +179,8 @@ void session_start(struct sim *s);
 void session_pump(struct sim *s);
 void session_tick(struct sim *s);
 void session_ask(struct sim *s);
+/* Somebody wants to follow: that is a commit, wherever the ring is. */
+void session_follow(struct sim *s);
 void session_stop(struct sim *s);
 void session_kill(struct sim *s, bool all);
 void session_cut(struct sim *s);

@@ -154,9 +154,10 @@ void world_open(struct sim *s)
 	};
 	if (chance(s, 15))
 		t->heir = pick_person(s);
-	/* a UDP socket that gives its port back and takes another one, or the same */
+	/* a UDP socket that gives its port back and takes another one, or the same; not where the ring may go: an end says which
+	 * socket it is of, not which tenure */
 	if (again != NOBODY && s->tenures[again].protocol == PROTOCOL_UDP && s->events &&
-		chance(s, 30)) {
+		s->outlives && chance(s, 30)) {
 		struct tenure *before = &s->tenures[again];
 
 		world_close(s, again);
@@ -166,9 +167,9 @@ void world_open(struct sim *s)
 		t->protocol = PROTOCOL_UDP;
 		t->role = ROLE_BOUND;
 		t->opened = s->clock.boot;
-		/* Where the word of its end is lost, or the ring that had it, nobody can tell the same port again from the same
-		 * tenure: that there is a gap, is all. */
-		if (chance(s, 50) && !before->end_lost && s->outlives && s->ring.generation != 0)
+		/* where the word of its end is lost, nobody can tell the same port again from the same tenure: that there is a
+		 * gap, is all */
+		if (chance(s, 50) && !before->end_lost && s->ring.generation != 0)
 			t->port = before->port;
 		else /* none that it ever had */
 			t->port = (uint16_t)(before->port + PORTS);
