@@ -92,6 +92,7 @@ static const struct {
 	/* what was attached is read; nothing is loaded any more */
 	{CAPTURE, "bpf", SCMP_A0_32(SCMP_CMP_EQ, BPF_ITER_CREATE, 0)},
 	{CAPTURE, "bpf", SCMP_A0_32(SCMP_CMP_EQ, BPF_OBJ_GET_INFO_BY_FD, 0)},
+	{CAPTURE, "bpf", SCMP_A0_32(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM, 0)},
 };
 
 /* Nobody comes here by mistake. */

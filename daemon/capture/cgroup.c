@@ -208,6 +208,16 @@ static int scan_all(struct cgroups *c)
 	return r;
 }
 
+bool cgroups_know(const struct cgroups *c, uint64_t id)
+{
+	return find(c, id) != NULL;
+}
+
+int cgroups_learn(struct cgroups *c, uint64_t id, const char *path)
+{
+	return find(c, id) ? 0 : remember(c, id, path);
+}
+
 int cgroups_path(struct cgroups *c, uint64_t id, int32_t pid, const char **ret_path)
 {
 	const struct cgroup *g = id == 0 ? NULL : find(c, id);

@@ -12,6 +12,10 @@ struct cgroups *cgroups_new(int proc_fd);
 struct cgroups *cgroups_free(struct cgroups *c);
 DEFINE_CLEANUP(struct cgroups, cgroups_free)
 
+/* Is the path of this one remembered? What somebody else knows of it, to be remembered: 0 or -ENOMEM. */
+bool cgroups_know(const struct cgroups *c, uint64_t id);
+int cgroups_learn(struct cgroups *c, uint64_t id, const char *path) _must_check_;
+
 /*
  * *ret_path: the raw path as /proc/PID/cgroup shows it, valid until the next call. `pid`: a process that was in it; 0: none is
  * known. 0, with NULL in *ret_path where it cannot be learnt (gone before anybody asked, or no cgroup2); or -ENOMEM.

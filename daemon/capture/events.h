@@ -48,7 +48,7 @@ bool events_ring_begins(
 /* One record. 0 or -EBADMSG. */
 int events_decode(const void *record, size_t size, struct event_seen *ret) _must_check_;
 
-/* ---- events_process.c: slots of processes ---- */
+/* ---- events_process.c: slots of processes, paths of cgroups ---- */
 
 /* A namespace's range, of low | high << 16. */
 struct port_range events_range_of(uint32_t range);
@@ -56,6 +56,10 @@ struct port_range events_range_of(uint32_t range);
 /* `slot` is a copy, whole. `mount_namespace`: inode of the one whose paths need no note; 0: not known. 0 or -ENOMEM. */
 int events_process_of(const struct process_slot *slot, uint32_t mount_namespace,
 	struct process **ret) _must_check_;
+
+/* `p` is what came out of a map. 0 or -ENOENT. */
+int events_cgroup_of(
+	const struct cgroup_path *p, char path[static EVENTS_CGROUP_BYTES]) _must_check_;
 
 /* ---- events_attach.c: the kernel side ---- */
 
@@ -65,6 +69,7 @@ enum events_part {
 	PART_RING,
 	PART_SHARED,
 	PART_PROCESSES,
+	PART_CGROUPS,
 	PART_ENDS, /* the program that tells of TCP's, not its link; left by an older version: not there */
 	PART_HOOKS, /* the first of them, one by one */
 	PART_SNAPSHOT = PART_HOOKS,
@@ -77,9 +82,11 @@ struct events_kernel {
 	int fds[EVENTS_FDS_MAX]; /* by part; -1: none */
 	size_t count;
 	uint32_t ring_bytes, slots;
-	uint64_t hash; /* of the programs and what was asked of them */
+	unsigned layout; /* CLAIMS_LAYOUT of whoever made it */
+	uint64_t hash;   /* of the programs and what was asked of them */
 	bool udp_connect, failures;
 	bool whole;                /* attached to the root of the host's cgroup tree */
+	int root_fd;               /* of the tree that we see, until all is attached; else -1 */
 	uint32_t exits;            /* EXITS_*, for the programs to know */
 	struct bpf_object *object; /* loaded, not attached yet */
 };
@@ -91,6 +98,8 @@ int events_load(const struct source_events_options *options, uint32_t ring_bytes
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle) _must_check_;
 void events_kernel_done(struct events_kernel *k);
+/* The id of a directory of cgroup2's. 0: it cannot be told. */
+uint64_t events_cgroup_id(int fd);
 /* Are all programs still where they were attached? */
 bool events_attached(const struct events_kernel *k);
 /* How often the kernel has not run the one that tells of TCP's ends. Some 1 us. */
@@ -108,8 +117,8 @@ uint64_t events_object_hash(void);
 
 /* Of the programs and of what they were loaded with. */
 uint64_t events_settings_hash(const struct source_events_options *options, uint32_t ring_bytes);
-void events_name(
-	char text[static EVENTS_NAME_BYTES], uint64_t hash, uint64_t generation, size_t part);
+void events_name(char text[static EVENTS_NAME_BYTES], const struct events_kernel *k,
+	uint64_t generation, size_t part);
 /* Takes the descriptors of one ring out of those that were passed, if they fit. */
 bool events_adopt(const struct source_events_options *options, uint32_t ring_bytes,
 	struct events_kernel *ret, uint64_t *ret_generation);

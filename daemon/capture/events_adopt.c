@@ -31,13 +31,15 @@ uint64_t events_settings_hash(const struct source_events_options *options, uint3
 	return siphash(&key, NULL, 0);
 }
 
-void events_name(
-	char text[static EVENTS_NAME_BYTES], uint64_t hash, uint64_t generation, size_t part)
+void events_name(char text[static EVENTS_NAME_BYTES], const struct events_kernel *k,
+	uint64_t generation, size_t part)
 {
-	(void)snprintf(text, EVENTS_NAME_BYTES, "portledger-%d-%016llx-%016llx-%s", CLAIMS_LAYOUT,
-		(unsigned long long)hash, (unsigned long long)generation, events_part_name(part));
+	(void)snprintf(text, EVENTS_NAME_BYTES, "portledger-%u-%016llx-%016llx-%s", k->layout,
+		(unsigned long long)k->hash, (unsigned long long)generation,
+		events_part_name(part));
 }
 
+/* A part that we do not know is none of ours: events_parts(). */
 static bool parse_name(const char *text, struct name *ret)
 {
 	unsigned long long hash, generation;
@@ -55,7 +57,13 @@ static bool parse_name(const char *text, struct name *ret)
 	n.hash = hash;
 	n.generation = generation;
 	*ret = n;
-	return n.layout == CLAIMS_LAYOUT && n.part < events_parts() && generation != 0;
+	return generation != 0;
+}
+
+/* Another version may have had other programs: to read what they left takes only what they wrote to. */
+static bool is_needed(const struct source_events_options *options, size_t part)
+{
+	return options->drain ? part <= PART_PROCESSES : !events_part_is_optional(part);
 }
 
 /* All that belongs to one ring. True where no part is missing that every ring has. */
@@ -64,16 +72,20 @@ static bool gather(const struct source_events_options *options, const struct nam
 {
 	memset(k, 0, sizeof(*k));
 	memset(k->fds, 0xff, sizeof(k->fds));
+	k->root_fd = -1;
+	k->layout = first->layout;
+	k->hash = first->hash;
 	k->count = events_parts();
 	for (size_t i = 0; i < options->passed_count; i++) {
 		struct name n;
 
-		if (parse_name(options->passed[i].name, &n) && n.hash == first->hash &&
-			n.generation == first->generation && k->fds[n.part] < 0)
+		if (parse_name(options->passed[i].name, &n) && n.layout == first->layout &&
+			n.hash == first->hash && n.generation == first->generation &&
+			n.part < k->count && k->fds[n.part] < 0)
 			k->fds[n.part] = options->passed[i].fd;
 	}
 	for (size_t i = 0; i < k->count; i++)
-		if (k->fds[i] < 0 && !events_part_is_optional(i))
+		if (k->fds[i] < 0 && is_needed(options, i))
 			return false;
 	return true;
 }
@@ -103,6 +115,15 @@ static bool fits(struct events_kernel *k)
 	       (k->slots & (k->slots - 1)) == 0;
 }
 
+/* What this very program made, with these settings; or any whose records can be read. */
+static bool is_wanted(
+	const struct source_events_options *options, const struct name *n, uint64_t hash)
+{
+	if (options->drain)
+		return n->layout >= CLAIMS_LAYOUT_READABLE && n->layout <= CLAIMS_LAYOUT;
+	return n->layout == CLAIMS_LAYOUT && n->hash == hash;
+}
+
 bool events_adopt(const struct source_events_options *options, uint32_t ring_bytes,
 	struct events_kernel *ret, uint64_t *ret_generation)
 {
@@ -112,14 +133,12 @@ bool events_adopt(const struct source_events_options *options, uint32_t ring_byt
 		struct events_kernel k;
 		struct name n;
 
-		if (!parse_name(options->passed[i].name, &n) ||
-			(n.hash != hash && !options->drain) || !gather(options, &n, &k) ||
-			!fits(&k) || !events_attached(&k))
+		if (!parse_name(options->passed[i].name, &n) || !is_wanted(options, &n, hash) ||
+			!gather(options, &n, &k) || !fits(&k) || !events_attached(&k))
 			continue;
 		for (size_t p = 0; p < k.count; p++)
 			if (k.fds[p] >= 0)
 				(void)fcntl(k.fds[p], F_SETFD, FD_CLOEXEC);
-		k.hash = n.hash;
 		*ret = k;
 		*ret_generation = n.generation;
 		return true;

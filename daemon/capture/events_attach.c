@@ -26,6 +26,9 @@
 #define ROOT_CGROUP        1 /* its id, and its inode */
 #define SLOT_COUNT_DEFAULT 16384u
 #define SLOT_COUNT_MIN     1024u
+#define CGROUP_COUNT_MIN   1024u
+#define CGROUP_COUNT_MAX   16384u
+#define CGROUPS_PER_CPU    256u
 
 #define ENDS_PROGRAM "on_tcp_destroy"
 
@@ -72,6 +75,9 @@ static const struct hook {
 	{"on_bind6", "bind6", ATTACH_CGROUP, SET_FAILURES_EXITS},
 	{"on_exit_bind", "sys_exit_bind", ATTACH_SYSCALL, SET_FAILURES_EXITS},
 	{"on_exit_connect", "sys_exit_connect", ATTACH_SYSCALL, SET_FAILURES_EXITS | SET_UDP_EXITS},
+#ifdef EVENTS_HOOK_MORE /* the test of upgrades: tests/support/earlier.h */
+	EVENTS_HOOK_MORE,
+#endif
 };
 _Static_assert(PART_HOOKS + ELEMENTSOF(hooks) <= EVENTS_FDS_MAX, "each has a descriptor");
 
@@ -79,6 +85,7 @@ static const char *const part_names[] = {
 	[PART_RING] = "ring",
 	[PART_SHARED] = "shared",
 	[PART_PROCESSES] = "processes",
+	[PART_CGROUPS] = "cgroups",
 	[PART_ENDS] = "ends",
 };
 
@@ -112,6 +119,8 @@ void events_kernel_done(struct events_kernel *k)
 		close_p(&k->fds[i]);
 		k->fds[i] = -1;
 	}
+	close_p(&k->root_fd);
+	k->root_fd = -1;
 	bpf_object__close(k->object);
 	k->object = NULL;
 	k->count = 0;
@@ -157,11 +166,11 @@ static bool is_cgroup(int fd)
 	return fstatfs(fd, &filesystem) == 0 && filesystem.f_type == CGROUP2_SUPER_MAGIC;
 }
 
-static bool is_whole_tree(int fd)
+uint64_t events_cgroup_id(int fd)
 {
 	struct stat status;
 
-	return fstat(fd, &status) == 0 && status.st_ino == ROOT_CGROUP;
+	return fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
 
 /* Where only a part of the tree is to be seen (a container, which has a cgroup namespace), the root of that part. */
@@ -178,7 +187,7 @@ static int open_root(bool *ret_whole, struct events_obstacle *ret_obstacle)
 						  : -1;
 		bool usable = fd >= 0 && is_cgroup(fd);
 
-		whole = usable && is_whole_tree(fd);
+		whole = usable && events_cgroup_id(fd) == ROOT_CGROUP;
 		if (usable && (whole || found < 0)) {
 			close_p(&found);
 			found = fd;
@@ -212,6 +221,17 @@ static uint32_t slot_count(uint32_t ring_bytes)
 	uint32_t count = MIN(SLOT_COUNT_DEFAULT, ring_bytes / 256);
 
 	return MAX(SLOT_COUNT_MIN, count);
+}
+
+/* Each processor takes 128 free places of an LRU map at a time, and others make room for it: of few places that would be those that nobody has
+ * read yet. */
+static uint32_t cgroup_count(void)
+{
+	int processors = libbpf_num_possible_cpus();
+	uint32_t count = CGROUPS_PER_CPU * (uint32_t)MAX(processors, 1);
+
+	count = MIN(CGROUP_COUNT_MAX, count);
+	return MAX(CGROUP_COUNT_MIN, count);
 }
 
 static int set_size(struct bpf_object *object, const char *map, uint32_t entries)
@@ -249,6 +269,8 @@ static int load(const struct source_events_options *options, uint32_t ring_bytes
 		r = set_size(object, "processes", slot_count(ring_bytes));
 	if (r == 0)
 		r = set_size(object, "identities", slot_count(ring_bytes));
+	if (r == 0)
+		r = set_size(object, "cgroups", cgroup_count());
 	/* 2 MiB that nobody would use */
 	if (r == 0 && !may_want_exits(options))
 		r = set_size(object, "attempts", 1);
@@ -363,6 +385,8 @@ static int keep_parts(struct bpf_object *object, struct events_kernel *k)
 	if (r == 0)
 		r = keep_map(object, "processes", &k->fds[PART_PROCESSES]);
 	if (r == 0)
+		r = keep_map(object, "cgroups", &k->fds[PART_CGROUPS]);
+	if (r == 0)
 		r = keep(bpf_program__fd(bpf_object__find_program_by_name(object, ENDS_PROGRAM)),
 			&k->fds[PART_ENDS]);
 	return r;
@@ -376,6 +400,8 @@ int events_load(const struct source_events_options *options, uint32_t ring_bytes
 		.ring_bytes = ring_bytes,
 		.slots = slot_count(ring_bytes),
 		.count = events_parts(),
+		.layout = CLAIMS_LAYOUT,
+		.root_fd = -1,
 	};
 	int r;
 
@@ -387,6 +413,12 @@ int events_load(const struct source_events_options *options, uint32_t ring_bytes
 		r = keep_parts(k.object, &k);
 	if (r < 0) {
 		*ret_obstacle = events_obstacle_of(r, said);
+		events_kernel_done(&k);
+		return r;
+	}
+	k.root_fd = open_root(&k.whole, ret_obstacle);
+	if (k.root_fd < 0) {
+		r = k.root_fd;
 		events_kernel_done(&k);
 		return r;
 	}
@@ -471,11 +503,9 @@ static void attach_extras(
 int events_attach(struct events_kernel *k, const struct source_events_options *options,
 	struct events_obstacle *ret_obstacle)
 {
-	_cleanup_(close_p) int root = open_root(&k->whole, ret_obstacle);
+	_cleanup_(close_p) int root = TAKE_FD(k->root_fd);
 	int r = 0;
 
-	if (root < 0)
-		return root;
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(hooks); i++)
 		if (hooks[i].sets == SET_ALWAYS)
 			r = attach(k->object, &hooks[i], root, &k->fds[PART_HOOKS + i]);

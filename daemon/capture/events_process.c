@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the kernel side wrote of a process, as the value that everything else knows. */
+/* What the kernel side wrote of a process and of its cgroup, as the values that everything else knows. */
 
 #include "daemon/capture/events.h"
 
@@ -61,6 +61,20 @@ struct port_range events_range_of(uint32_t range)
 {
 	return (struct port_range){
 		.low = (uint16_t)range, .high = (uint16_t)(range >> RANGE_HIGH_SHIFT)};
+}
+
+int events_cgroup_of(const struct cgroup_path *p, char path[static EVENTS_CGROUP_BYTES])
+{
+	size_t size = p->bytes;
+
+	_Static_assert(CGROUP_PATH_BYTES + 2 <= EVENTS_CGROUP_BYTES, "a path has room");
+	if (!p->whole || size > sizeof(p->names) || (size > 0 && p->names[size - 1] != '\0'))
+		return -ENOENT;
+	size = turn(p->names, size, path);
+	if (size == 0)
+		path[size++] = '/';
+	path[size] = '\0';
+	return 0;
 }
 
 int events_process_of(

@@ -62,6 +62,16 @@ struct nobodies *nobodies_free(struct nobodies *n)
 	return NULL;
 }
 
+bool nobodies_know_cgroup(const struct nobodies *n, uint64_t cgroup_id)
+{
+	return cgroups_know(n->cgroups, cgroup_id);
+}
+
+int nobodies_learn_cgroup(struct nobodies *n, uint64_t cgroup_id, const char *path)
+{
+	return cgroups_learn(n->cgroups, cgroup_id, path);
+}
+
 int nobodies_set_cgroup(struct nobodies *n, uint64_t cgroup_id, struct process *p)
 {
 	_cleanup_(free_p) char *unit = NULL;

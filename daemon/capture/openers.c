@@ -106,6 +106,16 @@ static void remember(
 		forget_oldest(o);
 }
 
+/* Before it is asked for elsewhere, where it may be gone. 0 or -ENOMEM. */
+static int learn_cgroup(struct openers *o, uint64_t id)
+{
+	char path[EVENTS_CGROUP_BYTES];
+
+	if (procfs_knows_cgroup(o->procfs, id) || source_events_cgroup(o->events, id, path) < 0)
+		return 0;
+	return procfs_learn_cgroup(o->procfs, id, path);
+}
+
 int openers_find(struct openers *o, uint64_t id, struct process **ret)
 {
 	_cleanup_(process_unref_p) struct process *process = NULL;
@@ -119,6 +129,8 @@ int openers_find(struct openers *o, uint64_t id, struct process **ret)
 		return 0;
 	}
 	r = source_events_process(o->events, id, &process, &place);
+	if (r == 0)
+		r = learn_cgroup(o, place.cgroup_id);
 	if (r == 0)
 		r = procfs_set_cgroup(o->procfs, place.cgroup_id, process);
 	if (r < 0)

@@ -234,6 +234,16 @@ int procfs_nobody(
 	return nobodies_find(p->nobodies, uid, cgroup_id, kernel, ret);
 }
 
+bool procfs_knows_cgroup(const struct procfs *p, uint64_t cgroup_id)
+{
+	return nobodies_know_cgroup(p->nobodies, cgroup_id);
+}
+
+int procfs_learn_cgroup(struct procfs *p, uint64_t cgroup_id, const char *path)
+{
+	return nobodies_learn_cgroup(p->nobodies, cgroup_id, path);
+}
+
 int procfs_set_cgroup(struct procfs *p, uint64_t cgroup_id, struct process *process)
 {
 	return nobodies_set_cgroup(p->nobodies, cgroup_id, process);

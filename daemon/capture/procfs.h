@@ -60,6 +60,9 @@ int procfs_nobody(struct procfs *p, uint32_t uid, uint64_t cgroup_id, bool kerne
  */
 int procfs_process(
 	struct procfs *p, int32_t pid, usec_t start_boot, struct process **ret) _must_check_;
+/* Is the path of this cgroup remembered? What the kernel side has told of it, to be remembered: 0 or -ENOMEM. */
+bool procfs_knows_cgroup(const struct procfs *p, uint64_t cgroup_id);
+int procfs_learn_cgroup(struct procfs *p, uint64_t cgroup_id, const char *path) _must_check_;
 /* Sets cgroup and unit of a process that has none yet, if the path of the cgroup can be learnt. 0 or -ENOMEM. */
 int procfs_set_cgroup(struct procfs *p, uint64_t cgroup_id, struct process *process) _must_check_;
 

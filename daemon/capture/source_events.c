@@ -9,6 +9,7 @@
 
 #include "daemon/capture/events.h"
 
+#include <bpf/bpf.h>
 #include <linux/bpf.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -156,7 +157,7 @@ static void name_all(struct source_events *s)
 {
 	for (size_t i = 0; i < s->kernel.count; i++)
 		if (s->kernel.fds[i] >= 0)
-			events_name(s->names[i], s->kernel.hash, s->generation, i);
+			events_name(s->names[i], &s->kernel, s->generation, i);
 }
 
 static int begin(struct source_events *s)
@@ -186,6 +187,7 @@ static int open_new(struct source_events *s, const struct source_events_options 
 	}
 	s->shared->config.ring_quarter = ring_bytes / 4;
 	s->shared->config.slots = s->kernel.slots;
+	s->shared->config.cgroup_root = events_cgroup_id(s->kernel.root_fd);
 	configure(s->shared, options);
 	attached = clock_boot();
 	r = events_attach(&s->kernel, options, ret_obstacle);
@@ -251,7 +253,7 @@ int source_events_open(const struct source_events_options *options, struct sourc
 
 	if (!s)
 		return -ENOMEM;
-	s->epoll_fd = -1;
+	s->epoll_fd = s->kernel.root_fd = -1;
 	memset(s->kernel.fds, 0xff, sizeof(s->kernel.fds));
 	r = open_any(s, options, ret_obstacle);
 	if (r < 0) {
@@ -423,6 +425,20 @@ int source_events_process(
 			.netns = copy.netns,
 			.ephemeral = events_range_of(copy.netns_range)};
 	return r;
+}
+
+int source_events_cgroup(
+	const struct source_events *s, uint64_t cgroup_id, char path[static EVENTS_CGROUP_BYTES])
+{
+	int fd = s->kernel.fds[PART_CGROUPS];
+	struct cgroup_path p, again;
+
+	/* It may have made room for another one while it was copied: then it is not there a second time. */
+	if (fd < 0 || bpf_map_lookup_elem(fd, &cgroup_id, &p) < 0 ||
+		bpf_map_lookup_elem(fd, &cgroup_id, &again) < 0 ||
+		memcmp(&p, &again, sizeof(p)) != 0 || p.id != cgroup_id)
+		return -ENOENT;
+	return events_cgroup_of(&p, path);
 }
 
 int source_events_snapshot(struct source_events *s,

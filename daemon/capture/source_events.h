@@ -165,6 +165,12 @@ struct process_place {
 int source_events_process(struct source_events *s, uint64_t id, struct process **ret,
 	struct process_place *ret_place) _must_check_;
 
+#define EVENTS_CGROUP_BYTES 512
+/* The path of the cgroup of a process that was told of, as /proc/PID/cgroup shows it, also when it is gone: some 2 us. -ENOENT: not known (any
+ * more), or too long. */
+int source_events_cgroup(const struct source_events *s, uint64_t cgroup_id,
+	char path[static EVENTS_CGROUP_BYTES]) _must_check_;
+
 /* Other ports, or accepted or not, from now on. */
 int source_events_watch(
 	struct source_events *s, const struct source_events_options *options) _must_check_;

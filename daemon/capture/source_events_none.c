@@ -100,6 +100,12 @@ void source_events_silence(struct source_events *s _unused_)
 {
 }
 
+int source_events_cgroup(const struct source_events *s _unused_, uint64_t cgroup_id _unused_,
+	char path[static EVENTS_CGROUP_BYTES] _unused_)
+{
+	return -ENOENT;
+}
+
 int source_events_snapshot(struct source_events *s _unused_,
 	int (*holder)(void *context, const struct holder_seen *h) _unused_, void *context _unused_)
 {

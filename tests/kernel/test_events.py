@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The events rung on a kernel where fexit attaches, and what lower rungs show there."""
+import contextlib
 import json
 
 import pytest
@@ -89,10 +90,24 @@ def test_a_udp_connect_is_told_at_once(guest):
     assert receipt["stretches"][-1]["udp_connect"] is True
 
 
-def test_failures_are_told_with_who_had_the_port(guest):
+@contextlib.contextmanager
+def standing_still(guest):
+    """Whoever reads what the kernel tells."""
+    pid = guest.main_pid()
+    guest.run("kill", "-STOP", str(pid))
+    try:
+        yield
+    finally:
+        guest.run("kill", "-CONT", str(pid))
+
+
+@pytest.mark.parametrize("reader", (contextlib.nullcontext, standing_still), ids=("in time", "too late for the unit"))
+def test_failures_are_told_with_who_had_the_port(guest, reader):
+    """... and with the unit, which is gone when its process is."""
     assert status(guest)["failures"] is True
     begin = guest.text("date", "+@%s")
-    *errors, pid = guest.unit_run("failing.service", "/usr/bin/python3", "-c", FAILING).split()
+    with reader(guest):
+        *errors, pid = guest.unit_run("failing.service", "/usr/bin/python3", "-c", FAILING).split()
     assert errors == ["98", "99"]
     failures, _ = told(guest.text("portledger", "failures", "-S", begin, "--json=short"))
     assert {(f["call"], f["error"]) for f in failures} == {("bind", "in_use"), ("connect", "not_available")}, failures

@@ -3,7 +3,8 @@
 import os
 import time
 
-PATIENCE = 20.0 * float(os.environ.get("PORTLEDGER_SLOWNESS", "1"))  # seconds; the end of every wait
+SLOWNESS = float(os.environ.get("PORTLEDGER_SLOWNESS", "1"))  # of the machine: by so much longer everything may take
+PATIENCE = 20.0 * SLOWNESS  # seconds; the end of every wait
 
 
 def wait_for(condition, what, patience=PATIENCE):

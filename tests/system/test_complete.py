@@ -13,6 +13,7 @@ import pytest
 
 import oracle
 from conftest import PATIENCE, SUPPORT, SWEEPS_SHOW_BOUND_ONLY, Namespace, Traced, wait_for
+from waiting import SLOWNESS
 
 FULL = bool(os.environ.get("PORTLEDGER_FULL"))  # check --full
 EVENTS = ("--rung", "events")
@@ -135,11 +136,11 @@ def test_nothing_escapes(make_daemon, namespace, directory, run):
     count = int(os.environ.get("PORTLEDGER_CLAIMS", 50_000 if FULL else 10_000))
     daemon = make_daemon(options=EVENTS).start()
     truth = churn(namespace, directory, "--count", count, "--uids", UIDS, "--kill", 1, "--seed", run,
-                  "--cookie", "mixed" if run % 2 else "none", timeout=300)
+                  "--cookie", "mixed" if run % 2 else "none", timeout=15 * PATIENCE)
     all_ended(daemon, truth)
     result = oracle.compare(daemon.database, [truth], **EXACT)
     assert result.is_exact() and result.made == truth.run["made"] > count * 0.99, str(result)
-    assert statistics.median(truth.lifetimes()) < 1000
+    assert statistics.median(truth.lifetimes()) < 1000 * SLOWNESS  # µs: the load is what it says it is
     check_nothing_lost(daemon, truth)
 
 

@@ -296,3 +296,29 @@ static inline void wait_for(pid_t pid, int status_expected)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, status_expected);
 }
+
+/* ---- restarts ---- */
+
+#define FDS 32
+
+/* As the service manager does: descriptors of its own, by the same names. */
+static inline size_t keep_fds(struct source_events *s, struct events_fd *ret, char names[][96])
+{
+	struct events_fd fds[FDS];
+	size_t n = source_events_fds(s, fds, FDS);
+
+	assert_true(n >= 14 && n < FDS);
+	for (size_t i = 0; i < n; i++) {
+		(void)snprintf(names[i], 96, "%s", fds[i].name);
+		ret[i] = (struct events_fd){
+			.fd = fcntl(fds[i].fd, F_DUPFD_CLOEXEC, 3), .name = names[i]};
+		assert_true(ret[i].fd >= 0);
+	}
+	return n;
+}
+
+static inline void close_fds(const struct events_fd *fds, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		(void)close(fds[i].fd);
+}

@@ -130,30 +130,6 @@ static void test_waking(void **state _unused_)
 
 /* ---- restarts ---- */
 
-#define FDS 32
-
-/* As the service manager does: descriptors of its own, by the same names. */
-static size_t keep_fds(struct source_events *s, struct events_fd *ret, char names[][96])
-{
-	struct events_fd fds[FDS];
-	size_t n = source_events_fds(s, fds, FDS);
-
-	assert_true(n >= 13 && n < FDS);
-	for (size_t i = 0; i < n; i++) {
-		(void)snprintf(names[i], 96, "%s", fds[i].name);
-		ret[i] = (struct events_fd){
-			.fd = fcntl(fds[i].fd, F_DUPFD_CLOEXEC, 3), .name = names[i]};
-		assert_true(ret[i].fd >= 0);
-	}
-	return n;
-}
-
-static void close_fds(const struct events_fd *fds, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		(void)close(fds[i].fd);
-}
-
 /* Of a name that ends so. */
 static bool has_part(const struct source_events_options *o, const char *end)
 {
@@ -301,6 +277,71 @@ static void test_drain(void **state _unused_)
 	make_claims(1);
 	assert_int_equal(claims_told(next), 7);
 	source_events_free(next);
+}
+
+/* Names as another version gives them: by its layout, and one of a program that we do not have. */
+static void rename_fds(const struct events_fd *fds, size_t count, char names[][96], int layout)
+{
+	for (size_t i = 0; i < count; i++) {
+		const char *rest = strchr(strchr(fds[i].name, '-') + 1, '-');
+		int length = (int)(strrchr(rest, '-') - rest);
+		char name[96];
+
+		if (i < count - 1)
+			length = (int)strlen(rest);
+		(void)snprintf(name, sizeof(name), "portledger-%d%.*s%s", layout, length, rest,
+			i < count - 1 ? "" : "-unknown");
+		memcpy(names[i], name, sizeof(name));
+	}
+}
+
+/* What another version made is not taken over. It is read to its end where its records can be, whatever else it was made of. */
+static void test_drain_of_another_version(void **state _unused_)
+{
+	static const struct {
+		int layout;
+		bool readable;
+	} cases[] = {{1, false}, {2, true}, {4, false}};
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct source_events_options o = options_here();
+		struct source_events *s = open_with(&o);
+		struct events_obstacle obstacle;
+		struct events_fd fds[FDS], own[FDS], *last;
+		char names[FDS][96];
+		size_t count, n;
+
+		make_claims(3);
+		count = keep_fds(s, fds, names);
+		source_events_free(s);
+		rename_fds(fds, count, names, cases[i].layout);
+		/* the ring, the shared section, the processes and the unknown one */
+		for (n = 0; n < count - 1; n++)
+			if (n >= 3)
+				(void)close(fds[n].fd);
+		last = &fds[count - 1];
+		fds[3] = *last;
+		o.passed = fds;
+		o.passed_count = 4;
+		s = open_with(&o);
+		assert_false(source_events_facts(s).adopted);
+		source_events_free(s);
+		o.drain = true;
+		assert_int_equal(
+			source_events_open(&o, &s, &obstacle), cases[i].readable ? 0 : -ENOENT);
+		if (!cases[i].readable) {
+			close_fds(fds, 4);
+			continue;
+		}
+		assert_int_equal(claims_told(s), 3);
+		/* by these names the service manager has them */
+		assert_int_equal(source_events_fds(s, own, FDS), 3);
+		for (n = 0; n < 3; n++)
+			assert_string_equal(own[n].name, names[n]);
+		source_events_free(s);
+		assert_int_equal(fcntl(fds[3].fd, F_GETFD), FD_CLOEXEC); /* the caller's */
+		(void)close(fds[3].fd);
+	}
 }
 
 /* Nobody takes over what tells of nothing any more: another one is made. */
@@ -563,6 +604,7 @@ int main(void)
 		cmocka_unit_test(test_adoption),
 		cmocka_unit_test(test_no_adoption),
 		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_drain_of_another_version),
 		cmocka_unit_test(test_silenced),
 		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_unknown_beginning),

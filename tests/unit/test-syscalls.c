@@ -174,6 +174,7 @@ static void test_the_childrens(void **state)
 		CALL(bind, -1, 0, 0),
 		CALL(listen, -1, 0),
 		CALL(bpf, BPF_ITER_CREATE, 0, 0),
+		CALL(bpf, BPF_MAP_LOOKUP_ELEM, 0, 0),
 		CALL(pidfd_open, -1, 0),
 		CALL(open_by_handle_at, -1, 0, 0),
 		CALL(kcmp, 0, 0, 0, 0, 0),

@@ -2,15 +2,20 @@
 #pragma once
 
 /*
- * What the kernel side (claims.bpf.c) and its reader share: the records of the ring, the slots of processes, and the
- * section that both see. A change of anything here is a change of CLAIMS_LAYOUT.
+ * What the kernel side (claims.bpf.c) and its reader share: the records of the ring, the slots of processes, the paths of cgroups, and
+ * the section that both see. A change of anything here is a change of CLAIMS_LAYOUT. CLAIMS_LAYOUT_READABLE is the oldest one of which the
+ * records, the slots and the section can still be read as they are declared here: an upgrade reads such a ring to its end.
  *
  * Addresses are in network byte order, ports in host byte order, times in nanoseconds of boottime.
  */
 
 #include <linux/types.h>
 
-#define CLAIMS_LAYOUT 2
+#ifndef CLAIMS_LAYOUT
+#define CLAIMS_LAYOUT 3
+#endif
+/* 2 had neither the paths of cgroups nor `cgroup_root`, in whose place was nothing */
+#define CLAIMS_LAYOUT_READABLE 2
 
 /* ---- records of the ring ---- */
 
@@ -133,6 +138,23 @@ struct process_slot {
 };
 _Static_assert(sizeof(struct process_slot) == 512, "a power of two");
 
+/* ---- cgroups ---- */
+
+#define CGROUP_PATH_BYTES 500
+
+/*
+ * The path of a cgroup, by its id; it is gone, perhaps, before the reader asks. `names` as `exe` above, from the cgroup's own up to
+ * below the root that the reader sees: "ssh.service\0system.slice\0". None: the root itself.
+ */
+struct cgroup_path {
+	__u64 id;
+	__u16 bytes;
+	__u8 whole; /* the root was reached; 0: too long to be told, or not below it */
+	__u8 padding;
+	char names[CGROUP_PATH_BYTES];
+};
+_Static_assert(sizeof(struct cgroup_path) == 512, "without padding");
+
 /* ---- what both see ---- */
 
 #define EXITS_UDP_CONNECT   1u
@@ -148,7 +170,7 @@ struct claims_config {
 	__u32 ring_quarter;  /* bytes */
 	__u32 slots;         /* a power of two */
 	__u32 exits;         /* EXITS_*: the exits of system calls are looked at */
-	__u32 padding;
+	__u64 cgroup_root;   /* id of the root of the tree that the reader sees */
 };
 
 struct claims_counters {

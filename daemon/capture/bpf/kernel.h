@@ -106,6 +106,12 @@ struct nsproxy {
 /* ---- processes ---- */
 struct kernfs_node {
 	unsigned long long id;
+	const char *name;
+	struct kernfs_node *__parent;
+};
+/* Before 6.15. */
+struct kernfs_node___before {
+	struct kernfs_node *parent;
 };
 struct cgroup {
 	struct kernfs_node *kn;

@@ -10,7 +10,7 @@
  * new name of the process. The parent is that of the time when the slot was written.
  */
 
-#include "daemon/capture/bpf/maps.bpf.h"
+#include "daemon/capture/bpf/cgroup.bpf.h"
 
 /* The namespaces of pids are nested at most so deep (MAX_PID_NS_LEVEL). */
 #define PID_LEVELS            33
@@ -221,6 +221,7 @@ static __noinline __u64 new_process(const struct identity *key)
 	write_slot(slot, task, key);
 	__sync_lock_test_and_set(&slot->id, id);
 	__sync_lock_test_and_set(&slot->writer, 0);
+	tell_cgroup(task->cgroups->dfl_cgrp);
 	bpf_map_update_elem(&identities, key, &id, BPF_ANY);
 	return id;
 }
