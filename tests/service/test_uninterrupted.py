@@ -20,6 +20,8 @@ import oracle  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
 FULL = bool(os.environ.get("PORTLEDGER_FULL"))  # check --full
 CHURN = "/usr/local/lib/portledger-test/churn"
+DAEMON = "/usr/sbin/portledgerd"
+EARLIER = "/usr/local/lib/portledger-test/earlier/portledgerd"
 DATABASE, COPY = "/var/lib/portledger/portledger.db", "var/tmp/copy.db"
 NAMES = {"portledgerd", "pl-ledger", "pl-control"}
 RATE = 3000  # claims a second
@@ -133,13 +135,9 @@ def test_a_restart_is_no_gap_and_a_stop_is_one(service, churn, tmp_path):
     assert (gap["reason"], gap["lost"]) == ("stopped", None), gap
 
 
-def upgrade(box, ring_bytes, *options):
+def upgrade(box, command, *options):
     """To a daemon that adopts nothing of what this one has attached."""
-    directory = f"/run/systemd/system/{UNIT}.d"
-    box.run("mkdir", "-p", directory)
-    box.run("tee", f"{directory}/ring.conf",
-            input=f"[Service]\nExecStart=\nExecStart=/usr/sbin/portledgerd --ring-bytes {ring_bytes}\n")
-    box.run("systemctl", "daemon-reload")
+    box.drop_in("upgrade", f"[Service]\nExecStart=\nExecStart={command}\n")
     box.run("systemctl", "restart", *options, UNIT)
 
 
@@ -153,11 +151,11 @@ def test_an_upgrade_that_attaches_anew_loses_nothing(service, churn, tmp_path):
         return running(service) and int(service.show("NFileDescriptorStore")) == kept
 
     for ring_bytes in (8 << 20, 2 << 20):
-        upgrade(service, ring_bytes)
+        upgrade(service, f"{DAEMON} --ring-bytes {ring_bytes}")
         wait_for(is_replaced, "what was replaced to be let go")
     for i in range(kills):
         before = service.main_pid()
-        upgrade(service, (8 if i % 2 else 4) << 20, "--no-block")
+        upgrade(service, f"{DAEMON} --ring-bytes {(8 if i % 2 else 4) << 20}", "--no-block")
         pid = wait_for(lambda: (now := service.main_pid()) not in (0, before) and now, "the next daemon")
         time.sleep(i % 6 * 0.1)  # another moment each time
         service.run("kill", "-KILL", str(pid), check=False)
@@ -167,6 +165,47 @@ def test_an_upgrade_that_attaches_anew_loses_nothing(service, churn, tmp_path):
     result = compare(service, [truth], tmp_path)
     print(result)
     assert result.is_exact(), str(result)
+    assert gaps_since(service, truth) == []
+
+
+@pytest.fixture
+def earlier(service):
+    """Another version of the daemon: another layout, one program more, and so another object (tests/support/earlier.h)."""
+    binary = BUILD / "tests/support/portledgerd-earlier"
+    if not binary.exists():
+        pytest.skip("cannot run here: built without the kernel's events")
+    service.run("mkdir", "-p", pathlib.Path(EARLIER).parent)
+    service.put(binary, EARLIER)
+    return EARLIER
+
+
+# As soon as systemd keeps more than so many descriptors.
+KILL = """
+until [ "$(systemctl show -P NFileDescriptorStore "$3")" -gt "$4" ]; do :; done
+if [ "$2" = portledgerd ]; then kill -KILL "$1"; else pkill -KILL -x -P "$1" "$2"; fi
+"""
+
+
+# Which of the three is killed while the two rings are read, if any.
+@pytest.mark.parametrize("victim", (None, "pl-ledger", "portledgerd", "pl-control") if FULL else (None, "pl-ledger", "portledgerd"))
+def test_an_upgrade_to_another_version_loses_nothing(service, earlier, churn, tmp_path, victim):
+    """What it has attached is another set of programs. The ring of before is read to its end, and is not there any more."""
+    service.run("systemctl", "stop", UNIT)
+    upgrade(service, earlier)
+    wait_for(lambda: running(service), "the earlier version to run")
+    kept, before, begin = int(service.show("NFileDescriptorStore")), service.main_pid(), service.text("date", "+@%s")
+    churn.start(RATE * 12, kinds="tcp4,tcp6,udp-send,udp-bind,udp-connect,listen-bind")
+    wait_for(lambda: service.rows("history", "--unit", "churn.service", "-S", begin, "-n", "1")[0], "the load to be told")
+    upgrade(service, DAEMON, "--no-block")
+    pid = wait_for(lambda: (now := service.main_pid()) not in (0, before) and now, "the present version")
+    if victim:
+        service.run("timeout", PATIENCE, "sh", "-c", KILL, "sh", pid, victim, UNIT, kept)
+    wait_for(lambda: running(service) and int(service.show("NFileDescriptorStore")) == kept - 1, "what was replaced to be let go")
+    assert churn.runs(), "the load has ended before the upgrade"
+    truth = churn.truth()
+    result = compare(service, [truth], tmp_path)
+    print(result)
+    assert result.is_exact() and result.made == RATE * 12, str(result)
     assert gaps_since(service, truth) == []
 
 
