@@ -137,7 +137,9 @@ static int start_session(struct keeper *k, const struct hello *hello)
 	open_ring(k, hello);
 	if (before->known && !k->goes_on)
 		batch_absence(k->batch, before->last_seen_wall, absence_reason(before));
-	k->until = (struct now){.boot = before->last_seen_boot, .wall = before->last_seen_wall};
+	/* The last that saw something may have been of another boot, while what is adopted is of a later one, which saw no sweep. */
+	k->until = (struct now){.boot = before->same_boot ? before->last_seen_boot : 0,
+		.wall = before->last_seen_wall};
 	if (before->known && before->same_boot)
 		ledger_watched_until(k->ledger, before->last_seen_boot, &before->how);
 	r = store_adopt(k->store, take_adopted, k);
