@@ -157,7 +157,7 @@ void world_open(struct sim *s)
 	/* a UDP socket that gives its port back and takes another one, or the same; not where the ring may go: an end says which
 	 * socket it is of, not which tenure */
 	if (again != NOBODY && s->tenures[again].protocol == PROTOCOL_UDP && s->events &&
-		s->outlives && chance(s, 30)) {
+		s->outlives && s->ring.generation != 0 && chance(s, 30)) {
 		struct tenure *before = &s->tenures[again];
 
 		world_close(s, again);
@@ -169,7 +169,7 @@ void world_open(struct sim *s)
 		t->opened = s->clock.boot;
 		/* where the word of its end is lost, nobody can tell the same port again from the same tenure: that there is a
 		 * gap, is all */
-		if (chance(s, 50) && !before->end_lost && s->ring.generation != 0)
+		if (chance(s, 50) && !before->end_lost)
 			t->port = before->port;
 		else /* none that it ever had */
 			t->port = (uint16_t)(before->port + PORTS);
