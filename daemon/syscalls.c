@@ -2,7 +2,7 @@
 
 /*
  * What the three processes call was read with strace(1) over the system tests; beside it stands what glibc, libevent, SQLite
- * and libsystemd use for the same on another architecture or in another version (decision 0025). A call that is not
+ * and libsystemd use for the same on another architecture or in another version (decision 0030). A call that is not
  * known here fails with ENOSYS, as on an older kernel, and libraries know how to go on then.
  *
  * Filters add up: a child has its own and capture's, if it was started again after capture had one. So capture is given all that
