@@ -49,7 +49,7 @@ class Namespace:
 class Traced:
     """A network namespace, with tracefs where it belongs: not every machine has it there. For the daemon alone."""
 
-    MOUNT = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\""
+    MOUNT = "[ -e /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\""
 
     def __init__(self, namespace):
         self.namespace = namespace
