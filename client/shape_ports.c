@@ -24,7 +24,7 @@ SHAPE(shape_pressure_row, {"scope", SHAPE_TEXT}, {"protocol", SHAPE_TEXT},
 	{"claims", SHAPE_INT}, {"grown", SHAPE_SIGNED}, {"bound_first", SHAPE_BOOL},
 	{"full_usec", SHAPE_TIME, true}, {"openers", SHAPE_LIST, false, &shape_opener});
 SHAPE(shape_pressure, {"pressure", SHAPE_LIST, false, &shape_pressure_row}, {"omitted", SHAPE_INT},
-	{"coverage", SHAPE_OBJECT, false, &shape_coverage});
+	{"least_peak", SHAPE_INT, true}, {"coverage", SHAPE_OBJECT, false, &shape_coverage});
 
 INNER_SHAPE(shape_port_count, {"port", SHAPE_PORT}, {"claims", SHAPE_INT});
 INNER_SHAPE(shape_served, {"port", SHAPE_PORT}, {"protocol", SHAPE_TEXT});

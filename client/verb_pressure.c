@@ -77,11 +77,15 @@ static int print_advice(const struct view *v, const json_t *rows)
 
 static void print_omitted(const struct view *v, const json_t *reply)
 {
-	int64_t omitted = row_int(reply, "omitted", 0);
+	int64_t omitted = row_int(reply, "omitted", 0), least = row_int(reply, "least_peak", -1);
 
 	if (omitted > 0)
 		fprintf(v->out, "%lld further destinations are less full: see -n.\n",
 			(long long)omitted);
+	if (least >= 0)
+		fprintf(v->out,
+			"They were more than can be told apart; those left out had at most %lld port%s at once.\n",
+			(long long)least, least == 1 ? "" : "s");
 }
 
 /* NULL: no memory. */

@@ -42,10 +42,11 @@ int query_listeners(struct query *q, const struct filter *filter, usec_t bound_b
 	struct window window, const struct kernel_ports *known, struct buf *out) _must_check_;
 
 /*
- * Appends `"pressure":[...],"omitted":..`: how many of the ports that are handed out were taken at once in the window, for each namespace and
+ * Appends `"pressure":[...],"omitted":..,"least_peak":..`: how many of the ports that are handed out were taken at once in the window, for each namespace and
  * protocol, and for the `limit` destinations that were fullest. Of the filter, protocol and places are heeded: a peer only for which
- * destinations are told. Memory: what was under way at once (-E2BIG: LIMIT_PRESSURE_HELD, LIMIT_PRESSURE_GROUPS); two
- * walks over the claims of the window.
+ * destinations are told. Memory: what was under way at once (-E2BIG: LIMIT_PRESSURE_HELD), and LIMIT_PRESSURE_GROUPS destinations:
+ * where there are more, least_peak is a number, and none of those that were dropped had more ports at once. Two walks over the claims
+ * of the window, and then three.
  */
 int query_pressure(struct query *q, const struct filter *filter, struct window window,
 	const struct kernel_ports *known, size_t limit, struct buf *out) _must_check_;

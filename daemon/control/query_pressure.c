@@ -5,6 +5,9 @@
  * runs out is a destination's: (namespace, source, destination, its port). Beside these there is a row for each namespace
  * and protocol, where a port counts once however many claims are on it.
  *
+ * Of more destinations than LIMIT_PRESSURE_GROUPS those that had the fewest ports are dropped (query_pressure_room.c), and what is
+ * remembered at the end is walked once more, so that it is exact.
+ *
  * Two walks. The first one, in the order of opening, keeps what is taken at each moment: claims that are under way wait in a
  * heap for their release, and a port of a group is free when the last of its claims is. It finds the peaks. The second one
  * counts whose the ports were at the peaks of those groups that are told.
@@ -20,16 +23,6 @@
 
 #include "daemon/control/query_ports.h"
 #include "daemon/schema.h"
-
-static void free_pairs(struct pressure *p)
-{
-	struct pair *pair, *next;
-
-	HASH_ITER (hh, p->pairs, pair, next) {
-		HASH_DELETE(hh, p->pairs, pair);
-		free(pair);
-	}
-}
 
 static void free_group(struct group *g)
 {
@@ -47,7 +40,7 @@ static void pressure_done(struct pressure *p)
 {
 	struct group *g, *next;
 
-	free_pairs(p);
+	pressure_clear(p);
 	HASH_ITER (hh, p->groups, g, next) {
 		HASH_DELETE(hh, p->groups, g);
 		free_group(g);
@@ -108,14 +101,19 @@ static int find_group(struct pressure *p, const struct group_key *key,
 
 	HASH_FIND(hh, p->groups, key, sizeof(*key), g);
 	*ret = g;
-	if (g || !make)
+	if (g || !make || (p->again && key->destination))
 		return 0;
-	if (HASH_COUNT(p->groups) >= LIMIT_PRESSURE_GROUPS)
-		return -E2BIG;
+	if (HASH_COUNT(p->groups) >= LIMIT_PRESSURE_GROUPS) {
+		int r = pressure_make_room(p);
+
+		if (r < 0)
+			return r;
+	}
 	g = calloc(1, sizeof(*g));
 	if (!g)
 		return -ENOMEM;
 	g->key = *key;
+	g->floor = p->floor;
 	g->netns = place->netns;
 	g->inode = place->inode;
 	g->range = place_range(place, p->known);
@@ -159,7 +157,8 @@ static void give_back(struct pressure *p, const struct end *end)
 	if (--pair->held > 0)
 		return;
 	pair->group->used--;
-	HASH_DELETE(hh, p->pairs, pair);
+	if (!pair->orphan)
+		HASH_DELETE(hh, p->pairs, pair);
 	free(pair);
 }
 
@@ -257,6 +256,17 @@ static bool is_handed_out(
 	return row->port >= range.low && row->port <= range.high;
 }
 
+static bool is_wanted(const struct group_key *key, const struct filter *f)
+{
+	if (!key->destination)
+		return true;
+	if (f->peer_port >= 0 && key->remote_port != f->peer_port)
+		return false;
+	return f->peer.family == FAMILY_NONE ||
+	       (key->remote_size == address_size(&f->peer) &&
+		       memcmp(key->remote, f->peer.bytes, key->remote_size) == 0);
+}
+
 /* It may be in the window by the earlier bound of its opening alone: then it was there at the end. */
 static struct fold_row into_window(const struct pressure *p, const struct fold_row *row)
 {
@@ -287,9 +297,13 @@ static int take_claim(void *context, const struct fold_row *found)
 	for (size_t i = 0; i < count; i++) {
 		struct group *g = NULL;
 
+		if (!is_wanted(&keys[i], p->wanted))
+			continue;
 		r = find_group(p, &keys[i], &place, true, &g);
 		if (r < 0)
 			return r;
+		if (!g)
+			continue;
 		g->claims += row->opened >= p->window.from && !row->preexisting;
 		note_parity(g, row);
 		if (row->released != USEC_UNSET && row->released <= row->opened)
@@ -366,19 +380,8 @@ static int compare_groups(const void *left, const void *right)
 	return memcmp(&x->key, &y->key, sizeof(x->key));
 }
 
-static bool is_wanted(const struct group *g, const struct filter *f)
-{
-	if (!g->key.destination)
-		return true;
-	if (f->peer_port >= 0 && g->key.remote_port != f->peer_port)
-		return false;
-	return f->peer.family == FAMILY_NONE ||
-	       (g->key.remote_size == address_size(&f->peer) &&
-		       memcmp(g->key.remote, f->peer.bytes, g->key.remote_size) == 0);
-}
-
 /* Those that are told, in their order. */
-static int list_groups(struct pressure *p, const struct filter *f, size_t limit)
+static int list_groups(struct pressure *p, size_t limit)
 {
 	struct group *g, *next;
 	size_t whole = 0;
@@ -387,7 +390,7 @@ static int list_groups(struct pressure *p, const struct filter *f, size_t limit)
 	if (!p->listed)
 		return -ENOMEM;
 	HASH_ITER (hh, p->groups, g, next) {
-		if (g->peak == 0 || !is_wanted(g, f))
+		if (g->peak == 0)
 			continue;
 		p->listed[p->listed_count++] = g;
 		whole += !g->key.destination;
@@ -485,10 +488,38 @@ static int watched_since(struct query *q, struct window window, usec_t *ret)
 	return 0;
 }
 
+static int walk_once(struct pressure *p, struct query *q, const struct question *question)
+{
+	int r = query_fold(q, question, true, take_claim, p);
+
+	if (r == 0 && !p->started)
+		start(p);
+	return r;
+}
+
+/* The first walk; and where there was no room for all destinations, once more for those that may be among the fullest. */
+static int walk(struct pressure *p, struct query *q, const struct question *question)
+{
+	struct group *g, *next;
+	int r = walk_once(p, q, question);
+
+	if (r < 0 || p->dropped == 0)
+		return r;
+	pressure_clear(p);
+	HASH_ITER (hh, p->groups, g, next) {
+		g->used = g->at_start = g->peak = g->claims = g->own_parity = g->other_parity = 0;
+		g->peak_at = USEC_UNSET;
+	}
+	p->started = false;
+	p->again = true;
+	return walk_once(p, q, question);
+}
+
 int query_pressure(struct query *q, const struct filter *filter, struct window window,
 	const struct kernel_ports *known, size_t limit, struct buf *out)
 {
-	_cleanup_(pressure_done) struct pressure p = {.window = window, .known = known};
+	_cleanup_(pressure_done) struct pressure p = {
+		.window = window, .known = known, .wanted = filter};
 	struct question question = {.filter = *filter, .window = window, .rows = ROWS_ALL};
 	size_t before = buf_size(out);
 	usec_t since = window.from;
@@ -499,18 +530,15 @@ int query_pressure(struct query *q, const struct filter *filter, struct window w
 	if (r == 0)
 		r = query_hull(q, known, &question.filter.range);
 	if (r == 0)
-		r = query_fold(q, &question, true, take_claim, &p);
-	if (r == 0 && !p.started)
-		start(&p);
+		r = walk(&p, q, &question);
 	if (r == 0) {
 		give_back_until(&p, window.until);
 		r = note_blocked(&p);
 	}
 	if (r == 0) {
 		note_available(&p);
-		free_pairs(&p); /* the second walk needs none */
-		p.ends = 0;
-		r = list_groups(&p, filter, limit);
+		pressure_clear(&p); /* the last walk needs none */
+		r = list_groups(&p, limit);
 	}
 	if (r == 0)
 		r = query_fold(q, &question, false, take_peak, &p);

@@ -41,7 +41,8 @@ struct group {
 	uint64_t own_parity,
 		other_parity; /* of claims whose port connect(2) or bind(2) would take */
 	unsigned available;
-	bool listed;
+	bool listed, dropped;
+	uint64_t floor; /* ports of it that may be held since before it was remembered, at most */
 	struct port_set *blocked; /* of a namespace's TCP, owned: ports that no client is given */
 	struct opener *openers;   /* owned */
 	UT_hash_handle hh;
@@ -58,6 +59,7 @@ struct pair {
 	struct group *group;
 	uint32_t held;     /* claims that have it */
 	uint32_t blocking; /* of these, those that keep it from every client */
+	bool orphan;       /* its group was dropped: only its ends know of it */
 	UT_hash_handle hh;
 };
 
@@ -76,9 +78,22 @@ struct pressure {
 	size_t ends, capacity;
 	struct places *places; /* owned */
 	bool started;          /* the walk has come to the window's beginning */
+	bool again;            /* the walk is repeated for those that are remembered */
+	const struct filter *wanted;
+	struct group crowd; /* whom the ports of dropped groups belong to */
+	uint64_t floor;     /* of a group that is remembered from now on */
+	uint64_t least;     /* none of those that were dropped had more ports at once */
+	uint64_t dropped;
 	struct group **listed; /* owned */
 	size_t listed_count, omitted;
 };
 
-/* Appends `"pressure":[...],"omitted":..` of those that are listed; `since`: from when on the window was watched. */
+/* query_pressure_room.c: makes room for further destinations: drops those that had the fewest ports at once. -ENOMEM, or -E2BIG:
+ * there are none. */
+int pressure_make_room(struct pressure *p) _must_check_;
+
+/* Forgets all that is held, so that a walk can begin anew. */
+void pressure_clear(struct pressure *p);
+
+/* Appends `"pressure":[...],"omitted":..,"least_peak":..` of those that are listed; `since`: from when on the window was watched. */
 int pressure_tell(struct pressure *p, struct query *q, usec_t since, struct buf *out) _must_check_;

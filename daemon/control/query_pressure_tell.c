@@ -131,5 +131,11 @@ int pressure_tell(struct pressure *p, struct query *q, usec_t since, struct buf 
 		if (r == 0)
 			r = append_openers(g, opener, out);
 	}
-	return r == 0 ? buf_append_format(out, "],\"omitted\":%zu", p->omitted) : r;
+	if (r == 0)
+		r = buf_append_format(out, "],\"omitted\":%llu,\"least_peak\":",
+			(unsigned long long)(p->omitted + p->dropped));
+	if (r < 0)
+		return r;
+	return p->dropped > 0 ? buf_append_format(out, "%llu", (unsigned long long)p->least)
+			      : buf_append_string(out, "null");
 }

@@ -140,6 +140,82 @@ static void name_locals(struct fixture *f)
 				 "INSERT INTO local VALUES(1,1,'1'),(2,1,'2'),(3,2,'3')");
 }
 
+#define CROWD 150000u
+
+/* A claim of a destination that is one of many. */
+static void crowd_claim(
+	struct fixture *f, uint32_t destination, uint32_t port, uint32_t at, int64_t dur)
+{
+	const struct past p = {.in = IN_HOT,
+		.id = (int64_t)f->history.next_hot,
+		.port = 32768 + port,
+		.opened = HISTORY_START + 1000 * (int64_t)at,
+		.opened_slack = NOT_KNOWN,
+		.dur = dur,
+		.closed_slack = NOT_KNOWN,
+		.linger = NOT_KNOWN,
+		.meta = (int64_t)1 << META_LOCAL_SHIFT,
+		.rport = 443,
+		.raddr = 0x0a000000u + destination};
+
+	past_insert(&f->history, &p, 0, 0);
+}
+
+/* More destinations than are told apart, one after the other or all at once: the fullest are found, exactly, and of those that
+ * were dropped it is said how full they were at most. */
+static void check_crowd(struct fixture *f, int64_t dur)
+{
+	const struct window w = {(usec_t)HISTORY_START - 1, (usec_t)HISTORY_START + USEC_PER_HOUR};
+	const struct filter any = FILTER_ANY;
+	static const struct {
+		uint32_t first, ports, every; /* a claim each so many of the others */
+	} full[] = {{10, 40, 1}, {11, 30, 4000}, {12, 20, 1000}};
+	_cleanup_(buf_done) struct buf text = {0};
+	int64_t told = 0, least;
+	sqlite3_stmt *s;
+
+	history_sql(&f->history, "BEGIN");
+	for (uint32_t i = 0; i < CROWD; i++) {
+		crowd_claim(f, 1000 + i, i % 400, i, dur);
+		for (size_t k = 0; k < ELEMENTSOF(full); k++)
+			if (i % full[k].every == 0 && i / full[k].every < full[k].ports)
+				crowd_claim(f, full[k].first, i / full[k].every, i,
+					(int64_t)USEC_PER_HOUR * 2);
+	}
+	history_sql(&f->history, "COMMIT");
+	begin(f);
+	assert_int_equal(buf_append_string(&text, "{"), 0);
+	assert_int_equal(query_pressure(f->query, &any, w, &known, 3, &text), 0);
+	assert_int_equal(buf_append_string(&text, "}"), 0);
+	query_end(f->query);
+	s = open_answer(f, &text);
+	for (; sqlite3_step(s) == SQLITE_ROW; told++) {
+		assert_int_equal(value(s, 1), 167772160 + full[told].first);
+		assert_int_equal(value(s, 3), full[told].ports);
+		assert_int_equal(value(s, 4), full[told].ports);
+		assert_int_equal(value(s, 5), full[told].ports);
+	}
+	(void)sqlite3_finalize(s);
+	assert_int_equal(told, ELEMENTSOF(full));
+	assert_int_equal(buf_put_u8(&text, 0), 0);
+	assert_non_null(strstr((char *)text.data, "\"least_peak\":"));
+	least = strtoll(
+		strstr((char *)text.data, "\"least_peak\":") + strlen("\"least_peak\":"), NULL, 10);
+	assert_in_range(least, 1, 19);
+	assert_true(strtoull(strstr((char *)text.data, "\"omitted\":") + strlen("\"omitted\":"),
+			    NULL, 10) >= CROWD);
+}
+
+static void test_pressure_of_a_crowd(void **state)
+{
+	struct fixture *f = *state;
+
+	name_locals(f);
+	check_crowd(f, 500);
+	history_sql(&f->history, "DELETE FROM claim_hot");
+	check_crowd(f, (int64_t)USEC_PER_HOUR * 2);
+}
+
 static void test_pressure(void **state)
 {
 	struct fixture *f = *state;
@@ -367,6 +443,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_pressure, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pressure_of_a_crowd, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_listeners, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_apps, setup, teardown),
 	};
