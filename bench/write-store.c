@@ -47,8 +47,10 @@ static int tick(struct run *r)
 static int begin(const struct writing *w, struct run *r)
 {
 	const uint8_t boot_id[BOOT_ID_BYTES] = {0xbe, 0x0c};
-	const struct settings for_ever = {
-		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 40};
+	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
+		.max_bytes = UINT64_C(1) << 40,
+		.user_share_permille = 1000,
+		.coalesce_above = UINT64_MAX};
 	const struct coverage coverage = {.rung = SOURCE_SWEEP,
 		.interval_usec = WORKLOAD_INTERVAL,
 		.ranges = {.count = 1, .range = {{WORKLOAD_PORT_FIRST, UINT16_MAX}}},

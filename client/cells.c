@@ -70,8 +70,23 @@ static char *bounded(
 	return cell_print("%s%s", sign, format_time(row_time(claim, name), day, text));
 }
 
+int64_t claim_count(const json_t *claim)
+{
+	return row_int(claim, "count", 1);
+}
+
+/* Of a row that stands for many: one end of the time in which they were. */
+static char *cell_edge(const char *word, const json_t *claim, const char *name, usec_t day)
+{
+	char text[FORMAT_TIME_MAX];
+
+	return cell_print("%s %s", word, format_time(row_time(claim, name), day, text));
+}
+
 char *cell_opened(const json_t *claim, const struct view *v)
 {
+	if (claim_count(claim) > 1)
+		return cell_edge("from", claim, "opened_usec", v->now);
 	if (row_time(claim, "opened_usec") == USEC_UNSET)
 		return strdup(""); /* seen by a look of our own, which cannot know */
 	return bounded(claim, "opened_usec", "opened_after_usec", v->now, v);
@@ -81,6 +96,8 @@ static char *cell_closed(const json_t *claim, const struct view *v)
 {
 	if (row_time(claim, "closed_usec") == USEC_UNSET)
 		return strdup("open");
+	if (claim_count(claim) > 1)
+		return cell_edge("to", claim, "closed_usec", row_time(claim, "opened_usec"));
 	if (row_time(claim, "released_usec") == USEC_UNSET)
 		return strdup("time-wait");
 	return bounded(
@@ -95,8 +112,10 @@ static char *cell_waiting(const json_t *claim, _unused_ const struct view *v)
 
 char *cell_port(const json_t *claim, _unused_ const struct view *v)
 {
-	return cell_print(
-		"%lld/%s", (long long)row_int(claim, "port", 0), row_text(claim, "protocol"));
+	bool others = json_array_size(json_object_get(claim, "ports")) > 1;
+
+	return cell_print("%lld%s/%s", (long long)row_int(claim, "port", 0), others ? "+" : "",
+		row_text(claim, "protocol"));
 }
 
 /* "curl[48211]", or as much of a process as is known. */
@@ -137,12 +156,16 @@ static int put_holders(struct buf *b, const json_t *claim)
 {
 	const json_t *holders = json_object_get(claim, "holders"), *holder;
 	const char *note = row_text(claim, "exe_note");
+	char count[FORMAT_MAX];
 	size_t i;
 	int r;
 
 	r = row_int(claim, "pid", 0) > 0 ? put_process(b, claim) : put_unknown(b, claim);
 	if (r == 0 && note)
 		r = buf_append_format(b, " (%s)", note);
+	if (r == 0 && claim_count(claim) > 1)
+		r = buf_append_format(
+			b, " (%s claims)", format_count((uint64_t)claim_count(claim), count));
 	json_array_foreach(holders, i, holder)
 	{
 		if (r < 0)
@@ -236,6 +259,49 @@ static char *cell_parent(const json_t *claim, _unused_ const struct view *v)
 	if (!comm && pid == 0)
 		return strdup("");
 	return cell_print("%s[%lld]", comm ? comm : "?", (long long)pid);
+}
+
+#define PORTS_SHOWN 8u /* stretches of ports in one sentence */
+
+/* "40000-40002, 40010 and 5 more" */
+static int put_ports(struct buf *b, const json_t *ports)
+{
+	size_t count = json_array_size(ports), shown = 0, i = 0;
+	int r = 0;
+
+	for (; r == 0 && i < count && shown < PORTS_SHOWN; shown++) {
+		json_int_t first = json_integer_value(json_array_get(ports, i)), last = first;
+
+		while (++i < count && json_integer_value(json_array_get(ports, i)) == last + 1)
+			last++;
+		r = buf_append_format(b, "%s%lld", shown > 0 ? ", " : "", (long long)first);
+		if (r == 0 && last > first)
+			r = buf_append_format(b, "-%lld", (long long)last);
+	}
+	return r == 0 && i < count ? buf_append_format(b, " and %zu more", count - i) : r;
+}
+
+char *claim_together(const json_t *claim, const struct view *v)
+{
+	const json_t *ports = json_object_get(claim, "ports");
+	usec_t from = row_time(claim, "opened_usec"), until = row_time(claim, "released_usec");
+	char number[FORMAT_MAX], opened[FORMAT_TIME_MAX], released[FORMAT_TIME_MAX];
+	_cleanup_(buf_done) struct buf b = {0};
+	int r = buf_append_format(&b, "%lld: one of %s claims by ",
+		(long long)row_int(claim, "port", 0),
+		format_count((uint64_t)claim_count(claim), number));
+
+	if (r == 0)
+		r = row_int(claim, "pid", 0) > 0 ? put_process(&b, claim) : put_unknown(&b, claim);
+	if (r == 0)
+		r = buf_append_format(
+			&b, " of %s (", json_array_size(ports) == 1 ? "this port" : "these ports");
+	if (r == 0)
+		r = put_ports(&b, ports);
+	if (r == 0)
+		r = buf_append_format(&b, ") between %s and %s; when each of them was is not kept",
+			format_time(from, v->now, opened), format_time(until, from, released));
+	return r < 0 ? NULL : strndup((const char *)buf_bytes(&b), buf_size(&b));
 }
 
 static const struct cell who_cells[] = {{"OPENED", .text = cell_opened, .right = true},

@@ -43,6 +43,14 @@ char *cell_remote(const json_t *claim, const struct view *v);
 char *cell_port(const json_t *claim, const struct view *v);
 char *cell_netns(const json_t *claim, const struct view *v);
 char *cell_opened(const json_t *claim, const struct view *v);
+
+/* How many claims the row stands for. */
+int64_t claim_count(const json_t *claim);
+
+/* Where these are many: "60530: one of 1,204 claims by curl[123] of these ports (...) between ... and ...; ...". Fresh text, not
+ * yet escaped; NULL: no memory. */
+char *claim_together(const json_t *claim, const struct view *v);
+
 enum tone tone_process(const json_t *claim);
 
 /* As asprintf(3). NULL: no memory. */

@@ -158,14 +158,14 @@ static int on_sighting(void *context, const struct sighting *s)
 		(l->protocol && !streq(l->protocol, protocol_name((enum protocol)s->protocol))))
 		return 0;
 	opener = s->opener ? process_json(refs_process(l->refs, s->opener)) : json_object();
-	claim = json_pack("{s:i,s:s,s:s,s:I,s:o,s:o,s:s,s:s,s:s,s:o}", "port", s->local.port,
+	claim = json_pack("{s:i,s:s,s:s,s:I,s:o,s:o,s:s,s:s,s:s,s:o,s:i}", "port", s->local.port,
 		"protocol", protocol_name((enum protocol)s->protocol), "family",
 		s->local.address.family == FAMILY_IPV6 ? "ipv6" : "ipv4", "netns",
 		(json_int_t)l->netns, "local_address", address_json(&s->local.address),
 		"remote_address", address_json(&s->remote.address), "role",
 		role_name((enum role)s->role), "attribution",
 		attribution_name((enum attribution)s->attribution), "source",
-		source_name((enum source)s->source), "holders", holders_json(l, s));
+		source_name((enum source)s->source), "holders", holders_json(l, s), "count", 1);
 	if (!claim || !opener || json_object_update(claim, opener) < 0)
 		return -ENOMEM;
 	if (s->remote.port != 0 &&

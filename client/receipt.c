@@ -268,6 +268,30 @@ static int put_ways(struct buf *b, const struct view *v, const json_t *stretches
 	return 0;
 }
 
+/* Where claims are told together. */
+static int put_coalesced(struct buf *b, const json_t *stretches)
+{
+	const json_t *stretch;
+	usec_t from = USEC_UNSET, until = 0;
+	char count[FORMAT_MAX], begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX];
+	uint64_t claims = 0, rows = 0;
+	size_t i;
+
+	json_array_foreach(stretches, i, stretch)
+	{
+		from = MIN(from, row_time(stretch, "from_usec"));
+		until = MAX(until, row_time(stretch, "until_usec"));
+		claims += (uint64_t)row_int(stretch, "claims", 0);
+		rows += (uint64_t)row_int(stretch, "rows", 0);
+	}
+	if (rows == 0)
+		return 0;
+	return buf_append_format(b, "; %s like claims are told in %llu row%s, %s to %s",
+		format_count(claims, count), (unsigned long long)rows, rows == 1 ? "" : "s",
+		format_moment(from - from % USEC_PER_SEC, until, begin),
+		format_moment(until - until % USEC_PER_SEC, from, end));
+}
+
 static int put_loss(struct buf *b, const struct view *v, const json_t *coverage)
 {
 	int64_t lost = row_int(coverage, "lost", 0);
@@ -282,6 +306,9 @@ static int put_loss(struct buf *b, const struct view *v, const json_t *coverage)
 		sweeps = sweeps || way_sweeps(stretch);
 		told = told && (!way_sweeps(stretch) || way_is_told(stretch));
 	}
+	r = put_coalesced(b, list(coverage, "coalesced"));
+	if (r < 0)
+		return r;
 	if (receipt_complete(coverage))
 		return buf_append_string(b, "; complete");
 	if (lost > 0)
@@ -379,6 +406,11 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 
 static int extend(json_t *to, const json_t *from, const char *name)
 {
+	if (!json_is_array(json_object_get(from, name)))
+		return 0;
+	if (!json_is_array(json_object_get(to, name)) &&
+		json_object_set_new(to, name, json_array()) < 0)
+		return -ENOMEM;
 	return json_array_extend(json_object_get(to, name), json_object_get(from, name)) < 0
 		       ? -ENOMEM
 		       : 0;
@@ -400,7 +432,9 @@ static int merge_one(json_t *merged, const json_t *next)
 		return -ENOMEM;
 	if (json_is_array(json_object_get(merged, "parts")) && extend(merged, next, "parts") < 0)
 		return -ENOMEM;
-	return extend(merged, next, "stretches") < 0 ? -ENOMEM : extend(merged, next, "gaps");
+	if (extend(merged, next, "stretches") < 0 || extend(merged, next, "gaps") < 0)
+		return -ENOMEM;
+	return extend(merged, next, "coalesced");
 }
 
 json_t *receipt_merge(const json_t *receipts)

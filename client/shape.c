@@ -21,11 +21,14 @@ INNER_SHAPE(shape_stretch, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME}
 	{"failures", SHAPE_BOOL});
 INNER_SHAPE(shape_gap, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"reason", SHAPE_TEXT}, {"lost", SHAPE_INT, true});
+INNER_SHAPE(shape_coalesced, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
+	{"claims", SHAPE_INT}, {"rows", SHAPE_INT});
 INNER_SHAPE(
 	shape_part, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME}, {"counted", SHAPE_TEXT});
 SHAPE(shape_coverage, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"stretches", SHAPE_LIST, false, &shape_stretch}, {"lost", SHAPE_INT, true},
 	{"gaps", SHAPE_LIST, false, &shape_gap}, {"complete", SHAPE_BOOL},
+	{"coalesced", SHAPE_LIST, true, &shape_coalesced},
 	{"parts", SHAPE_LIST, true, &shape_part});
 
 INNER_SHAPE(

@@ -29,6 +29,7 @@ extern const struct shape shape_holder, shape_range;
 		{"cgroup", SHAPE_TEXT, true}, {"parent_pid", SHAPE_INT, true},                     \
 		{"parent_comm", SHAPE_TEXT, true}, {"attribution", SHAPE_TEXT},                    \
 		{"source", SHAPE_TEXT}, {"holders", SHAPE_LIST, false, &shape_holder},             \
+		{"exe_note", SHAPE_TEXT, true}, {"count", SHAPE_INT, true},                        \
 	{                                                                                          \
-		"exe_note", SHAPE_TEXT, true                                                       \
+		"ports", SHAPE_INTS, true                                                          \
 	}

@@ -135,7 +135,7 @@ static enum status add_claim(struct export *x, const json_t *claim)
 {
 	_cleanup_(json_decrefp) json_t *row = NULL;
 
-	x->count++;
+	x->count += (uint64_t)row_int(claim, "count", 1);
 	if (!x->database)
 		return writer_row(x->writer, claim) < 0 ? complain_memory() : STATUS_FOUND;
 	row = shape_order(&shape_claim, claim);

@@ -3,7 +3,10 @@
 /* who, now and history: claims, and the receipt. */
 
 #include "client/ask.h"
+#include "client/cells.h"
 #include "client/translated.h"
+
+#define TOGETHER_MAX 8u /* sentences about rows that stand for many */
 
 /* The windows to ask: --at, else --since and --until, else this moment. Returns how many. */
 static int who_windows(
@@ -24,9 +27,33 @@ static int who_windows(
  * claim. */
 struct who {
 	struct writer *writer;
-	json_t *known; /* claims of the first window, where there is a second */
-	bool keep;     /* this is the first of two */
+	const struct view *view;
+	json_t *together; /* a sentence for each row that stands for many claims */
+	json_t *known;    /* claims of the first window, where there is a second */
+	bool keep;        /* this is the first of two */
 };
+
+/* What stands for many must not look like one. */
+static int note_together(struct who *who, const json_t *claim)
+{
+	_cleanup_(free_p) char *text = NULL;
+
+	if (claim_count(claim) <= 1 || json_array_size(who->together) >= TOGETHER_MAX)
+		return 0;
+	text = claim_together(claim, who->view);
+	return text ? json_array_append_new(who->together, json_string(text)) : -ENOMEM;
+}
+
+static void say_together(const struct options *o, const struct view *v, const json_t *together)
+{
+	const json_t *text;
+	size_t i;
+
+	if (o->output != OUTPUT_TABLE || o->no_legend)
+		return;
+	json_array_foreach(together, i, text)
+		view_wrapped(v, v->out, json_string_value(text), 0, 2);
+}
 
 static enum status take_who(void *context, const json_t *claims)
 {
@@ -41,7 +68,8 @@ static enum status take_who(void *context, const json_t *claims)
 		if (found)
 			continue;
 		if (writer_row(who->writer, claim) < 0 ||
-			(who->keep && json_array_append(who->known, claim) < 0))
+			(who->keep && json_array_append(who->known, claim) < 0) ||
+			note_together(who, claim) < 0)
 			return complain_memory();
 	}
 	return STATUS_FOUND;
@@ -74,7 +102,8 @@ static enum status finish_claims(
 enum status verb_who(const struct options *o, struct view *v)
 {
 	_cleanup_(connection_done) struct connection c = CONNECTION_NONE;
-	_cleanup_(json_decrefp) json_t *receipts = json_array(), *known = json_array();
+	_cleanup_(json_decrefp) json_t *receipts = json_array(), *known = json_array(),
+				       *together = json_array();
 	_cleanup_(writer_free_p) struct writer *w = NULL;
 	struct window windows[WHEN_WINDOWS_MAX];
 	int count = who_windows(o, v->now, windows);
@@ -84,11 +113,19 @@ enum status verb_who(const struct options *o, struct view *v)
 	if (status == STATUS_FOUND)
 		status = ask_open(o, false, &c);
 	for (int i = 0; i < count && status == STATUS_FOUND; i++) {
-		struct who who = {.writer = w, .known = known, .keep = i + 1 < count};
+		struct who who = {.writer = w,
+			.view = v,
+			.together = together,
+			.known = known,
+			.keep = i + 1 < count};
 
 		status = ask_who(o, &c, windows[i], &who, receipts);
 	}
-	return status != STATUS_FOUND ? status : finish_claims(o, v, w, receipts);
+	if (status != STATUS_FOUND)
+		return status;
+	status = finish_claims(o, v, w, receipts);
+	say_together(o, v, together);
+	return status;
 }
 
 static int set_if(json_t *object, const char *name, bool given, json_int_t value)

@@ -80,15 +80,11 @@
 /* Store (daemon/ledger). */
 #define LIMIT_PENDING_CLAIMS 65536u /* closed claims that wait in memory while the disk refuses */
 #define LIMIT_SET_ASIDE      4u     /* damaged databases that are kept */
-/* rollups: how long an hour's and a day's are kept, and of each what part of the bytes, at so many a row */
-#define LIMIT_ROLLUP_HOUR_DAYS 396u
-#define LIMIT_ROLLUP_DAY_DAYS  1827u
-#define LIMIT_ROLLUP_SHARE     16u
-#define LIMIT_ROLLUP_BYTES     512u
-#define LIMIT_ROLLUP_PROGRAMS  1024u /* told apart in one segment; the others are one */
-/* percent of all rows that one user's may be, while others have any and the database is too large */
-#define LIMIT_USER_SHARE   50
-#define LIMIT_SEGMENT_ROWS 16384u /* closed claims per sealed segment */
+/* rollups: those of hours, and of days, have what part of the bytes, at so many a row */
+#define LIMIT_ROLLUP_SHARE    16u
+#define LIMIT_ROLLUP_BYTES    512u
+#define LIMIT_ROLLUP_PROGRAMS 1024u  /* told apart in one segment; the others are one */
+#define LIMIT_SEGMENT_ROWS    16384u /* closed claims per sealed segment */
 /* each of the maps of apps, processes, addresses and namespaces */
 #define LIMIT_INTERN_BYTES (1024u * 1024u)
 

@@ -200,6 +200,10 @@ struct settings {
 	uint64_t max_bytes;       /* of the database */
 	uint8_t remote_addresses; /* enum remote_addresses */
 	usec_t remote_after_usec; /* how long after its end a claim's is kept whole */
+	usec_t activity_hour_usec,
+		activity_day_usec;    /* ages of the rollups; MaxAge= where that is more */
+	uint32_t user_share_permille; /* of all rows: more of one user's go first */
+	uint64_t coalesce_above;      /* like claims a second */
 };
 
 /* Of what is degraded: why there is no better rung, and, after "; ", what mends it. */

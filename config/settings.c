@@ -76,7 +76,7 @@ static int format_span(const void *value, struct buf *b)
 	return r;
 }
 
-/* Shares of one core: uint32_t, in thousandths */
+/* Shares of a whole: uint32_t, in thousandths */
 
 static int parse_percent(const char *text, uint64_t low, uint64_t high, void *value)
 {
@@ -141,6 +141,28 @@ static int format_bytes(const void *value, struct buf *b)
 	while (bytes % sizes[i].bytes != 0)
 		i++;
 	return buf_append_format(b, "%" PRIu64 "%s", bytes / sizes[i].bytes, sizes[i].name);
+}
+
+/* Plain numbers: uint64_t */
+
+static int parse_number(const char *text, uint64_t low, uint64_t high, void *value)
+{
+	uint64_t number;
+	int r = parse_digits(text, &number, &text);
+
+	if (r < 0)
+		return r;
+	if (*text != '\0')
+		return -EINVAL;
+	r = within(number, low, high);
+	if (r >= 0)
+		*(uint64_t *)value = number;
+	return r;
+}
+
+static int format_number(const void *value, struct buf *b)
+{
+	return buf_append_format(b, "%" PRIu64, *(const uint64_t *)value);
 }
 
 /* Booleans, with systemd's words */
@@ -318,6 +340,7 @@ static const struct setting_kind kind_percent = {
 	parse_percent, format_percent, "a percentage with at most one decimal"};
 static const struct setting_kind kind_bytes = {
 	parse_bytes, format_bytes, "a size in bytes, or with K, M, G or T"};
+static const struct setting_kind kind_number = {parse_number, format_number, "a number"};
 static const struct setting_kind kind_boolean = {parse_boolean, format_boolean, "a boolean"};
 static const struct setting_kind kind_extra = {parse_extra, format_extra, "auto or a boolean"};
 static const struct setting_kind kind_remote = {
@@ -358,6 +381,20 @@ const struct setting settings_table[SETTING_COUNT] = {
 		offsetof(struct config, store.remote_after_usec), "1d", USEC_PER_HOUR,
 		36525 * USEC_PER_DAY, "1h to 100y",
 		"How long after a claim's end its remote address is kept whole."},
+	[SETTING_ACTIVITY_HOUR] = {"Store", "ActivityHourMaxAge", &kind_span,
+		offsetof(struct config, store.activity_hour_usec), "396d", 7 * USEC_PER_DAY,
+		36525 * USEC_PER_DAY, "7d to 100y",
+		"How long it is kept what each program opened in each hour; at least MaxAge."},
+	[SETTING_ACTIVITY_DAY] = {"Store", "ActivityDayMaxAge", &kind_span,
+		offsetof(struct config, store.activity_day_usec), "1827d", 7 * USEC_PER_DAY,
+		36525 * USEC_PER_DAY, "7d to 100y",
+		"How long it is kept what each program opened in each day; at least MaxAge."},
+	[SETTING_USER_SHARE] = {"Store", "UserShare", &kind_percent,
+		offsetof(struct config, store.user_share_permille), "50%", 10, 1000, "1% to 100%",
+		"Share of a full database past which a user's own claims go before those of others."},
+	[SETTING_COALESCE_ABOVE] = {"Store", "CoalesceAbove", &kind_number,
+		offsetof(struct config, store.coalesce_above), "1000", 10, 1000000, "10 to 1000000",
+		"Like claims of one second, above which they become one row with their number."},
 };
 
 bool settings_has_section(const char *section)

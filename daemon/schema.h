@@ -8,7 +8,7 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION        7
+#define SCHEMA_VERSION        8
 #define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
@@ -39,6 +39,7 @@
 #define META_LOCAL_SHIFT       12            /* local.id, up to bit 51 */
 #define META_LOCAL_MASK        1099511627775 /* 40 bits */
 #define META_ROLE_UNKNOWN      4503599627370496 /* bit 52: seldom, so that it costs the others no byte */
+#define META_COALESCED         9007199254740992 /* bit 53: a row of `coalesced`, where `claim` is its id */
 /* What may change while a claim is open: role, attribution, source, preexisting, end_unseen. */
 #define META_MUTABLE ((1 << META_LOCAL_SHIFT) - (1 << META_ROLE_SHIFT) + META_ROLE_UNKNOWN)
 
@@ -67,7 +68,7 @@
 #define RELEASED_OF_C   SQL_RELEASED("c.")
 
 /*
- * The four kinds of rows as one shape: seg, claim, holders (may have some), port, opened_usec, opened_slack,
+ * The kinds of rows as one shape: seg, claim, holders (may have some), port, opened_usec, opened_slack,
  * closed_usec, closed_slack, released_usec, meta, rport, raddr, process. Put a WHERE after each.
  */
 #define ROWS_OF_SEG COLUMNS_OF_SEG " FROM segment s CROSS JOIN claim_seg c ON c.seg=s.id"
@@ -95,6 +96,39 @@
 #define ROWS_OF_OPEN                                                                               \
 	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.closed_usec,"           \
 	" c.closed_slack, NULL, c.meta, c.rport, c.raddr, c.process FROM claim_open c"
+
+/*
+ * A row of `coalesced` as it is, the fifth kind: from the first opening to the last release. It has no claim's times, and its
+ * port is the lowest. ROWS_OF_COALESCED_ON(port) says which one it is to show.
+ */
+#define ROWS_OF_COALESCED_ON(port)                                                                 \
+	"SELECT NULL, c.id, 0, " port                                                              \
+	", c.opened_usec, c.opened_slack, c.closed_usec, NULL, c.released_usec,"                   \
+	" c.meta, c.rport, c.raddr, c.process FROM coalesced c"
+#define ROWS_OF_COALESCED ROWS_OF_COALESCED_ON("c.port")
+/* From the first opening of a row to its last release it is less: an hour, and the second in which all were opened. */
+#define SQL_COALESCED_USEC "3601000000"
+/* Beside CLAIM_JOINS, for the last of CLAIM_COLUMNS. */
+#define COALESCED_JOIN                                                                             \
+	" LEFT JOIN coalesced k ON r.meta&" SQL_NUMBER(META_COALESCED) " AND k.id=r.claim"
+
+/*
+ * The same for sums: a row per claim, each on its port, with openings spread evenly from the first to the last, one with the
+ * shortest life, one with the longest and the others with the mean, the last of them released at the end. So their number, ports, sums and extremes
+ * are right, and nobody is shown one of them. Put the bounds of `c` in the WHERE of the FROM, and those of the row behind it.
+ */
+#define SPREAD_FROM   "coalesced c CROSS JOIN json_each(port_list(c.ports)) m"
+#define SPREAD_OPENED "(c.opened_usec+c.spread_usec*m.key/(c.n-1))"
+#define SPREAD_LIFE                                                                                \
+	"CASE m.key WHEN 0 THEN c.shortest_usec WHEN 1 THEN c.longest_usec ELSE"                   \
+	" (c.life_usec-c.shortest_usec-c.longest_usec)/(c.n-2) END"
+#define SPREAD_CLOSED "min(c.closed_usec," SPREAD_OPENED "+" SPREAD_LIFE ")"
+#define SPREAD_RELEASED                                                                            \
+	"CASE m.key WHEN c.n-1 THEN c.released_usec ELSE"                                          \
+	" min(c.released_usec," SPREAD_CLOSED "+c.linger_usec/c.n) END"
+#define ROWS_OF_SPREAD                                                                             \
+	"SELECT NULL, c.id, 0, m.value, " SPREAD_OPENED ", NULL, " SPREAD_CLOSED                   \
+	", NULL, " SPREAD_RELEASED ", c.meta, c.rport, c.raddr, c.process FROM " SPREAD_FROM
 
 /* Names of the enums of common/claim.h, in SQL. A test holds them against protocol_name() and the others. */
 #define SQL_PROTOCOL(r)                                                                            \
@@ -126,9 +160,10 @@
 /*
  * The columns of a claim for people, in their order; the one list that the views, JSON, CSV and the manual share.
  * FIRST and X(name, SQL): `r` is a row as above, `p` its process, `a` its app, `l` its local, `n` its netns; ADDRESS(blob)
- * gives the text of a 4 or 16 byte address, JSON(text) makes JSON of what is JSON text, where that matters.
+ * gives the text of a 4 or 16 byte address, JSON(text) makes JSON of what is JSON text, where that matters. `k` is its row of
+ * `coalesced`, where it has one, and PORTS the JSON text of the distinct ports of that.
  */
-#define CLAIM_COLUMNS(FIRST, X, ADDRESS, JSON)                                                     \
+#define CLAIM_COLUMNS(FIRST, X, ADDRESS, JSON, PORTS)                                              \
 	FIRST("port", "r.port")                                                                    \
 	X("protocol", SQL_PROTOCOL("r"))                                                           \
 	X("family", SQL_FAMILY("r"))                                                               \
@@ -155,7 +190,9 @@
 	X("attribution", SQL_ATTRIBUTION("r"))                                                     \
 	X("source", SQL_SOURCE("r"))                                                               \
 	X("holders", JSON(SQL_HOLDERS("r")))                                                       \
-	X("exe_note", SQL_EXE_NOTE("a"))
+	X("exe_note", SQL_EXE_NOTE("a"))                                                           \
+	X("count", "ifnull(k.n,1)")                                                                \
+	X("ports", JSON(PORTS))
 
 /* JSON array text of the further holders; '[]' where there are none. */
 #define SQL_HOLDERS(r)                                                                             \

@@ -27,8 +27,8 @@ struct receipt {
 	bool of_failures;
 	const struct parts *parts; /* NULL: nothing is said of them */
 	struct window window;
-	struct buf stretches, gaps; /* JSON text of the elements */
-	struct stretch last;        /* counted, and not among the elements yet: it may go on */
+	struct buf stretches, gaps, coalesced; /* JSON text of the elements */
+	struct stretch last; /* counted, and not among the elements yet: it may go on */
 	size_t stretch_count, gap_count;
 	usec_t watched_until; /* watched without a hole from the window's begin to here */
 	usec_t unlisted;      /* from here on, not all is listed; USEC_UNSET */
@@ -41,6 +41,7 @@ static void receipt_done(struct receipt *c)
 {
 	buf_done(&c->stretches);
 	buf_done(&c->gaps);
+	buf_done(&c->coalesced);
 }
 
 static int append_gap(
@@ -257,6 +258,80 @@ static int read_remotes(struct receipt *c, struct query *q)
 		c, c->window.from, MIN(until, c->window.until), "\"remote-addresses\"", ROW_NULL);
 }
 
+/* A stretch in which claims are told together. */
+struct together {
+	usec_t from, until;
+	uint64_t claims, rows;
+};
+
+static int flush_together(struct receipt *c, struct together *t)
+{
+	usec_t from = t->from, until = t->until;
+	int r = 0;
+
+	if (c->window.until <= c->window.from) /* a moment */
+		from = until = c->window.from;
+	else if (!clip(&c->window, &from, &until))
+		from = until = MIN(from, c->window.until);
+	if (t->rows > 0)
+		r = buf_append_format(&c->coalesced,
+			"%s{\"from_usec\":%llu,\"until_usec\":%llu,\"claims\":%llu,\"rows\":%llu}",
+			buf_size(&c->coalesced) > 0 ? "," : "", (unsigned long long)from,
+			(unsigned long long)until, (unsigned long long)t->claims,
+			(unsigned long long)t->rows);
+	*t = (struct together){0};
+	return r;
+}
+
+/* Is one of the ports that were asked for among them? */
+static const char *of_ports(const struct filter *asked)
+{
+	if (asked->port_count > 0)
+		return " AND EXISTS(SELECT 1 FROM json_each(:ports)"
+		       " WHERE port_list_has(c.ports,value,value))";
+	return asked->range.high ? " AND port_list_has(c.ports,:range_low,:range_high)" : "";
+}
+
+/* Rows of many claims, at most LIMIT_RECEIPT_ROWS stretches of them: what is further becomes one with the last. */
+static int read_coalesced(struct receipt *c, struct query *q)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	struct together t = {0};
+	size_t count = 0;
+	char *sql = sqlite3_mprintf(
+		"SELECT c.opened_usec-ifnull(c.opened_slack,0)*1000,c.released_usec,c.n FROM coalesced c"
+		" WHERE c.opened_usec>=:from-" SQL_COALESCED_USEC
+		" AND c.opened_usec<:until+" SQL_LONG_USEC
+		" AND c.released_usec>=:from%s ORDER BY c.opened_usec",
+		of_ports(c->asked));
+	int r = query_prepare(q, sql, &statement);
+
+	sqlite3_free(sql);
+	if (r < 0)
+		return r;
+	sql_bind_filter(statement, c->asked);
+	if (c->asked->port_count == 1)
+		sql_bind_ports(statement, c->asked);
+	query_bind(statement, ":from", (int64_t)c->window.from);
+	query_bind(statement, ":until", (int64_t)MAX(c->window.until, c->window.from + 1));
+	while ((r = query_step(statement)) == 1) {
+		usec_t from = (usec_t)sqlite3_column_int64(statement, 0);
+		usec_t until = (usec_t)sqlite3_column_int64(statement, 1);
+
+		if (from >= MAX(c->window.until, c->window.from + 1))
+			continue;
+		if (t.rows > 0 && from > t.until + USEC_PER_SEC && ++count < LIMIT_RECEIPT_ROWS)
+			r = flush_together(c, &t);
+		if (r < 0)
+			return r;
+		t.from = t.rows > 0 ? MIN(t.from, from) : from;
+		t.until = MAX(t.until, until);
+		t.claims += (uint64_t)sqlite3_column_int64(statement, 2);
+		t.rows++;
+	}
+	return r < 0 ? r : flush_together(c, &t);
+}
+
 static int collect(struct receipt *c, struct query *q)
 {
 	usec_t expired;
@@ -271,6 +346,8 @@ static int collect(struct receipt *c, struct query *q)
 		r = read_stretches(c, q, expired);
 	if (r == 0)
 		r = read_gaps(c, q);
+	if (r == 0 && !c->of_failures)
+		r = read_coalesced(c, q);
 	if (r == 0 && c->unlisted != USEC_UNSET)
 		r = append_gap(c, c->unlisted, c->window.until, "\"unlisted\"", ROW_NULL);
 	return r;
@@ -317,6 +394,8 @@ static int append_receipt(const struct receipt *c, struct buf *out)
 	if (r == 0)
 		r = buf_append_format(out, ",\"complete\":%s",
 			watched && !c->swept && c->gap_count == 0 ? "true" : "false");
+	if (r == 0)
+		r = append_list(out, "coalesced", &c->coalesced);
 	if (r == 0 && c->parts)
 		r = append_parts(c->parts, out);
 	return r == 0 ? buf_append_string(out, "}") : r;

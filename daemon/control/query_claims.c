@@ -203,13 +203,12 @@ int query_rows(struct query *q, const struct question *question, size_t max, str
 	}
 }
 
-/* Counts the rows of [low, high) that are not before `place`. */
-static int count_chunk(struct query *q, const struct question *question, usec_t low, usec_t high,
-	const struct place *place, uint64_t *ret_count, usec_t *ret_first)
+static int count(struct query *q, const struct question *question, enum sql_shape shape, usec_t low,
+	usec_t high, const struct place *place, uint64_t *ret_count, usec_t *ret_first)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int64_t first;
-	int r = prepare_question(q, question, SQL_COUNT, &statement);
+	int r = prepare_question(q, question, shape, &statement);
 
 	if (r < 0)
 		return r;
@@ -221,6 +220,13 @@ static int count_chunk(struct query *q, const struct question *question, usec_t 
 	first = query_column(statement, 1);
 	*ret_first = first == ROW_NULL ? USEC_UNSET : (usec_t)first;
 	return 0;
+}
+
+/* Counts the rows of [low, high) that are not before `place`. */
+static int count_chunk(struct query *q, const struct question *question, usec_t low, usec_t high,
+	const struct place *place, uint64_t *ret_count, usec_t *ret_first)
+{
+	return count(q, question, SQL_COUNT, low, high, place, ret_count, ret_first);
 }
 
 /* The key of the n-th newest row (from 1) of [low, high), and so many of its equals skipped that `n` rows remain. */
@@ -408,18 +414,19 @@ int query_newest(struct query *q, const struct question *question, uint64_t limi
 int query_count(
 	struct query *q, const struct question *question, uint64_t *ret_count, usec_t *ret_first)
 {
-	return count_chunk(q, question, 0, WALL_FOREVER, &PLACE_START, ret_count, ret_first);
+	return count(q, question, SQL_TOTAL, 0, WALL_FOREVER, &PLACE_START, ret_count, ret_first);
 }
 
 #define ADDRESS_TEXT(blob)      "address_text(" blob ")"
 #define FIRST_MEMBER(name, sql) "'" name "'," sql
 #define MEMBER(name, sql)       ",'" name "'," sql
 #define JSON_OF(text)           "json(" text ")"
-#define JSON_ROW                                                                                        \
-	"SELECT json_object(" CLAIM_COLUMNS(FIRST_MEMBER, MEMBER, ADDRESS_TEXT,                         \
-		JSON_OF) ") FROM (SELECT ?1 AS claim,?2 AS holders,?3 AS port,?4 AS opened_usec,"       \
-			 "?5 AS opened_slack,?6 AS closed_usec,?7 AS closed_slack,?8 AS released_usec," \
-			 "?9 AS meta,?10 AS rport,?11 AS process,?12 AS raddr) r" CLAIM_JOINS
+#define JSON_ROW                                                                                                    \
+	"SELECT json_object(" CLAIM_COLUMNS(FIRST_MEMBER, MEMBER, ADDRESS_TEXT, JSON_OF,                            \
+		"port_set(k.ports)") ") FROM (SELECT ?1 AS claim,?2 AS holders,?3 AS port,?4 AS opened_usec,"       \
+				     "?5 AS opened_slack,?6 AS closed_usec,?7 AS closed_slack,?8 AS released_usec," \
+				     "?9 AS meta,?10 AS rport,?11 AS process,?12 AS raddr) r" CLAIM_JOINS           \
+					     COALESCED_JOIN
 
 int query_row_json(struct query *q, const struct row *row, struct buf *out)
 {

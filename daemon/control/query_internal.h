@@ -42,11 +42,13 @@ struct port_ranges query_parse_ranges(const char *text);
 /* A column as a number, ROW_NULL where it is null. */
 int64_t query_column(sqlite3_stmt *statement, int column);
 
-/* What a statement made by sql_question() gives. */
+/* What a statement made by sql_question() gives. Where rows are asked for, a coalesced one is one row (ROW_META has
+ * META_COALESCED); where sums are made, it is a row per claim (daemon/schema.h). */
 enum sql_shape {
 	SQL_ROWS,         /* from :place on, ordered: a row's columns and its address; :max */
 	SQL_NEWEST,       /* the same columns, newest first; :max, :skip */
-	SQL_COUNT,        /* from :place on: count, first opening */
+	SQL_COUNT,        /* from :place on: count of rows, first opening */
+	SQL_TOTAL,        /* the same of claims: a coalesced row is as many as it stands for */
 	SQL_AUDIT,        /* unordered: app, port, remote address, opened, end, unattributed */
 	SQL_UNORDERED,    /* a row's columns and its address */
 	SQL_CREDITED,     /* unordered: a row's columns and its address, app, no process */
@@ -78,6 +80,9 @@ char *sql_released(const struct filter *filter);
 /* The statement for the rows of one kind that `condition` selects, filtered. */
 char *sql_tail(
 	const struct filter *filter, enum rows_of kind, const char *condition, const char *order);
+
+/* Binds :ports, the ports of the filter as a JSON array: sql_bind_filter() does where they are several. */
+void sql_bind_ports(sqlite3_stmt *statement, const struct filter *filter);
 
 /* Binds what the filter names. */
 void sql_bind_filter(sqlite3_stmt *statement, const struct filter *filter);

@@ -43,6 +43,48 @@
 #define FROM_PLACE                                                                                 \
 	" AND (" KEY ")>=(:place_opened,:place_port,:place_meta,:place_rport,:place_raddr)"
 
+/* What a coalesced row, as one, must have of the ports that are asked for, and which one it shows. `each`: it is given for each
+ * of them. */
+static void append_coalesced(sqlite3_str *sql, const struct filter *f, bool each)
+{
+	if (f->port_count > 1 && each)
+		sqlite3_str_appendall(sql,
+			ROWS_OF_COALESCED_ON(
+				"m.value") " CROSS JOIN json_each(port_set(c.ports)) m"
+					   " WHERE m.value IN (SELECT value FROM json_each(:ports))");
+	else if (f->port_count == 1)
+		sqlite3_str_appendall(sql,
+			ROWS_OF_COALESCED_ON(":port") " WHERE"
+						      " port_list_has(c.ports,:port,:port)");
+	else if (f->port_count > 1)
+		sqlite3_str_appendall(sql,
+			ROWS_OF_COALESCED " WHERE EXISTS(SELECT 1 FROM json_each(:ports)"
+					  " WHERE port_list_has(c.ports,value,value))");
+	else
+		sqlite3_str_appendall(sql, ROWS_OF_COALESCED " WHERE 1");
+	if (f->range.high)
+		sqlite3_str_appendall(sql, " AND port_list_has(c.ports,:range_low,:range_high)");
+}
+
+/* The claims that such a row stands for. */
+static void append_spread(sqlite3_str *sql, const struct filter *f)
+{
+	sqlite3_str_appendall(sql, ROWS_OF_SPREAD " WHERE 1");
+	if (f->port_count == 1)
+		sqlite3_str_appendall(sql, " AND m.value=:port");
+	if (f->port_count > 1)
+		sqlite3_str_appendall(sql, " AND m.value IN (SELECT value FROM json_each(:ports))");
+	if (f->range.high)
+		sqlite3_str_appendall(sql, " AND m.value BETWEEN :range_low AND :range_high");
+}
+
+/* As those of the arms, of coalesced rows: in the first place what the index can look up. */
+#define COALESCED_BOUNDS                                                                           \
+	" AND c.opened_usec>=max(:low,:from)-" SQL_COALESCED_USEC                                  \
+	" AND c.opened_usec<min(:high,:until+" SQL_LONG_USEC ")"
+#define COALESCED_CHUNK " AND c.opened_usec>=:low"
+#define SPREAD_CHUNK    " AND " SPREAD_OPENED ">=:low AND " SPREAD_OPENED "<:high"
+
 static const char touches[] = " AND r.opened_usec-CASE WHEN r.meta" META_PREEXISTING
 			      " THEN 0 ELSE ifnull(r.opened_slack,0)*1000 END<:until"
 			      " AND (r.released_usec IS NULL OR r.released_usec>:from"
@@ -151,7 +193,10 @@ char *sql_released(const struct filter *f)
 		append_ports(sql, f);
 		sqlite3_str_appendall(sql, released[i].bounds);
 	}
-	sqlite3_str_appendall(sql, ") SELECT " ROW_COLUMN_LIST " FROM r");
+	sqlite3_str_appendall(sql, " UNION ALL ");
+	append_coalesced(sql, f, false);
+	sqlite3_str_appendall(sql, " AND c.opened_usec>=:low-" SQL_COALESCED_USEC
+				   " AND c.opened_usec<:high) SELECT " ROW_COLUMN_LIST " FROM r");
 	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
 		names_process(f));
 	sqlite3_str_appendall(sql, " WHERE r.released_usec>=:low AND r.released_usec<:high");
@@ -160,8 +205,16 @@ char *sql_released(const struct filter *f)
 	return sqlite3_str_finish(sql);
 }
 
-static void append_arms(sqlite3_str *sql, const struct question *question)
+/* Shapes that are about programs. */
+static bool credits(enum sql_shape shape)
 {
+	return shape == SQL_AUDIT || shape == SQL_CREDITED || shape == SQL_PROGRAMS ||
+	       shape == SQL_FOLD || shape == SQL_FOLD_ORDERED;
+}
+
+static void append_arms(sqlite3_str *sql, const struct question *question, enum sql_shape shape)
+{
+	bool spread = credits(shape) || shape == SQL_TOTAL;
 	const char *between = WITH_ROWS;
 
 	for (size_t i = 0; i < ELEMENTSOF(arms); i++) {
@@ -175,14 +228,16 @@ static void append_arms(sqlite3_str *sql, const struct question *question)
 		sqlite3_str_appendall(sql, arms[i].bounds);
 		between = " UNION ALL ";
 	}
+	if (question->rows & ROWS_SEG) {
+		sqlite3_str_appendall(sql, between);
+		if (spread)
+			append_spread(sql, &question->filter);
+		else
+			append_coalesced(sql, &question->filter, shape == SQL_UNORDERED);
+		sqlite3_str_appendall(sql, COALESCED_BOUNDS);
+		sqlite3_str_appendall(sql, spread ? SPREAD_CHUNK : COALESCED_CHUNK);
+	}
 	sqlite3_str_appendall(sql, ")");
-}
-
-/* Shapes that are about programs. */
-static bool credits(enum sql_shape shape)
-{
-	return shape == SQL_AUDIT || shape == SQL_CREDITED || shape == SQL_PROGRAMS ||
-	       shape == SQL_FOLD || shape == SQL_FOLD_ORDERED;
 }
 
 #define FOLD                                                                                       \
@@ -201,6 +256,7 @@ static char *finish_question(
 		[SQL_NEWEST] = {" SELECT " ROW_COLUMN_LIST " FROM r",
 			ORDER_DESCENDING " LIMIT :max OFFSET :skip"},
 		[SQL_COUNT] = {" SELECT count(*),min(r.opened_usec) FROM r", FROM_PLACE},
+		[SQL_TOTAL] = {" SELECT count(*),min(r.opened_usec) FROM r", FROM_PLACE},
 		[SQL_AUDIT] = {" SELECT p.app,r.port,r.raddr,r.opened_usec,r.released_usec,"
 			       "p.pid IS NULL AND r.meta" META_ATTRIBUTION "<>" SQL_KERNEL
 			       " FROM r",
@@ -232,7 +288,7 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 {
 	sqlite3_str *sql = sqlite3_str_new(NULL);
 
-	append_arms(sql, question);
+	append_arms(sql, question, shape);
 	return finish_question(sql, question, shape);
 }
 
@@ -273,6 +329,13 @@ char *sql_beside_rollups(const struct question *question, struct sql_edges edges
 		COLUMNS_OF_LONG LONG_MARKS(":rolled_until", ":until") MARKED_LONG " WHERE 1" AFTER,
 		COLUMNS_OF_SEG MARKS_APART MARKED_SEG,
 		COLUMNS_OF_LONG MARKS_APART MARKED_LONG,
+		/* none is of two hours, and none is looked at by itself */
+		edges.before ? ROWS_OF_SPREAD " WHERE c.opened_usec>=:from-" SQL_COALESCED_USEC
+					      " AND c.opened_usec<:rolled_from"
+			     : NULL,
+		edges.after ? ROWS_OF_SPREAD " WHERE c.opened_usec>=:rolled_until"
+					     " AND c.opened_usec<:until+" SQL_LONG_USEC
+			    : NULL,
 		/* what is in no segment is looked through, so that a cheap condition comes first */
 		ROWS_OF_HOT " WHERE c.opened_usec-ifnull(c.opened_slack,0)*1000<:until"
 			    " AND c.opened_usec+c.dur+ifnull(c.linger,0)*1000>=:from",
@@ -282,6 +345,8 @@ char *sql_beside_rollups(const struct question *question, struct sql_edges edges
 	sqlite3_str *sql = sqlite3_str_new(NULL);
 
 	for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+		if (!rows[i])
+			continue;
 		sqlite3_str_appendall(sql, between);
 		sqlite3_str_appendall(sql, rows[i]);
 		between = " UNION ALL ";
@@ -327,7 +392,7 @@ char *sql_tail(const struct filter *f, enum rows_of kind, const char *condition,
 }
 
 /* ":ports" as a JSON array, for json_each(). */
-static void bind_ports(sqlite3_stmt *statement, const struct filter *f)
+void sql_bind_ports(sqlite3_stmt *statement, const struct filter *f)
 {
 	char text[LIMIT_FILTER_PORTS * sizeof("65535,") + sizeof("[]")];
 	size_t used = 0;
@@ -346,7 +411,7 @@ void sql_bind_filter(sqlite3_stmt *statement, const struct filter *f)
 	if (f->port_count == 1)
 		query_bind(statement, ":port", f->ports[0]);
 	if (f->port_count > 1)
-		bind_ports(statement, f);
+		sql_bind_ports(statement, f);
 	query_bind(statement, ":range_low", f->range.low);
 	query_bind(statement, ":range_high", f->range.high);
 	query_bind(statement, ":protocol", f->protocol);

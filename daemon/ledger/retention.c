@@ -52,6 +52,8 @@ static int drop_segment(struct store *s, int64_t segment, usec_t released_to)
 	if (r == 0)
 		r = run_segment(s, STATEMENT_SEGMENT_DROP_ROWS, segment);
 	if (r == 0)
+		r = run_segment(s, STATEMENT_SEGMENT_DROP_COALESCED, segment);
+	if (r == 0)
 		r = run_segment(s, STATEMENT_SEGMENT_DROP_USERS, segment);
 	if (r == 0)
 		r = run_segment(s, STATEMENT_SEGMENT_DROP, segment);
@@ -112,24 +114,23 @@ static void bind_rollups(const struct store *s, struct binder *b, usec_t before)
 	bind_unsigned(b, s->settings.max_bytes / LIMIT_ROLLUP_SHARE / LIMIT_ROLLUP_BYTES);
 }
 
-/* Rollups have their own age, which is more, and a part of the bytes, at so many a row. Up to where rows were dropped is said: of such
+/* Rollups have their own age, which is no less, and a part of the bytes, at so many a row. Up to where rows were dropped is said: of such
  * an hour others may be left. */
 static int drop_rollups(struct store *s, struct now now)
 {
-	static const struct {
+	const struct {
 		enum statement last, drop;
 		usec_t age, length;
 		const char *counter;
-	} rollups[] = {
-		{STATEMENT_ROLLUP_HOUR_LAST, STATEMENT_ROLLUP_HOUR_DROP,
-			LIMIT_ROLLUP_HOUR_DAYS * USEC_PER_DAY, USEC_PER_HOUR, COUNTER_HOURS_FROM},
+	} rollups[] = {{STATEMENT_ROLLUP_HOUR_LAST, STATEMENT_ROLLUP_HOUR_DROP,
+			       s->settings.activity_hour_usec, USEC_PER_HOUR, COUNTER_HOURS_FROM},
 		{STATEMENT_ROLLUP_DAY_LAST, STATEMENT_ROLLUP_DAY_DROP,
-			LIMIT_ROLLUP_DAY_DAYS * USEC_PER_DAY, USEC_PER_DAY, COUNTER_DAYS_FROM}};
+			s->settings.activity_day_usec, USEC_PER_DAY, COUNTER_DAYS_FROM}};
 	int r = rollup_days(s, usec_sub(now.wall, SEAL_AGE_USEC));
 
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(rollups); i++) {
 		struct binder b = sql_bind(s, rollups[i].last);
-		usec_t before = usec_sub(now.wall, rollups[i].age);
+		usec_t before = usec_sub(now.wall, MAX(rollups[i].age, s->settings.max_age_usec));
 		uint64_t from;
 		int64_t last;
 

@@ -24,7 +24,8 @@ usec_t remotes_seal_age(const struct store *s)
 
 static int reduce_segment(struct store *s, int64_t segment)
 {
-	static const enum statement statements[] = {STATEMENT_REMOTES_ROWS, STATEMENT_REMOTES_DONE};
+	static const enum statement statements[] = {
+		STATEMENT_REMOTES_ROWS, STATEMENT_REMOTES_COALESCED, STATEMENT_REMOTES_DONE};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ELEMENTSOF(statements); i++) {

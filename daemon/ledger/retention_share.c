@@ -3,7 +3,7 @@
 /*
  * A flood must not evict evidence. Retention by bytes drops the oldest segment, whoever its claims are of: so a user who makes
  * enough claims would push out what is known of all others, and of what he did before. Therefore no user's rows may be more
- * than LIMIT_USER_SHARE percent of all while others have any: where the database is too large, and one user has more, it is his
+ * than UserShare= of all while others have any: where the database is too large, and one user has more, it is his
  * oldest rows that go, from one segment a step. That is said: a gap "user-share" over the segment's time, with their number.
  *
  * How many rows of a segment each user has is counted when it is sealed, once for each of its processes: `segment_user`. A user
@@ -91,13 +91,13 @@ int share_find(struct store *s, int64_t *ret_uid)
 	most = sqlite3_column_int64(row, 1);
 	all = sqlite3_column_int64(row, 2);
 	sql_reset(s, STATEMENT_USER_MOST);
-	if (most == all || most * 100 <= all * LIMIT_USER_SHARE)
+	if (most == all || most * 1000 <= all * (int64_t)s->settings.user_share_permille)
 		return 0;
 	*ret_uid = uid;
 	return 1;
 }
 
-/* The time of the rows that went, and how many they were. */
+/* The time of the rows that went, and how many claims they were. */
 struct evicted {
 	int64_t segment, n;
 	usec_t from, until;
@@ -136,15 +136,27 @@ static int run_pair(struct store *s, enum statement which, int64_t first, int64_
 static int evict(struct store *s, int64_t uid, struct evicted *e)
 {
 	struct binder b;
+	int64_t rows, coalesced = 0;
 	int r = run_pair(s, STATEMENT_USER_DROP_HOLDERS, e->segment, uid);
 
 	if (r == 0)
 		r = run_pair(s, STATEMENT_USER_DROP_ROWS, e->segment, uid);
-	e->n = sqlite3_changes64(s->db);
+	rows = sqlite3_changes64(s->db);
+	e->n = rows;
+	if (r == 0) {
+		b = sql_bind(s, STATEMENT_USER_COALESCED);
+		bind_int(&b, e->segment);
+		bind_int(&b, uid);
+		r = sql_value(s, STATEMENT_USER_COALESCED, 0, &coalesced);
+	}
+	if (r == 0)
+		r = run_pair(s, STATEMENT_USER_DROP_COALESCED, e->segment, uid);
+	rows += sqlite3_changes64(s->db);
+	e->n += coalesced;
 	if (r == 0)
 		r = run_pair(s, STATEMENT_USER_DROP, e->segment, uid);
 	if (r == 0)
-		r = run_pair(s, STATEMENT_SEGMENT_LESS, e->segment, e->n);
+		r = run_pair(s, STATEMENT_SEGMENT_LESS, e->segment, rows);
 	if (r < 0)
 		return r;
 	b = sql_bind(s, STATEMENT_SEGMENT_DROP_EMPTY);

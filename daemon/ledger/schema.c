@@ -100,6 +100,14 @@ const struct schema_step schema_steps[] = {
 				      "claim INT NOT NULL, PRIMARY KEY(kind, at_usec, seg, port, opened_usec, claim)) STRICT, WITHOUT ROWID;"
 				      "INSERT OR IGNORE INTO counter SELECT 'marked_from_usec',max(ifnull((SELECT max(released_to) FROM segment),0),"
 				      "ifnull((SELECT max(last_seen_usec) FROM session),0))+1"},
+	{7, 8,
+		"CREATE TABLE coalesced("
+		"id INTEGER PRIMARY KEY, seg INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL, opened_slack INT,"
+		"closed_usec INT NOT NULL, released_usec INT NOT NULL, meta INT NOT NULL, rport INT, process INT, n INT NOT NULL,"
+		"spread_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL, life_usec INT NOT NULL,"
+		"linger_usec INT NOT NULL, raddr BLOB, ports BLOB NOT NULL) STRICT;"
+		"CREATE INDEX coalesced_seg ON coalesced(seg);"
+		"CREATE INDEX coalesced_opened ON coalesced(opened_usec)"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 
@@ -134,7 +142,16 @@ const size_t schema_step_count = ELEMENTSOF(schema_steps);
 
 #define COLUMN(name, sql) ", " sql " AS " name
 #define AS_IT_IS(text)    text
-static const char columns[] = CLAIM_COLUMNS(COLUMN, COLUMN, ADDRESS_TEXT, AS_IT_IS);
+
+/* The distinct ones of a list of ports, as JSON text. `k` is a row of `coalesced`. */
+#define PORT_OF(k, at)                                                                             \
+	"(SELECT (" HEX_DIGIT("h", 1) "*16+" HEX_DIGIT("h", 2) ")*256+" OCTET(                     \
+		"h", 3, 4) " FROM (SELECT hex(substr(" k ".ports,2*" at "+1,2)) AS h))"
+#define PORTS_TEXT(k)                                                                              \
+	"CASE WHEN " k ".n THEN (WITH RECURSIVE i(x) AS (SELECT 0 UNION ALL SELECT x+1 FROM i"     \
+	" WHERE x+1<" k ".n) SELECT json_group_array(DISTINCT " PORT_OF(k, "x") ") FROM i) END"
+static const char columns[] =
+	CLAIM_COLUMNS(COLUMN, COLUMN, ADDRESS_TEXT, AS_IT_IS, PORTS_TEXT("k"));
 
 /* A view keeps open claims and those released in the last so many seconds; 0: all. */
 static const struct {
@@ -144,7 +161,7 @@ static const struct {
 
 static char *view_sql(const char *name, unsigned seconds)
 {
-	char since[64] = "", seg[256] = "", rest[160] = "";
+	char since[64] = "", seg[256] = "", rest[160] = "", coalesced[256] = "";
 
 	if (seconds > 0) {
 		snprintf(since, sizeof(since),
@@ -153,11 +170,15 @@ static char *view_sql(const char *name, unsigned seconds)
 			" WHERE s.released_to>=%s AND s.base_usec+c.rel+c.dur+ifnull(c.linger,0)*1000>=%s",
 			since, since);
 		snprintf(rest, sizeof(rest), " WHERE " RELEASED_OF_C ">=%s", since);
+		snprintf(coalesced, sizeof(coalesced),
+			" WHERE c.opened_usec>=%s-" SQL_COALESCED_USEC " AND c.released_usec>=%s",
+			since, since);
 	}
 	return sqlite3_mprintf("CREATE VIEW %s AS SELECT %s FROM (" ROWS_OF_SEG
-			       "%s UNION ALL " ROWS_OF_LONG "%s UNION ALL " ROWS_OF_HOT
-			       "%s UNION ALL " ROWS_OF_OPEN ") r" CLAIM_JOINS,
-		name, columns + strlen(", "), seg, rest, rest);
+			       "%s UNION ALL " ROWS_OF_COALESCED "%s UNION ALL " ROWS_OF_LONG
+			       "%s UNION ALL " ROWS_OF_HOT "%s UNION ALL " ROWS_OF_OPEN
+			       ") r" CLAIM_JOINS COALESCED_JOIN,
+		name, columns + strlen(", "), seg, coalesced, rest, rest);
 }
 
 static const char failure_columns[] = FAILURE_COLUMNS(COLUMN, COLUMN, ADDRESS_TEXT);

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 7. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
+-- The database, schema version 8. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -106,6 +106,17 @@ CREATE TABLE claim_seg(
 	seg INT NOT NULL, port INT NOT NULL, rel INT NOT NULL, claim INT NOT NULL, dur INT NOT NULL, opened_slack INT,
 	closed_slack INT, linger INT, meta INT NOT NULL, rport INT, process INT, raddr BLOB,
 	PRIMARY KEY(seg, port, rel, claim)) STRICT, WITHOUT ROWID;
+
+-- Like claims of one second, more than CoalesceAbove=, as one row: n of them, opened from opened_usec to spread_usec later, all
+-- closed by closed_usec and released by released_usec. ports: the local port of each, two bytes, big-endian, in their order;
+-- port is the lowest. *_usec below spread: the shortest life, the longest, the sum of all, and the sum of what was lingered.
+CREATE TABLE coalesced(
+	id INTEGER PRIMARY KEY, seg INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL, opened_slack INT,
+	closed_usec INT NOT NULL, released_usec INT NOT NULL, meta INT NOT NULL, rport INT, process INT, n INT NOT NULL,
+	spread_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL, life_usec INT NOT NULL,
+	linger_usec INT NOT NULL, raddr BLOB, ports BLOB NOT NULL) STRICT;
+CREATE INDEX coalesced_seg ON coalesced(seg);
+CREATE INDEX coalesced_opened ON coalesced(opened_usec);
 
 -- Claims of an hour and more.
 CREATE TABLE claim_long(

@@ -10,20 +10,9 @@
  * claim_long: then a claim that was alive at T is in a segment that begins at most an hour after T.
  */
 
-#include "daemon/ledger/store_private.h"
+#include "daemon/ledger/seal.h"
 
 #include "daemon/schema.h"
-
-#define NONE INT64_MIN
-/* dur, opened_slack, closed_slack, linger, meta, rport, process */
-enum {
-	REST_DUR = 0,
-	REST_OPENED_SLACK = 1,
-	REST_CLOSED_SLACK = 2,
-	REST_META = 4,
-	REST_PROCESS = 6,
-	REST_COLUMNS = 7,
-};
 
 /* Oldest first, so that one that was put off (a full disk) does not grow into an unbounded step. A small rest is taken
  * along: a table that is emptied is emptied at once, not row by row. */
@@ -55,25 +44,6 @@ static int seal_is_due(struct store *s, struct now now)
 	return (usec_t)oldest + MIN(remotes_seal_age(s), s->settings.max_age_usec) < now.wall;
 }
 
-/* A row of claim_hot. */
-struct hot {
-	int64_t claim, holders, is_long, released, port, opened;
-	/* as both tables have them alike, from STATEMENT_SEAL_ROW's `dur` to its `process`; NONE: NULL */
-	int64_t rest[REST_COLUMNS];
-	uint8_t raddr[16];
-	uint8_t raddr_size; /* 0: NULL */
-};
-
-/* What is being sealed. */
-struct segment {
-	uint64_t end;     /* ids of claim_hot below it */
-	struct hot *rows; /* owned */
-	size_t count;
-	usec_t last_seen; /* the latest release of all rows */
-	/* of those that are not long; as in the table `segment` */
-	int64_t id, base, slack, opened_from, opened_to, released_from, released_to, max_slack, n;
-};
-
 static void segment_done(struct segment *g)
 {
 	free(g->rows);
@@ -81,7 +51,8 @@ static void segment_done(struct segment *g)
 
 static int64_t column(sqlite3_stmt *row, int at)
 {
-	return sqlite3_column_type(row, at) == SQLITE_NULL ? NONE : sqlite3_column_int64(row, at);
+	return sqlite3_column_type(row, at) == SQLITE_NULL ? SEAL_NULL
+							   : sqlite3_column_int64(row, at);
 }
 
 /* Columns of STATEMENT_SEAL_LIST. */
@@ -119,6 +90,17 @@ static int compare_rows(const void *left, const void *right)
 	return a->claim < b->claim ? -1 : a->claim > b->claim;
 }
 
+/* In the order of the key. */
+static void number_rows(struct segment *g)
+{
+	for (size_t i = 0; i < g->count; i++) {
+		struct hot *h = &g->rows[i];
+		bool tie = i > 0 && h[-1].port == h->port && h[-1].opened == h->opened;
+
+		h->number = tie || h->holders || h->is_long ? h->claim : 0;
+	}
+}
+
 static int read_rows(struct store *s, struct segment *g)
 {
 	struct binder b = sql_bind(s, STATEMENT_SEAL_LIST);
@@ -141,15 +123,16 @@ static int read_rows(struct store *s, struct segment *g)
 	}
 	if (r == 0 && g->count > 0)
 		qsort(g->rows, g->count, sizeof(*g->rows), compare_rows);
+	number_rows(g);
 	return r;
 }
 
 /* The slack of a claim that was there before us says nothing about when it was opened. */
-static int64_t slack_usec(const struct hot *h)
+int64_t hot_slack(const struct hot *h)
 {
 	bool preexisting = h->rest[REST_META] >> META_PREEXISTING_SHIFT & 1;
 
-	return preexisting || h->rest[REST_OPENED_SLACK] == NONE
+	return preexisting || h->rest[REST_OPENED_SLACK] == SEAL_NULL
 		       ? 0
 		       : h->rest[REST_OPENED_SLACK] * 1000;
 }
@@ -187,9 +170,9 @@ static int describe(struct segment *g)
 		g->opened_to = MAX(g->opened_to, h->opened);
 		g->released_from = MIN(g->released_from, h->released);
 		g->released_to = MAX(g->released_to, h->released);
-		g->max_slack = MAX(g->max_slack, slack_usec(h));
+		g->max_slack = MAX(g->max_slack, hot_slack(h));
 		opened[g->n++] = h->opened;
-		if (h->rest[REST_OPENED_SLACK] != NONE)
+		if (h->rest[REST_OPENED_SLACK] != SEAL_NULL)
 			slacks[known++] = h->rest[REST_OPENED_SLACK];
 	}
 	g->base = median(opened, (size_t)g->n, 0);
@@ -199,7 +182,7 @@ static int describe(struct segment *g)
 
 static void bind_known(struct binder *b, int64_t value)
 {
-	if (value == NONE)
+	if (value == SEAL_NULL)
 		bind_null(b);
 	else
 		bind_int(b, value);
@@ -211,7 +194,8 @@ static void bind_rest(struct binder *b, const struct hot *h, int64_t slack)
 	for (int i = 0; i < REST_COLUMNS; i++) {
 		bool relative = i == REST_OPENED_SLACK || i == REST_CLOSED_SLACK;
 
-		bind_known(b, h->rest[i] != NONE && relative ? h->rest[i] - slack : h->rest[i]);
+		bind_known(
+			b, h->rest[i] != SEAL_NULL && relative ? h->rest[i] - slack : h->rest[i]);
 	}
 	bind_blob(b, h->raddr_size > 0 ? h->raddr : NULL, h->raddr_size);
 }
@@ -227,15 +211,6 @@ static int seal_long(struct store *s, const struct hot *h)
 	return sql_run(s, STATEMENT_SEAL_LONG);
 }
 
-/* `claim` of the row in the segment: the number is kept only where it is needed, as it would cost 4 bytes. */
-static int64_t number_of(const struct segment *g, size_t at)
-{
-	const struct hot *h = &g->rows[at];
-	bool tie = at > 0 && h[-1].port == h->port && h[-1].opened == h->opened;
-
-	return tie || h->holders ? h->claim : 0;
-}
-
 static int seal_row(struct store *s, const struct segment *g, size_t at)
 {
 	const struct hot *h = &g->rows[at];
@@ -244,7 +219,7 @@ static int seal_row(struct store *s, const struct segment *g, size_t at)
 	bind_int(&b, g->id);
 	bind_int(&b, h->port);
 	bind_int(&b, h->opened - g->base);
-	bind_int(&b, number_of(g, at));
+	bind_int(&b, h->number);
 	bind_rest(&b, h, g->slack);
 	return sql_run(s, STATEMENT_SEAL_ROW);
 }
@@ -268,11 +243,24 @@ static int seal_rows(struct store *s, const struct segment *g)
 	return r;
 }
 
-static int add_segment(struct store *s, const struct segment *g)
+/* Takes out what is in a row together with its like. The order stays. */
+static void leave_out_coalesced(struct segment *g)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < g->count; i++)
+		if (!g->rows[i].coalesced)
+			g->rows[kept++] = g->rows[i];
+	g->n -= (int64_t)(g->count - kept);
+	g->count = kept;
+}
+
+/* `coalesced`: how many rows it has beside those that are told one by one. */
+static int add_segment(struct store *s, const struct segment *g, size_t coalesced)
 {
 	struct binder b = sql_bind(s, STATEMENT_SEGMENT_ADD);
 
-	if (g->n == 0)
+	if (g->n == 0 && coalesced == 0)
 		return 0;
 	bind_int(&b, g->id);
 	bind_int(&b, g->base);
@@ -281,21 +269,24 @@ static int add_segment(struct store *s, const struct segment *g)
 	bind_int(&b, g->released_from);
 	bind_int(&b, g->released_to);
 	bind_int(&b, g->max_slack);
-	bind_int(&b, g->n);
+	bind_int(&b, g->n + (int64_t)coalesced);
 	bind_int(&b, g->slack);
 	s->state.sealed++;
 	return sql_run(s, STATEMENT_SEGMENT_ADD);
 }
 
+/* By what they take, so that whose claims are coalesced loses them no sooner. */
 static int count_users(struct store *s, const struct segment *g)
 {
 	_cleanup_(free_p) int64_t *processes = calloc((size_t)g->n + 1, sizeof(*processes));
+	size_t count = 0;
 
 	if (!processes)
 		return -ENOMEM;
 	for (size_t i = 0; i < (size_t)g->n; i++)
-		processes[i] = g->rows[i].rest[REST_PROCESS];
-	return share_count(s, g->id, processes, (size_t)g->n);
+		if (!g->rows[i].light)
+			processes[count++] = g->rows[i].rest[REST_PROCESS];
+	return share_count(s, g->id, processes, count);
 }
 
 static int roll_up(struct store *s, const struct segment *g)
@@ -310,7 +301,7 @@ static int roll_up(struct store *s, const struct segment *g)
 
 		claims[i] = (struct rollup_claim){
 			.claim = h->claim,
-			.process = h->rest[REST_PROCESS] == NONE ? 0 : h->rest[REST_PROCESS],
+			.process = h->rest[REST_PROCESS] == SEAL_NULL ? 0 : h->rest[REST_PROCESS],
 			.meta = h->rest[REST_META],
 			.opened = h->opened,
 			.closed = h->opened + h->rest[REST_DUR],
@@ -319,9 +310,9 @@ static int roll_up(struct store *s, const struct segment *g)
 			.raddr_size = h->raddr_size,
 			.port = (uint16_t)h->port,
 			.holders = h->holders,
-			.began = h->opened - slack_usec(h),
+			.began = h->opened - hot_slack(h),
 			.seg = h->is_long ? 0 : g->id,
-			.number = h->is_long ? h->claim : number_of(g, i),
+			.number = h->number,
 		};
 	}
 	r = rollup_add(s, claims, g->count, g->last_seen);
@@ -351,6 +342,22 @@ static int drop_hot(struct store *s, uint64_t end)
 	return sql_run(s, STATEMENT_SEAL_DROP);
 }
 
+static int write_rows(struct store *s, struct segment *g)
+{
+	size_t coalesced = 0;
+	/* of all, one by one */
+	int r = roll_up(s, g);
+
+	if (r == 0)
+		r = coalesce(s, g, &coalesced);
+	if (r == 0)
+		r = count_users(s, g);
+	leave_out_coalesced(g);
+	if (r == 0)
+		r = seal_rows(s, g);
+	return r < 0 ? r : add_segment(s, g, coalesced);
+}
+
 static int seal(struct store *s, struct segment *g)
 {
 	int r = sql_value(s, STATEMENT_SEGMENT_NEXT, 1, &g->id);
@@ -372,13 +379,7 @@ static int seal(struct store *s, struct segment *g)
 	if (r == 0)
 		r = drop_hot(s, g->end);
 	if (r == 0)
-		r = seal_rows(s, g);
-	if (r == 0)
-		r = count_users(s, g);
-	if (r == 0)
-		r = roll_up(s, g);
-	if (r == 0)
-		r = add_segment(s, g);
+		r = write_rows(s, g);
 	if (r == 0)
 		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
 	return r;

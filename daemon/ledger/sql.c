@@ -201,6 +201,10 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_SEAL_LONG] =
 		"INSERT INTO claim_long(port,opened_usec,claim,dur,opened_slack,closed_slack,linger,meta,"
 		"rport,process,raddr) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
+	[STATEMENT_COALESCED_ADD] =
+		"INSERT INTO coalesced(seg,port,opened_usec,opened_slack,closed_usec,released_usec,meta,rport,"
+		"process,n,spread_usec,shortest_usec,longest_usec,life_usec,linger_usec,raddr,ports)"
+		" VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)",
 	[STATEMENT_SEAL_SEEN] =
 		"UPDATE process SET last_seen_usec=?3 WHERE last_seen_usec<?2 AND id IN"
 		" (SELECT process FROM claim_hot WHERE id<?1)",
@@ -254,6 +258,10 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" WHERE c.seg=?1 AND c.claim<>0 AND " USER_OF("c") "=?2)",
 	[STATEMENT_USER_DROP_ROWS] =
 		"DELETE FROM claim_seg WHERE seg=?1 AND " USER_OF("claim_seg") "=?2",
+	[STATEMENT_USER_COALESCED] =
+		"SELECT sum(n) FROM coalesced WHERE seg=?1 AND " USER_OF("coalesced") "=?2",
+	[STATEMENT_USER_DROP_COALESCED] =
+		"DELETE FROM coalesced WHERE seg=?1 AND " USER_OF("coalesced") "=?2",
 	[STATEMENT_USER_DROP] = "DELETE FROM segment_user WHERE seg=?1 AND uid=?2",
 	[STATEMENT_SEGMENT_LESS] = "UPDATE segment SET n=n-?2 WHERE id=?1",
 	[STATEMENT_SEGMENT_DROP_EMPTY] = "DELETE FROM segment WHERE id=?1 AND n=0",
@@ -270,6 +278,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_SEGMENT_DROP_HOLDERS] =
 		"DELETE FROM holder WHERE claim IN (SELECT claim FROM claim_seg WHERE seg=?1 AND claim<>0)",
 	[STATEMENT_SEGMENT_DROP_ROWS] = "DELETE FROM claim_seg WHERE seg=?1",
+	[STATEMENT_SEGMENT_DROP_COALESCED] = "DELETE FROM coalesced WHERE seg=?1",
 	[STATEMENT_SEGMENT_DROP] = "DELETE FROM segment WHERE id=?1",
 	/* Of the ports [?1, ?2) what was released before ?3. */
 	[STATEMENT_LONG_DROP_HOLDERS] =
@@ -286,6 +295,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"SELECT id FROM segment WHERE remotes=?1 AND released_to<?2 ORDER BY released_to LIMIT 1",
 	[STATEMENT_REMOTES_ROWS] =
 		"UPDATE claim_seg SET " REMOTES_LEFT " WHERE seg=?1 AND raddr IS NOT NULL",
+	[STATEMENT_REMOTES_COALESCED] =
+		"UPDATE coalesced SET " REMOTES_LEFT " WHERE seg=?1 AND raddr IS NOT NULL",
 	[STATEMENT_REMOTES_DONE] = "UPDATE segment SET remotes=?2 WHERE id=?1",
 	[STATEMENT_REMOTES_LONG] =
 		"UPDATE claim_long SET remotes=?2," REMOTES_LEFT
@@ -315,6 +326,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"DELETE FROM local WHERE id IN (SELECT id FROM local WHERE id NOT IN"
 		" (SELECT " LOCAL " FROM claim_seg UNION SELECT " LOCAL " FROM claim_long UNION"
 		" SELECT " LOCAL " FROM claim_hot UNION SELECT " LOCAL " FROM claim_open UNION"
+		" SELECT " LOCAL " FROM coalesced UNION"
 		" SELECT " LOCAL " FROM failure)"
 		" ORDER BY id LIMIT ?1) RETURNING id",
 	/* One of this boot stays if we were told what it is: nobody tells us again. */

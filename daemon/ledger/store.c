@@ -510,8 +510,10 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 	int32_t *ret_holder_pid)
 {
 	_cleanup_(store_free_p) struct store *s = store_new(boot_id, now);
-	const struct settings defaults = {
-		.max_age_usec = DEFAULT_MAX_AGE_USEC, .max_bytes = DEFAULT_MAX_BYTES};
+	const struct settings defaults = {.max_age_usec = DEFAULT_MAX_AGE_USEC,
+		.max_bytes = DEFAULT_MAX_BYTES,
+		.user_share_permille = 1000,
+		.coalesce_above = UINT64_MAX};
 	struct store_session before = {0};
 	int r;
 

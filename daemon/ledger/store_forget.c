@@ -23,13 +23,14 @@
 	"INSERT INTO counter SELECT 'next_hot',max(id)+1 FROM claim_hot WHERE true HAVING count(*)>0" \
 	" ON CONFLICT(name) DO UPDATE SET value=max(value,excluded.value)"
 
-#define THEIRS(c)            "(?1 IS NULL OR " c " IN (SELECT id FROM theirs))"
-#define TOUCHES(from, until) from "<?3 AND " until ">=?2"
-#define NAME                 "substr(ifnull(a.exe,a.comm),1,256)"
-#define RELEASED             SQL_RELEASED("")
-#define OPENED_SEG           "(SELECT s.base_usec FROM segment s WHERE s.id=seg)+rel"
-#define CLAIM_ROWS(opened, released, table)                                                        \
-	"INSERT INTO gone SELECT claim," opened "," released " FROM " table                        \
+#define THEIRS(c)                           "(?1 IS NULL OR " c " IN (SELECT id FROM theirs))"
+#define TOUCHES(from, until)                from "<?3 AND " until ">=?2"
+#define NAME                                "substr(ifnull(a.exe,a.comm),1,256)"
+#define RELEASED                            SQL_RELEASED("")
+#define OPENED_SEG                          "(SELECT s.base_usec FROM segment s WHERE s.id=seg)+rel"
+#define CLAIM_ROWS(opened, released, table) CLAIM_ROWS_OF("claim", opened, released, table)
+#define CLAIM_ROWS_OF(claim, opened, released, table)                                              \
+	"INSERT INTO gone SELECT " claim "," opened "," released " FROM " table                    \
 	" WHERE " THEIRS("process") " AND " TOUCHES(opened, "ifnull(" released "," FOR_EVER ")")
 #define DROP_CLAIMS(opened, released, table)                                                       \
 	"DELETE FROM " table " WHERE " THEIRS("process") " AND " TOUCHES(opened, released)
@@ -42,6 +43,7 @@
 		"start_usec", "start_usec+" length "-1")
 #define PROCESSES                                                                                  \
 	"SELECT process FROM claim_seg UNION SELECT process FROM claim_long"                       \
+	" UNION SELECT process FROM coalesced"                                                     \
 	" UNION SELECT process FROM claim_hot UNION SELECT process FROM claim_open"                \
 	" UNION SELECT process FROM holder UNION SELECT process FROM failure"                      \
 	" UNION SELECT holder FROM failure"
@@ -49,7 +51,8 @@
 	"SELECT meta" META_LOCAL " FROM claim_seg UNION SELECT meta" META_LOCAL                    \
 	" FROM claim_long UNION SELECT meta" META_LOCAL                                            \
 	" FROM claim_hot UNION SELECT meta" META_LOCAL                                             \
-	" FROM claim_open UNION SELECT meta" META_LOCAL " FROM failure"
+	" FROM claim_open UNION SELECT meta" META_LOCAL                                            \
+	" FROM coalesced UNION SELECT meta" META_LOCAL " FROM failure"
 
 static const struct {
 	const char *sql;
@@ -58,6 +61,7 @@ static const struct {
 	{"INSERT INTO theirs SELECT p.id FROM process p JOIN app a ON a.id=p.app WHERE a.uid=?1",
 		false},
 	{CLAIM_ROWS(OPENED_SEG, RELEASED_SEG, "claim_seg"), false},
+	{CLAIM_ROWS_OF("0", "opened_usec", "released_usec", "coalesced"), false},
 	{CLAIM_ROWS("opened_usec", RELEASED, "claim_long"), false},
 	{CLAIM_ROWS("opened_usec", RELEASED, "claim_hot"), false},
 	{CLAIM_ROWS("opened_usec", "NULL", "claim_open"), false},
@@ -69,6 +73,7 @@ static const struct {
 		 "from_usec", "ifnull(until_usec," FOR_EVER ")") ")",
 		true},
 	{DROP_CLAIMS(OPENED_SEG, RELEASED_SEG, "claim_seg"), true},
+	{DROP_CLAIMS("opened_usec", "released_usec", "coalesced"), true},
 	{DROP_CLAIMS("opened_usec", RELEASED, "claim_long"), true},
 	{DROP_CLAIMS("opened_usec", RELEASED, "claim_hot"), true},
 	{DROP_CLAIMS("opened_usec", FOR_EVER, "claim_open"), true},
@@ -86,11 +91,16 @@ static const struct {
 	{DROP_ROLLUP("rollup_day", "86400000000"), true},
 
 	/* what a segment says of its rows */
-	{"UPDATE segment SET n=(SELECT count(*) FROM claim_seg WHERE seg=id)", false},
+	{"UPDATE segment SET n=(SELECT count(*) FROM claim_seg c WHERE c.seg=segment.id)"
+	 "+(SELECT count(*) FROM coalesced c WHERE c.seg=segment.id)",
+		false},
 	{"DELETE FROM segment WHERE n=0", false},
 	{"DELETE FROM segment_user", false},
-	{"INSERT INTO segment_user SELECT ifnull(a.uid,-1),c.seg,count(*) FROM claim_seg c"
-	 " LEFT JOIN process p ON p.id=c.process LEFT JOIN app a ON a.id=p.app GROUP BY 1,2",
+	{"INSERT INTO segment_user SELECT ifnull(a.uid,-1),c.seg,sum(c.weight) FROM"
+	 " (SELECT seg,process,1 AS weight FROM claim_seg UNION ALL SELECT seg,process,"
+	 "(n-1)/" SQL_NUMBER(
+		 COALESCED_OF_ROW) "+1 FROM coalesced) c"
+				   " LEFT JOIN process p ON p.id=c.process LEFT JOIN app a ON a.id=p.app GROUP BY 1,2",
 		false},
 
 	/* what nothing refers to */

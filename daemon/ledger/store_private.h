@@ -66,6 +66,7 @@ enum statement {
 	STATEMENT_SEAL_LIST,
 	STATEMENT_SEAL_ROW,
 	STATEMENT_SEAL_LONG,
+	STATEMENT_COALESCED_ADD,
 	STATEMENT_SEAL_SEEN,
 	STATEMENT_SEAL_SEEN_HOLDERS,
 	STATEMENT_SEAL_DROP,
@@ -92,6 +93,8 @@ enum statement {
 	STATEMENT_USER_OLDEST,
 	STATEMENT_USER_DROP_HOLDERS,
 	STATEMENT_USER_DROP_ROWS,
+	STATEMENT_USER_COALESCED,
+	STATEMENT_USER_DROP_COALESCED,
 	STATEMENT_USER_DROP,
 	STATEMENT_SEGMENT_LESS,
 	STATEMENT_SEGMENT_DROP_EMPTY,
@@ -101,12 +104,14 @@ enum statement {
 	STATEMENT_SEGMENT_OLDEST,
 	STATEMENT_SEGMENT_DROP_HOLDERS,
 	STATEMENT_SEGMENT_DROP_ROWS,
+	STATEMENT_SEGMENT_DROP_COALESCED,
 	STATEMENT_SEGMENT_DROP,
 	STATEMENT_LONG_DROP_HOLDERS,
 	STATEMENT_LONG_DROP,
 	STATEMENT_REMOTES_DUE,
 	STATEMENT_REMOTES_SEGMENT,
 	STATEMENT_REMOTES_ROWS,
+	STATEMENT_REMOTES_COALESCED,
 	STATEMENT_REMOTES_DONE,
 	STATEMENT_REMOTES_LONG,
 	STATEMENT_REMOTES_FAILURES,
@@ -310,6 +315,9 @@ usec_t remotes_seal_age(const struct store *s);
 
 /* store_forget.c: erases rows and their bytes. As store_forget(). */
 int forget_rows(struct store *s, const struct forget *what, uint64_t *ret_rows) _must_check_;
+
+/* Coalesced claims take so much less than others: as many count as one in their user's share (decision 0027). */
+#define COALESCED_OF_ROW 20
 
 /* retention_share.c: how much one user's claims may take. */
 

@@ -160,7 +160,10 @@ static void use(struct store *s)
 		.closed_after_boot = USEC_UNSET,
 		.released_boot = 5000001000,
 	};
-	const struct settings settings = {.max_age_usec = 30 * USEC_PER_DAY, .max_bytes = 1 << 20};
+	const struct settings settings = {.max_age_usec = 30 * USEC_PER_DAY,
+		.max_bytes = 1 << 20,
+		.user_share_permille = 500,
+		.coalesce_above = 1};
 	const struct now now = {.boot = 6000000000, .wall = 1700000002000000};
 	const struct netns netns = {.cookie = 7, .inode = 4026531840};
 	int r;

@@ -21,7 +21,7 @@ def claim(**members):
         "exe": "/usr/bin/curl", "uid": 0, "user": None, "unit": "session-3.scope",
         "cgroup": "/user.slice/user-0.slice/session-3.scope", "parent_pid": 48000, "parent_comm": "bash",
         "attribution": "procfd", "source": "sweep", "holders": [],
-        "exe_note": None}
+        "exe_note": None, "count": 1, "ports": None}
     return {**whole, **members}
 
 
@@ -37,7 +37,8 @@ def coverage(since=NIGHT - 7_114_000, until=NIGHT + 52_886_000, **members):
     """A receipt: the minute of NIGHT, watched by sweeps throughout."""
     whole = {"from_usec": since, "until_usec": until, "lost": None, "gaps": [], "complete": False,
              "stretches": [{"from_usec": since, "until_usec": until, "source": "sweep", "interval_usec": 1_000_000,
-                            "udp_connect": False, "failures": False}], "parts": None}
+                            "udp_connect": False, "failures": False}],
+             "coalesced": [], "parts": None}
     return {**whole, **members}
 
 

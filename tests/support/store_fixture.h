@@ -19,6 +19,11 @@
 #define FIXTURE_NETNS 7 /* cookie of the namespace that fixture_open() tells */
 #define FIXTURE_INODE UINT64_C(4026531840)
 
+/* What most tests leave as it is. */
+#define OTHER_SETTINGS                                                                             \
+	.activity_hour_usec = 396 * USEC_PER_DAY, .activity_day_usec = 1827 * USEC_PER_DAY,        \
+	.user_share_permille = 500, .coalesce_above = UINT64_MAX
+
 struct fixture {
 	char path[64];
 	int dir;
@@ -341,6 +346,8 @@ static inline void expect_row(struct buf *b, const struct claim *c)
 	expect_text(b, source_name((enum source)c->source));
 	expect_holders(b, c);
 	expect_text(b, c->opener ? exe_note_name((enum exe_note)c->opener->exe_note) : NULL);
+	expect_number(b, 1, true); /* count */
+	expect_text(b, NULL);      /* ports */
 }
 
 /* All rows of a query, "~" for NULL, "|" after each column, one line a row, through a connection of its own that may

@@ -65,8 +65,9 @@ class Recording:
     def write(self, kind, body):
         self.file.write(record(kind, body))
 
-    def settings(self, max_age, max_bytes, remotes=0, remotes_after=24 * HOUR):
-        self.write(SETTINGS, struct.pack("<QQBQ", max_age, max_bytes, remotes, remotes_after))
+    def settings(self, max_age, max_bytes, remotes=0, remotes_after=24 * HOUR, *, coalesce_above=1000):
+        self.write(SETTINGS, struct.pack("<QQBQQQIQ", max_age, max_bytes, remotes, remotes_after, 396 * 24 * HOUR, 1827 * 24 * HOUR,
+                                         500, coalesce_above))
 
     def process(self, ref, comm, pid=None, exe=None, unit=None, uid=1000):
         self.write(PROCESS, struct.pack("<IiiQQIB", ref, pid or ref, 1, self.boot, 0, uid, 0) + text(comm) +

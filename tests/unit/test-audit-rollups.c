@@ -89,8 +89,9 @@ static void pass(struct fixture *f, usec_t time)
 /* Rounds that follow each other, with pauses of hours and of days. The last is not sealed. */
 static void fill(struct fixture *f, struct process *processes[static FIXTURE_PROCESSES])
 {
-	const struct settings for_ever = {
-		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
+		.max_bytes = UINT64_C(1) << 30,
+		OTHER_SETTINGS};
 
 	store_settings(f->store, &for_ever);
 	fixture_processes(processes);
@@ -293,7 +294,7 @@ static void test_expired(void **state)
 	struct process *processes[FIXTURE_PROCESSES];
 	_cleanup_(query_free_p) struct query *q = NULL;
 	const struct settings settings = {
-		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
 	struct question question = {
 		.filter = FILTER_ANY, .window = {.from = FIXTURE_WALL - USEC_PER_DAY}};
 	_cleanup_(buf_done) struct buf before = {0}, after = {0};

@@ -46,6 +46,10 @@ static void test_defaults(void **state)
 	assert_int_equal(c.failures, EXTRA_AUTO);
 	assert_int_equal(c.store.max_age_usec, 30 * USEC_PER_DAY);
 	assert_int_equal(c.store.max_bytes, UINT64_C(2) << 30);
+	assert_int_equal(c.store.activity_hour_usec, 396 * USEC_PER_DAY);
+	assert_int_equal(c.store.activity_day_usec, 1827 * USEC_PER_DAY);
+	assert_int_equal(c.store.user_share_permille, 500);
+	assert_int_equal(c.store.coalesce_above, 1000);
 	assert_int_equal(config_ranges(&c, kernel_range, &ranges), 0);
 	assert_ranges(&ranges, "32768-65535");
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
@@ -95,6 +99,12 @@ static void test_values(void **state)
 		{STORE "RemoteAddresses=Truncated", SETTING_REMOTE_ADDRESSES, "truncated"},
 		{STORE "RemoteAddresses=none", SETTING_REMOTE_ADDRESSES, "none"},
 		{STORE "RemoteAddressesAfter=1h", SETTING_REMOTE_AFTER, "1h"},
+		{STORE "ActivityHourMaxAge=1week", SETTING_ACTIVITY_HOUR, "7d"},
+		{STORE "ActivityDayMaxAge=36525d", SETTING_ACTIVITY_DAY, "36525d"},
+		{STORE "UserShare=1%", SETTING_USER_SHARE, "1%"},
+		{STORE "UserShare=33.3%", SETTING_USER_SHARE, "33.3%"},
+		{STORE "CoalesceAbove=10", SETTING_COALESCE_ABOVE, "10"},
+		{STORE "CoalesceAbove=1000000", SETTING_COALESCE_ABOVE, "1000000"},
 		/* what inih allows around them */
 		{"\xef\xbb\xbf" CAPTURE "Interval=2s\r\n", SETTING_INTERVAL, "2s"},
 		{"# x\n; y\n\n  \t\n  # z\n[Capture] # w\nInterval=2s ; why", SETTING_INTERVAL,
@@ -136,6 +146,20 @@ static void test_errors(void **state)
 			"FILE:2: CpuBudget=1844674407370955162% is out of range (0.1% to 100%)"},
 		{CAPTURE "CpuBudget=5.05%",
 			"FILE:2: CpuBudget=5.05% is not a percentage with at most one decimal (0.1% to 100%)"},
+		{STORE "ActivityHourMaxAge=6d",
+			"FILE:2: ActivityHourMaxAge=6d is out of range (7d to 100y)"},
+		{STORE "ActivityDayMaxAge=long",
+			"FILE:2: ActivityDayMaxAge=long is not a time span (7d to 100y)"},
+		{STORE "UserShare=0.9%", "FILE:2: UserShare=0.9% is out of range (1% to 100%)"},
+		{STORE "UserShare=half",
+			"FILE:2: UserShare=half is not a percentage with at most one decimal (1% to 100%)"},
+		{STORE "CoalesceAbove=9",
+			"FILE:2: CoalesceAbove=9 is out of range (10 to 1000000)"},
+		{STORE "CoalesceAbove=1k",
+			"FILE:2: CoalesceAbove=1k is not a number (10 to 1000000)"},
+		/* 2^64 + 10 */
+		{STORE "CoalesceAbove=18446744073709551626",
+			"FILE:2: CoalesceAbove=18446744073709551626 is out of range (10 to 1000000)"},
 		{CAPTURE "Failures=maybe",
 			"FILE:2: Failures=maybe is not auto or a boolean (auto, yes or no)"},
 		{CAPTURE "Accepted=maybe", "FILE:2: Accepted=maybe is not a boolean (yes or no)"},
@@ -287,7 +311,8 @@ static void test_round_trip(void **state)
 	static const char text[] =
 		"[Capture]\nInterval=1min 1s 1ms 1us\nCpuBudget=99.9%\nRanges=iana 1-1 3-70\nAccepted=no\n"
 		"UdpConnect=no\nFailures=yes\n"
-		"\n[Store]\nMaxAge=365d 6h\nMaxBytes=16385K\nRemoteAddresses=none\nRemoteAddressesAfter=2h\n";
+		"\n[Store]\nMaxAge=365d 6h\nMaxBytes=16385K\nRemoteAddresses=none\nRemoteAddressesAfter=2h\n"
+		"ActivityHourMaxAge=8d\nActivityDayMaxAge=9d\nUserShare=49.9%\nCoalesceAbove=11\n";
 	_cleanup_(config_done) struct config c = {0}, again = {0};
 	_cleanup_(free_p) char *error = NULL, *printed = NULL;
 

@@ -181,7 +181,7 @@ static void test_shared_look(void **state)
 		"{\"method\":\"" LEDGER
 		"Who\",\"parameters\":{\"port\":50000,\"from_usec\":1,\"until_usec\":3000}}");
 	assert_reply(&p[0],
-		"{\"claims\":[],\"coverage\":{\"complete\":false,\"from_usec\":1,\"gaps\":[],"
+		"{\"claims\":[],\"coverage\":{\"coalesced\":[],\"complete\":false,\"from_usec\":1,\"gaps\":[],"
 		"\"lost\":null,\"stretches\":[{\"failures\":false,\"from_usec\":5,\"interval_usec\":1000000,"
 		"\"source\":\"sweep\",\"udp_connect\":false,\"until_usec\":3000}],\"until_usec\":3000}}");
 	assert_quiet(f);

@@ -14,6 +14,7 @@
 #include "schema_3_sql.h"
 #include "schema_5_sql.h"
 #include "schema_6_sql.h"
+#include "schema_7_sql.h"
 #include "tests/support/store_fixture.h"
 
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
@@ -53,7 +54,12 @@ static const char rows[] =
 
 #define BY_ALL_COLUMNS                                                                             \
 	" ORDER BY 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27"
-static const char all_claims[] = "SELECT * FROM claims WHERE port<>50000" BY_ALL_COLUMNS;
+/* that every version has */
+static const char all_claims[] =
+	"SELECT port,protocol,family,netns,netns_name,local_address,remote_address,remote_port,role,"
+	"opened_usec,opened_after_usec,closed_usec,closed_after_usec,released_usec,pid,comm,exe,uid,"
+	"user,unit,cgroup,parent_pid,parent_comm,attribution,source,holders,exe_note"
+	" FROM claims WHERE port<>50000" BY_ALL_COLUMNS;
 
 static const struct version {
 	const char *schema, *number;
@@ -63,6 +69,7 @@ static const struct version {
 	{schema_3_sql, "PRAGMA user_version=3"},
 	{schema_5_sql, "PRAGMA user_version=5"},
 	{schema_6_sql, "PRAGMA user_version=6"},
+	{schema_7_sql, "PRAGMA user_version=7"},
 };
 
 static void make_version(struct fixture *f, const struct version *version)
@@ -88,8 +95,9 @@ static void make_version(struct fixture *f, const struct version *version)
 static void same_rows(struct fixture *f, const struct version *version)
 {
 	_cleanup_(free_p) char *before = NULL, *after = NULL, *watched = NULL;
-	const struct settings for_ever = {
-		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
+		.max_bytes = UINT64_C(1) << 30,
+		OTHER_SETTINGS};
 	struct claim c;
 
 	make_version(f, version);
@@ -119,6 +127,7 @@ static void same_rows(struct fixture *f, const struct version *version)
 	assert_rows(f, "SELECT count(*),sum(port=50000) FROM claims", "361|1|\n");
 	assert_rows(f, "SELECT opened_usec-opened_after_usec FROM claims WHERE port=50000",
 		"1001000|\n");
+	assert_rows(f, "SELECT min(count),max(count),count(ports) FROM claims", "1|1|0|\n");
 	free(after);
 	after = read_rows(f, all_claims);
 	assert_string_equal(before, after);
@@ -172,7 +181,7 @@ static void test_page_size_stays(void **state)
 {
 	struct fixture *f = *state;
 	const struct settings settings = {
-		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
 
 	make_version(f, &versions[0]);
 	fixture_open(f);

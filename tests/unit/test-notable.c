@@ -425,7 +425,8 @@ static void test_retention_leaves_it_alone(void **state)
 {
 	struct scene *s = *state;
 	struct claim c = fixture_claim(&s->f, PORT);
-	struct settings settings = {.max_age_usec = USEC_PER_DAY, .max_bytes = 4096};
+	struct settings settings = {
+		.max_age_usec = USEC_PER_DAY, .max_bytes = 4096, OTHER_SETTINGS};
 
 	c.opener = program("/usr/bin/curl", 7);
 	assert_int_equal(store_put_released(s->f.store, &c), 0);

@@ -14,21 +14,21 @@ static const struct {
 } receipts[] = {
 	{"", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[],\"lost\":null,\"gaps\":[],"
-		"\"complete\":false}"},
+		"\"complete\":false,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":0,"
-		"\"gaps\":[],\"complete\":true}"},
+		"\"gaps\":[],\"complete\":true,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
-		"\"gaps\":[],\"complete\":false}"},
+		"\"gaps\":[],\"complete\":false,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
-		"\"gaps\":[],\"complete\":false}"},
+		"\"gaps\":[],\"complete\":false,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1,0,0),"
 	 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 	 "INSERT INTO gap VALUES(1,13,15,'ring-full',3),(2,2,10,'before',1),(3,20,21,'after',1)",
@@ -36,7 +36,7 @@ static const struct {
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":3,"
 		"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"ring-full\","
-		"\"lost\":3}],\"complete\":false}"},
+		"\"lost\":3}],\"complete\":false,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1,0,0),"
 	 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1,0,0);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
 		{10, 20},
@@ -46,7 +46,7 @@ static const struct {
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
 		"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"killed\","
-		"\"lost\":null}],\"complete\":false}"},
+		"\"lost\":null}],\"complete\":false,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 	 "INSERT INTO counter VALUES('expired_until_usec',12)",
 		{10, 20},
@@ -54,14 +54,14 @@ static const struct {
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
 		"\"gaps\":[{\"from_usec\":10,\"until_usec\":12,\"reason\":\"expired\","
-		"\"lost\":null}],\"complete\":false}"},
+		"\"lost\":null}],\"complete\":false,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 	 "INSERT INTO gap VALUES(1,12,12,'a \"b\"',1)",
 		{10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":1,"
 		"\"gaps\":[{\"from_usec\":12,\"until_usec\":12,\"reason\":\"a \\\"b\\\"\","
-		"\"lost\":1}],\"complete\":false}"},
+		"\"lost\":1}],\"complete\":false,\"coalesced\":[]}"},
 	/* two ways of watching, of which the second was started anew in between and has missed nothing */
 	{"INSERT INTO coverage VALUES(1,1,5,12,2,7,'',1,2,1,1,1,1,1,0,1),"
 	 "(2,1,12,15,2,7,'',1,2,1,1,1,1,1,1,0),(3,2,15,30,2,7,'',1,2,1,1,1,1,1,1,0)",
@@ -71,15 +71,15 @@ static const struct {
 		"\"udp_connect\":false,\"failures\":true},{\"from_usec\":12,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7,"
 		"\"udp_connect\":true,\"failures\":false}],\"lost\":0,\"gaps\":[],"
-		"\"complete\":true}"},
+		"\"complete\":true,\"coalesced\":[]}"},
 	/* a moment */
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {30, 30},
 		"{\"from_usec\":30,\"until_usec\":30,\"stretches\":[{\"from_usec\":30,"
 		"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":0,"
-		"\"gaps\":[],\"complete\":true}"},
+		"\"gaps\":[],\"complete\":true,\"coalesced\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {31, 31},
 		"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
-		"\"complete\":false}"},
+		"\"complete\":false,\"coalesced\":[]}"},
 };
 
 /* Stretches are of the database's only two sessions; times are small so that a case is readable. */
@@ -162,7 +162,7 @@ static void test_receipt_limit(void **state)
 	assert_non_null(end);
 	assert_string_equal(end,
 		"{\"from_usec\":10250,\"until_usec\":90000,\"reason\":\"unlisted\",\"lost\":null}],"
-		"\"complete\":false}");
+		"\"complete\":false,\"coalesced\":[]}");
 }
 
 /* Who asks for a peer is told of the time whose peers are not whole; nobody else is. */
@@ -574,7 +574,7 @@ static void test_row_json(void **state)
 		"\"parent_pid\":1,\"parent_comm\":\"init\",\"attribution\":\"procfd\","
 		"\"source\":\"events\",\"holders\":[{\"pid\":4194304,\"comm\":\"c\\\"\","
 		"\"exe\":\"/bin/c\\\\x1b\",\"unit\":\"c.service\",\"from_usec\":7,"
-		"\"until_usec\":null}],\"exe_note\":\"deleted\"}");
+		"\"until_usec\":null}],\"exe_note\":\"deleted\",\"count\":1,\"ports\":null}");
 	assert_row_json(f, 2,
 		"{\"port\":32768,\"protocol\":\"tcp\",\"family\":\"ipv4\",\"netns\":null,"
 		"\"netns_name\":null,\"local_address\":null,\"remote_address\":null,"
@@ -582,7 +582,7 @@ static void test_row_json(void **state)
 		"\"opened_after_usec\":null,\"closed_usec\":null,\"closed_after_usec\":null,"
 		"\"released_usec\":null,\"pid\":null,\"comm\":null,\"exe\":null,"
 		"\"uid\":null,\"user\":null,\"unit\":null,\"cgroup\":null,\"parent_pid\":null,"
-		"\"parent_comm\":null,\"attribution\":\"none\",\"source\":\"sweep\",\"holders\":[],\"exe_note\":null}");
+		"\"parent_comm\":null,\"attribution\":\"none\",\"source\":\"sweep\",\"holders\":[],\"exe_note\":null,\"count\":1,\"ports\":null}");
 }
 
 /* Names in SQL and in C are the same. */

@@ -25,6 +25,7 @@ static void set(struct fixture *f, enum remote_addresses what)
 		.max_bytes = UINT64_C(1) << 30,
 		.remote_addresses = (uint8_t)what,
 		.remote_after_usec = AFTER,
+		OTHER_SETTINGS,
 	};
 
 	store_settings(f->store, &settings);

@@ -99,8 +99,9 @@ static void put_random(struct fixture *f, struct process *processes[static FIXTU
 static void test_property(void **state)
 {
 	struct fixture *f = *state;
-	const struct settings for_ever = {
-		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
+		.max_bytes = UINT64_C(1) << 30,
+		OTHER_SETTINGS};
 	struct process *processes[FIXTURE_PROCESSES];
 
 	store_settings(f->store, &for_ever);
@@ -134,8 +135,9 @@ static void test_refused(void **state)
 	struct fixture *f = *state;
 	struct process *processes[FIXTURE_PROCESSES];
 	struct now later = {f->now.boot, f->now.wall + 2 * USEC_PER_DAY};
-	const struct settings for_ever = {
-		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
+		.max_bytes = UINT64_C(1) << 30,
+		OTHER_SETTINGS};
 
 	store_settings(f->store, &for_ever);
 	fixture_processes(processes);
@@ -167,7 +169,8 @@ static void test_refused(void **state)
 static void test_outlives_claims(void **state)
 {
 	struct fixture *f = *state;
-	struct settings settings = {.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	struct settings settings = {
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
 	struct process *processes[FIXTURE_PROCESSES];
 	_cleanup_(free_p) char *before = NULL, *after = NULL;
 
@@ -199,12 +202,51 @@ static void test_outlives_claims(void **state)
 	processes_done(processes);
 }
 
+/* The ages are settings, at once; none is less than that of the claims. */
+static void test_ages(void **state)
+{
+	struct fixture *f = *state;
+	struct settings settings = {
+		.max_age_usec = 100 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
+	struct process *processes[FIXTURE_PROCESSES];
+	static const char both[] =
+		"SELECT (SELECT count(*)>0 FROM rollup_hour),(SELECT count(*)>0 FROM rollup_day)";
+
+	settings.activity_hour_usec = 7 * USEC_PER_DAY;
+	settings.activity_day_usec = 200 * USEC_PER_DAY;
+	store_settings(f->store, &settings);
+	fixture_processes(processes);
+	put_random(f, processes);
+	seal_all(f);
+	f->now.boot += 50 * USEC_PER_DAY;
+	f->now.wall += 50 * USEC_PER_DAY;
+	commit(f);
+	maintain(f);
+	assert_rows(f, both, "1|1|\n");
+	settings.max_age_usec = 20 * USEC_PER_DAY;
+	store_settings(f->store, &settings);
+	f->now.boot += USEC_PER_DAY;
+	f->now.wall += USEC_PER_DAY;
+	commit(f);
+	maintain(f);
+	assert_rows(f, both, "0|1|\n");
+	settings.activity_day_usec = 30 * USEC_PER_DAY;
+	store_settings(f->store, &settings);
+	f->now.boot += USEC_PER_DAY;
+	f->now.wall += USEC_PER_DAY;
+	commit(f);
+	maintain(f);
+	assert_rows(f, both, "0|0|\n");
+	processes_done(processes);
+}
+
 /* Random names are told apart up to a limit, and rollups take only a part of the bytes. */
 static void test_limits(void **state)
 {
 	struct fixture *f = *state;
-	struct settings settings = {
-		.max_age_usec = 3650 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	struct settings settings = {.max_age_usec = 3650 * USEC_PER_DAY,
+		.max_bytes = UINT64_C(1) << 30,
+		OTHER_SETTINGS};
 
 	store_settings(f->store, &settings);
 	for (int32_t i = 0; i < 3000; i++) {
@@ -251,6 +293,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_outlives_claims, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_ages, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_limits, fixture_setup_open, fixture_teardown),
 	};
 

@@ -271,7 +271,7 @@ static void test_expire_by_age(void **state)
 {
 	struct fixture *f = *state;
 	struct settings settings = {
-		.max_age_usec = 5 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+		.max_age_usec = 5 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
 	struct process *always = fixture_process(1, "systemd"), *daily[10];
 	char expected[96];
 
@@ -312,7 +312,8 @@ static void test_expire_by_age(void **state)
 static void test_expire_sessions(void **state)
 {
 	struct fixture *f = *state;
-	struct settings settings = {.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+	struct settings settings = {
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
 
 	for (uint8_t boot = 1; boot < 6; boot++) {
 		f->store = store_free(f->store);
@@ -331,7 +332,8 @@ static void test_expire_sessions(void **state)
 static void test_expire_by_bytes(void **state)
 {
 	struct fixture *f = *state;
-	struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 8 << 20};
+	struct settings settings = {
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 8 << 20, OTHER_SETTINGS};
 	int64_t pages, unused;
 
 	store_settings(f->store, &settings);
@@ -368,7 +370,8 @@ static void test_expire_by_bytes(void **state)
 static void test_seal_waits_for_room(void **state)
 {
 	struct fixture *f = *state;
-	struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 1 << 20};
+	struct settings settings = {
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 1 << 20, OTHER_SETTINGS};
 	int64_t pages = 0, unused;
 
 	while (pages * page_bytes(f) < 20 << 20) { /* past the limit and its spare */
@@ -402,7 +405,8 @@ static void test_seal_waits_for_room(void **state)
 static void test_last_resort(void **state)
 {
 	struct fixture *f = *state;
-	struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 1 << 20};
+	struct settings settings = {
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 1 << 20, OTHER_SETTINGS};
 	struct claim open = fixture_claim(f, 60000);
 	int64_t pages, unused;
 

@@ -219,7 +219,7 @@ static void test_expire_by_age(void **state)
 {
 	struct fixture *f = *state;
 	const struct settings settings = {
-		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30};
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
 	struct process *ann = fixture_process(10, "sshd"), *bob = fixture_process(11, "nginx");
 	usec_t begin = f->now.wall;
 
@@ -257,7 +257,7 @@ static void test_expire_by_count(void **state)
 {
 	struct fixture *f = *state;
 	const struct settings settings = {
-		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(16) << 20};
+		.max_age_usec = USEC_PER_DAY, .max_bytes = UINT64_C(16) << 20, OTHER_SETTINGS};
 	const int64_t most =
 		(int64_t)(settings.max_bytes / LIMIT_FAILURES_SHARE / LIMIT_FAILURE_BYTES);
 	char expected[64];

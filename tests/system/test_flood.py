@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""A flood must not evict evidence: 50,000 like claims of an unprivileged user become few rows, every answer counts them exactly
+and says that they are told together, and what others did is there as it was."""
+import csv
+import io
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import PATIENCE, wait_for
+
+MADE = 50_000
+UID = 65534
+CONFIG = "[Store]\nCoalesceAbove=200\n"
+
+# Prints each port and when it had it, in microseconds.
+FLOOD = """
+import os, socket, sys, time
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+out = []
+for _ in range(int(sys.argv[1])):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect(("127.0.0.1", 9))
+    port, at = s.getsockname()[1], time.time_ns() // 1000
+    s.close()
+    out.append(f"{port} {at}")
+print("\\n".join(out))
+"""
+
+
+@pytest.fixture(name="flooded")
+def make_flooded(make_daemon, make_actor, namespace):
+    """The daemon after the flood; where somebody else was before it; and what the flood had."""
+    daemon = make_daemon(options=("--rung", "events"), config=CONFIG).start()
+    daemon.call("org.portledger.ledger.Sync")
+    since = time.time_ns() // 1000
+    victim = make_actor()
+    others = [victim.do(f"bound('v{i}', 'udp')") for i in range(20)]
+    victim.do("close(" + ",".join(f"'v{i}'" for i in range(20)) + ")")
+    began = time.time_ns() // 1000
+    result = subprocess.run(namespace.enter(sys.executable, "-c", FLOOD, str(MADE)), check=True, stdout=subprocess.PIPE,
+                            text=True, timeout=PATIENCE)
+    had = [tuple(map(int, line.split())) for line in result.stdout.splitlines()]
+    for _ in range(3):
+        daemon.call("org.portledger.ledger.Sync")
+    wait_for(lambda: database(daemon, "SELECT count(*) FROM claim_hot")[0][0] < 16384, "what is due to be sealed")
+    until = time.time_ns() // 1000
+    daemon.call("org.portledger.ledger.Sync")
+    return {"daemon": daemon, "others": others, "had": had, "since": since, "began": began, "until": until}
+
+
+def database(daemon, sql):
+    connection = sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def stamp(usec):
+    return f"@{usec / 1e6:.6f}"
+
+
+def test_a_flood_becomes_few_rows_and_is_counted_exactly(flooded):
+    daemon = flooded["daemon"]
+    window = ["-S", stamp(flooded["since"]), "-U", stamp(flooded["until"])]
+    rows, receipt = daemon.rows("history", *window)
+    flood = [row for row in rows if row["uid"] == UID]
+    together = [row for row in flood if row["count"] > 1]
+    lost = receipt["lost"]
+
+    # made = recorded + lost, whichever way one asks
+    assert sum(row["count"] for row in flood) + lost == MADE
+    program = [row for row in daemon.rows("audit", *window)[0] if row.get("uid") == UID]
+    assert sum(row["claims"] for row in program) + lost == MADE
+    assert program[0]["ports"] == len({port for port, _ in flooded["had"]}) or lost > 0
+    assert daemon.call("org.portledger.ledger.Status")["recorded"] >= MADE - lost
+    assert database(daemon, f"SELECT sum(count) FROM claims WHERE uid={UID}")[0][0] + lost == MADE
+
+    # few rows: what is left one by one is not sealed yet, and what a second had little of
+    assert together and sum(row["count"] for row in together) > MADE / 2
+    assert len(together) < 500
+    assert all(row["ports"] == sorted(set(row["ports"])) and row["port"] == row["ports"][0] for row in together)
+    assert all(row["closed_usec"] - row["opened_usec"] < 2_000_000 for row in together)
+    coalesced, taken = database(daemon, "SELECT sum(n), sum(length(ports)) + 200 * count(*) FROM coalesced")[0]
+    assert coalesced == sum(row["count"] for row in together)
+    assert taken < coalesced * 45 / 5
+
+    # the receipt says where
+    assert sum(stretch["claims"] for stretch in receipt["coalesced"]) == coalesced
+    assert sum(stretch["rows"] for stretch in receipt["coalesced"]) == len(together)
+
+    # the others' evidence is whole
+    theirs = {row["port"] for row in rows if row["uid"] == 0 and row["count"] == 1}
+    assert set(flooded["others"]) <= theirs
+
+
+def test_who_had_a_port_in_a_flood_is_said_as_it_is_known(flooded):
+    daemon = flooded["daemon"]
+    rows, _ = daemon.rows("history", "-S", stamp(flooded["began"]), "-U", stamp(flooded["until"]), "--user", UID)
+    together = [row for row in rows if row["count"] > 1]
+    known = 0
+    for port, at in flooded["had"][:: MADE // 40]:
+        claims, receipt = daemon.rows("who", port, "--at", stamp(at), "--user", UID)
+        assert claims and all(row["port"] == port for row in claims), (port, at)
+        if any(row["count"] > 1 for row in claims):
+            row = next(row for row in claims if row["count"] > 1)
+            assert port in row["ports"] and row["opened_usec"] <= at <= row["released_usec"]
+            assert receipt["coalesced"]
+            known += 1
+            text = daemon.client("who", port, "--at", stamp(at), "--user", UID).stdout
+            sentence = " ".join(text.split())
+            assert re.search(rf"{port}: one of {row['count']:,} claims by python3[^ ]*\[{row['pid']}\] of these ports \(", sentence)
+            assert " between " in sentence and "is not kept" in sentence
+            assert "like claims are told in" in sentence
+    assert known > 10 and together
+
+    # a port's sums count the claims
+    port = together[0]["ports"][-1]
+    explained = daemon.call("org.portledger.ledger.Explain", {"port": port})
+    assert explained["claims_ever"] >= sum(1 for had, _ in flooded["had"] if had == port) - (receipt["lost"] or 0)
+
+
+def test_export_and_csv_show_what_is_told_together(flooded):
+    daemon = flooded["daemon"]
+    window = ["-S", stamp(flooded["began"]), "-U", stamp(flooded["until"])]
+    exported = [json.loads(line) for line in daemon.client("export", *window, "--user", UID).stdout.splitlines()]
+    exported = [row for row in exported if "port" in row]
+    listed = list(csv.DictReader(io.StringIO(daemon.client("history", *window, "--user", UID, "--csv").stdout)))
+    assert sum(row["count"] for row in exported) == sum(int(row["count"]) for row in listed)
+    together = [row for row in listed if int(row["count"]) > 1]
+    assert together and all(len(json.loads(row["ports"])) > 1 for row in together)
+    seen = database(daemon, f"SELECT port, opened_usec, count, ports FROM claims WHERE uid={UID} AND count>1 ORDER BY 2, 1")
+    assert seen == sorted(((int(row["port"]), int(row["opened_usec"]), int(row["count"]), row["ports"]) for row in together),
+                          key=lambda row: (row[1], row[0]))
