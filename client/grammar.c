@@ -53,7 +53,7 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_OUTPUT] = {"output", 'o', "FILE", GROUP_OUTPUT, "the file to write: .html or .svg"},
 	[OPTION_WINDOW] = {"window", 0, "SPAN", GROUP_PRESSURE,
 		"from --at on, or up to now, for so long (10min)"},
-	[OPTION_NEW] = {"new", 0, NULL, GROUP_APPS, "only programs that were first seen then"},
+	[OPTION_NEW] = {"new", 0, NULL, GROUP_APPS, "only what was never seen before"},
 	[OPTION_CONFIG] = {"config", 0, "FILE", GROUP_CONFIG,
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
@@ -105,9 +105,10 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger history -S \"last night\" --app curl\twhat curl did\n"
 		"portledger history 60530 -n 20\tthe last 20 of a port\n"},
 	[VERB_FOLLOW] = {"follow", "[PORT...]",
-		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER, 0, LIMIT_FILTER_PORTS,
-		"claims as they come and go",
-		"portledger follow --role listening\tservers, as they come and go\n"},
+		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER | GROUP_APPS, 0,
+		LIMIT_FILTER_PORTS, "claims as they come and go",
+		"portledger follow --role listening\tservers, as they come and go\n"
+		"portledger follow --new\tprograms and servers that were never seen before\n"},
 	[VERB_AUDIT] = {"audit", "", GROUPS_PAST | GROUP_WINDOW | GROUP_OVERNIGHT | GROUP_AUDIT, 0,
 		0, "which programs claimed ports, per program",
 		"portledger audit\twhat happened overnight\n"

@@ -70,7 +70,7 @@ struct options {
 	usec_t since, until; /* USEC_UNSET: not given */
 	usec_t bound_for;    /* of listeners; USEC_UNSET: not given */
 	usec_t window_span;  /* of pressure; USEC_UNSET: not given */
-	bool only_new;       /* of apps: first seen in the window */
+	bool only_new;       /* of apps: first seen in the window; of follow: never seen before */
 	const char *name;    /* of app; NULL: all */
 	bool sysctl;         /* of listeners: a drop-in for sysctl.d(5) */
 	uint32_t limit;      /* 0: none */

@@ -2,7 +2,7 @@
 
 /*
  * Claims as they come and go, a line each. Every reply is flushed at once; a reader that goes away ends us by SIGPIPE.
- * For people the sign in front says what happened: `=` was open when we began, `+` opened, `-` released.
+ * For people the sign in front says what happened: `=` was open when we began, `+` opened, `-` released, `*` was never seen before.
  */
 
 #include "client/ask.h"
@@ -12,11 +12,13 @@
 static const struct {
 	const char *event;
 	char sign;
-	const char *time;
+	const char *time, *word;
 } events[] = {
 	{"open", '=', "opened_usec"},
 	{"opened", '+', "opened_usec"},
 	{"released", '-', "released_usec"},
+	{"program", '*', "opened_usec", "new program "},
+	{"listener", '*', "opened_usec", "new server "},
 };
 
 /* "60530/tcp node[9120] web-api.service connected > 10.2.0.9:5432" */
@@ -50,8 +52,8 @@ static int print_line(const struct view *v, size_t event, const json_t *claim)
 		return -ENOMEM;
 	if (at != USEC_UNSET)
 		format_time(at, v->now, time);
-	fprintf(v->out, "%12s %s%c%s ", time, view_tone(v, event == 1 ? TONE_GOOD : TONE_FAINT),
-		events[event].sign, view_plain(v));
+	fprintf(v->out, "%12s %s%c%s %s", time, view_tone(v, event == 1 ? TONE_GOOD : TONE_FAINT),
+		events[event].sign, view_plain(v), events[event].word ? events[event].word : "");
 	view_text(v, (const char *)buf_bytes(&b));
 	fputc('\n', v->out);
 	return 0;
@@ -130,7 +132,8 @@ enum status verb_follow(const struct options *o, struct view *v)
 		return status;
 	if (connection_wait_forever(&c) < 0)
 		return complain_memory();
-	status = ask_call(&c, "Follow", json_pack("{s:o}", "filter", options_filter(o)), "more");
+	status = ask_call(&c, "Follow",
+		json_pack("{s:o,s:b}", "filter", options_filter(o), "new", o->only_new), "more");
 	while (status == STATUS_FOUND && continues) {
 		_cleanup_(json_decrefp) json_t *reply = NULL;
 

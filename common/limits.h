@@ -99,6 +99,7 @@
 #define LIMIT_KNOWN_PROGRAMS  16384u /* rows of `known`; further programs are counted, not named */
 #define LIMIT_KNOWN_LISTENERS 16384u /* the same of listeners */
 #define LIMIT_LISTENER_PORTS  16u    /* of one program and protocol; then it listens on many */
+#define LIMIT_NEWS_KEPT       1024u  /* for those who follow what is new */
 #define LIMIT_NEWS_WAITING    1024u  /* that wait for a commit; further ones are looked at again */
 #define LIMIT_NEWS_HOURLY     60u    /* lines an hour, of each kind; the rest is counted */
 

@@ -10,6 +10,8 @@
  * A slow reader makes nobody wait and nothing queue: while its output is full it is left alone, and goes on where it
  * was when there is room. What was sealed meanwhile it has lost, and is told how many that were (of all claims: what is
  * not read cannot be filtered).
+ *
+ * Who asks for what is new reads a third tail: what the ledger announced, with the claim that it was seen by.
  */
 
 #include "daemon/control/methods_private.h"
@@ -19,6 +21,7 @@
 static int parse_follow(struct request *r)
 {
 	r->window = (struct window){r->asked.wall, r->asked.wall};
+	r->follow.only_new = take_boolean(r, "new");
 	return take_filter(r, &r->follow.filter);
 }
 
@@ -97,11 +100,34 @@ static int follow_open(struct request *r)
 	return e < 0 ? e : more || listing;
 }
 
+/* 1: there is more. */
+static int follow_news(struct request *r)
+{
+	struct follow_stream *f = &r->follow;
+	int e = 0, more = 1;
+
+	for (unsigned i = 0; e == 0 && more > 0 && i < FOLLOW_ROWS; i++) {
+		_cleanup_(rows_done) struct rows rows = {0};
+		bool program = false;
+
+		more = query_news_after(
+			r->methods->query, &f->filter, &f->news, &f->lost, &program, &rows);
+		if (more > 0 && rows.count > 0)
+			e = send_event(r, program ? "program" : "listener", &rows);
+	}
+	if (e == 0 && more >= 0 && (!f->greeted || f->lost > 0)) {
+		const struct rows none = {0};
+
+		e = send_event(r, "open", &none);
+	}
+	return e < 0 ? e : more;
+}
+
 static int follow_step(struct request *r)
 {
-	int more = follow_released(r);
+	int more = r->follow.only_new ? follow_news(r) : follow_released(r);
 
-	if (more == 0)
+	if (more == 0 && !r->follow.only_new)
 		more = follow_open(r);
 	if (more < 0)
 		return more;
@@ -120,6 +146,8 @@ static int follow_start(struct request *r)
 	struct follow_stream *f = &r->follow;
 	int e = query_follow_place(r->methods->query, &f->place);
 
+	if (e == 0)
+		e = query_news_place(r->methods->query, &f->news);
 	if (e < 0)
 		return e;
 	f->listed = f->place.claim;
@@ -144,7 +172,8 @@ static void follow_done(struct request *r)
 
 const struct method method_follow = {
 	"Follow",
-	(const struct parameter[]){{"filter", PARAMETER_OBJECT, false}, {0}},
+	(const struct parameter[]){
+		{"filter", PARAMETER_OBJECT, false}, {"new", PARAMETER_BOOLEAN, false}, {0}},
 	.looks = LOOKS_ALWAYS,
 	.streams_only = true,
 	.parse = parse_follow,

@@ -54,6 +54,8 @@ struct follow_stream {
 	TAILQ_ENTRY(request) entry;
 	struct filter filter;
 	struct follow_place place;
+	bool only_new;  /* what was never seen before; then only `news` is a place */
+	int64_t news;   /* the last announcement that was looked at */
 	int64_t listed; /* claims up to this number are what was open at first */
 	uint64_t lost;  /* skipped since the last reply */
 	bool started;   /* in the list of followers */

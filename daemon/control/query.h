@@ -208,6 +208,17 @@ int query_released_after(struct query *q, const struct filter *filter, size_t ma
 int query_open_after(struct query *q, const struct filter *filter, size_t max, int64_t last,
 	int64_t *claim, struct rows *rows) _must_check_;
 
+/* The newest number of what was announced as new; 0: nothing was. */
+int query_news_place(struct query *q, int64_t *ret) _must_check_;
+
+/*
+ * What was announced after `*news`: the first one whose claim matches, into `rows` (one row), and moves `*news`. *ret_program: it is a
+ * program that was first seen, else a listener. Adds to `*lost` what is not kept any more, or whose claim went to a segment. 1: there
+ * may be more, also where `rows` got none; 0: no. -ESTALE as above.
+ */
+int query_news_after(struct query *q, const struct filter *filter, int64_t *news, uint64_t *lost,
+	bool *ret_program, struct rows *rows) _must_check_;
+
 /* What the database says of how it came to be. */
 struct query_state {
 	bool session;     /* the daemon has run at all */

@@ -116,6 +116,79 @@ int query_open_after(struct query *q, const struct filter *filter, size_t max, i
 	return 0;
 }
 
+int query_news_place(struct query *q, int64_t *ret)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_first(q, "SELECT max(id) FROM news", &statement);
+
+	if (r < 0)
+		return r;
+	*ret = at_least_0(statement, 0);
+	return 0;
+}
+
+/* The next announcement; *ret_kind: open or released, 0: its claim is in a segment. 1: there is one; 0: none. */
+static int next_news(struct query *q, int64_t after, int64_t *ret_id, bool *ret_program,
+	int64_t *ret_claim, enum rows_of *ret_kind)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_prepare(q,
+		"SELECT n.id,n.protocol=-1,n.claim,EXISTS(SELECT 1 FROM claim_open c WHERE c.claim=n.claim),"
+		"EXISTS(SELECT 1 FROM claim_hot c WHERE c.claim=n.claim) FROM news n WHERE n.id>:after"
+		" ORDER BY n.id LIMIT 1",
+		&statement);
+
+	if (r < 0)
+		return r;
+	query_bind(statement, ":after", after);
+	r = query_step(statement);
+	if (r <= 0)
+		return r;
+	*ret_id = sqlite3_column_int64(statement, 0);
+	*ret_program = sqlite3_column_int(statement, 1);
+	*ret_claim = sqlite3_column_int64(statement, 2);
+	*ret_kind = sqlite3_column_int(statement, 3)   ? ROWS_OPEN
+		    : sqlite3_column_int(statement, 4) ? ROWS_HOT
+						       : 0;
+	return 1;
+}
+
+/* The claim, if it matches. */
+static int read_claim(struct query *q, const struct filter *filter, enum rows_of kind,
+	int64_t claim, struct rows *rows)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	char *sql = sql_tail(filter, kind, " WHERE c.claim=:claim", " LIMIT 1");
+	int r = query_prepare(q, sql, &statement);
+
+	sqlite3_free(sql);
+	if (r < 0)
+		return r;
+	sql_bind_filter(statement, filter);
+	query_bind(statement, ":claim", claim);
+	r = query_step(statement);
+	return r == 1 ? rows_append(rows, statement) : r;
+}
+
+int query_news_after(struct query *q, const struct filter *filter, int64_t *news, uint64_t *lost,
+	bool *ret_program, struct rows *rows)
+{
+	int64_t newest, id = 0, claim = 0;
+	enum rows_of kind = 0;
+	int r = query_news_place(q, &newest);
+
+	if (r == 0 && newest < *news)
+		return -ESTALE;
+	if (r == 0)
+		r = next_news(q, *news, &id, ret_program, &claim, &kind);
+	if (r <= 0)
+		return r;
+	*lost += (uint64_t)(id - *news - 1) + (kind == 0);
+	*news = id;
+	r = kind == 0 ? 0 : read_claim(q, filter, kind, claim, rows);
+	return r < 0 ? r : 1;
+}
+
 struct port_ranges query_parse_ranges(const char *text)
 {
 	struct port_ranges ranges = {0};

@@ -102,6 +102,25 @@ int known_put(struct store *s, const struct known_row *k, const char *name, uint
 	return r < 0 ? store_fail(s, r) : 0;
 }
 
+int known_announce(struct store *s, const struct known_row *k, uint64_t claim)
+{
+	struct binder b;
+	int r = store_begin(s);
+
+	if (r < 0)
+		return r;
+	b = sql_bind(s, STATEMENT_NEWS_ADD);
+	bind_int(&b, k->protocol);
+	bind_unsigned(&b, claim);
+	r = sql_run(s, STATEMENT_NEWS_ADD);
+	if (r == 0) {
+		b = sql_bind(s, STATEMENT_NEWS_DROP);
+		bind_int(&b, LIMIT_NEWS_KEPT);
+		r = sql_run(s, STATEMENT_NEWS_DROP);
+	}
+	return r < 0 ? store_fail(s, r) : 0;
+}
+
 int known_put_since(struct store *s, usec_t wall)
 {
 	int r = store_begin(s);

@@ -31,5 +31,8 @@ int known_ports(struct store *s, const struct known_row *k, int64_t *ret) _must_
 int known_put(struct store *s, const struct known_row *k, const char *name, uint8_t exe_note,
 	usec_t seen_wall) _must_check_;
 
+/* Notes for followers that the row is new, and which claim it was seen by. */
+int known_announce(struct store *s, const struct known_row *k, uint64_t claim) _must_check_;
+
 /* What was there before us has been shown. */
 int known_put_since(struct store *s, usec_t wall) _must_check_;

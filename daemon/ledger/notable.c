@@ -96,6 +96,7 @@ static bool consider(
 		.role = claim->role,
 		.attribution = claim->attribution,
 		.opened_wall = claim->opened_wall,
+		.claim = claim->id,
 		.unsaid = was_there(n, claim),
 	};
 	TAILQ_INSERT_TAIL(&n->waiting, c, link);
@@ -164,8 +165,8 @@ static void on_opened(void *context, struct claim *claim)
 	struct notable *n = context;
 
 	n->opened++;
+	n->next.opened(n->next.context, claim); /* which gives it its number */
 	look_at(n, claim);
-	n->next.opened(n->next.context, claim);
 }
 
 static void on_changed(void *context, struct claim *claim)
@@ -384,6 +385,8 @@ static int write_waiting(struct notable *n, struct now until)
 		if (r == 0 && !c->dropped)
 			r = known_put(n->store, &c->row, name_of(c->process),
 				c->process ? c->process->exe_note : EXE_NOTE_NONE, c->opened_wall);
+		if (r == 0 && !c->dropped && !c->unsaid)
+			r = known_announce(n->store, &c->row, c->claim);
 		if (r < 0)
 			return r;
 	}

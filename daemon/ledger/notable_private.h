@@ -24,8 +24,9 @@ struct candidate {
 	struct endpoint local;
 	uint8_t claim_protocol, role, attribution;
 	usec_t opened_wall;
-	bool unsaid;  /* it was there before us */
-	bool dropped; /* known already, under KNOWN_MANY_PORTS */
+	uint64_t claim; /* its number */
+	bool unsaid;    /* it was there before us */
+	bool dropped;   /* known already, under KNOWN_MANY_PORTS */
 };
 
 struct notable {

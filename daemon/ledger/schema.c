@@ -107,7 +107,8 @@ const struct schema_step schema_steps[] = {
 		"spread_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL, life_usec INT NOT NULL,"
 		"linger_usec INT NOT NULL, raddr BLOB, ports BLOB NOT NULL) STRICT;"
 		"CREATE INDEX coalesced_seg ON coalesced(seg);"
-		"CREATE INDEX coalesced_opened ON coalesced(opened_usec)"},
+		"CREATE INDEX coalesced_opened ON coalesced(opened_usec);"
+		"CREATE TABLE news(id INTEGER PRIMARY KEY, protocol INT NOT NULL, claim INT NOT NULL) STRICT"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 

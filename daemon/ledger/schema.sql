@@ -40,6 +40,10 @@ CREATE TABLE known(
 	program INT NOT NULL, protocol INT NOT NULL, port INT NOT NULL, name TEXT, exe_note INT,
 	first_seen_usec INT NOT NULL, PRIMARY KEY(program, protocol, port)) STRICT, WITHOUT ROWID;
 
+-- What was announced as new, the newest LIMIT_NEWS_KEPT of it, for those who follow: protocol as in `known`, and the claim that
+-- it was seen by. id counts without holes.
+CREATE TABLE news(id INTEGER PRIMARY KEY, protocol INT NOT NULL, claim INT NOT NULL) STRICT;
+
 -- A network namespace; kept when it is gone. ephemeral_*: its ip_local_port_range as last known; 0: not known.
 CREATE TABLE netns(
 	id INTEGER PRIMARY KEY, session INT NOT NULL, cookie INT NOT NULL, inode INT NOT NULL, name TEXT,

@@ -338,6 +338,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_KNOWN_LIST] = "SELECT program,protocol,port FROM known",
 	[STATEMENT_KNOWN_PORTS] =
 		"SELECT count(*) FROM known WHERE program=?1 AND protocol=?2 AND port<>0",
+	[STATEMENT_NEWS_ADD] = "INSERT INTO news(protocol,claim) VALUES(?1,?2)",
+	[STATEMENT_NEWS_DROP] = "DELETE FROM news WHERE id<=(SELECT max(id) FROM news)-?1",
 	[STATEMENT_KNOWN_ADD] =
 		"INSERT OR IGNORE INTO known(program,protocol,port,name,exe_note,first_seen_usec)"
 		" VALUES(?1,?2,?3,substr(?4,1,256),?5,?6)",

@@ -294,6 +294,62 @@ static void test_tail(void **state)
 	query_end(f->query);
 }
 
+/* What was announced comes in order, each once; what is not kept, or went to a segment, is counted. */
+static void test_news(void **state)
+{
+	struct fixture *f = *state;
+	struct filter filter = FILTER_ANY;
+	static const struct {
+		int result;
+		int64_t news;
+		uint64_t lost;
+		bool program;
+		int64_t claim; /* 0: none is given */
+	} steps[] = {
+		{1, 3, 2, true, 7},  /* 1 and 2 are dropped */
+		{1, 4, 2, false, 8}, /* released by now */
+		{1, 5, 3, true, 0},  /* its claim is sealed */
+		{1, 6, 3, false, 0}, /* another port than was asked for */
+		{1, 7, 3, false, 7},
+		{0, 7, 3, false, 0},
+	};
+	int64_t news = 0;
+	uint64_t lost = 0;
+
+	history_sql(&f->history,
+		"INSERT INTO claim_open VALUES(7,1,7,40000,1,0,NULL,NULL,NULL,0,NULL,NULL,NULL),"
+		"(9,1,9,40001,1,0,NULL,NULL,NULL,0,NULL,NULL,NULL);"
+		"INSERT INTO claim_hot VALUES(1,8,0,40000,1,1,NULL,NULL,NULL,0,NULL,NULL,NULL);"
+		"INSERT INTO news VALUES(3,-1,7),(4,0,8),(5,-1,6),(6,0,9),(7,1,7)");
+	filter.ports[0] = 40000;
+	filter.port_count = 1;
+	begin(f);
+	for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+		_cleanup_(rows_done) struct rows rows = {0};
+		bool program = false;
+
+		assert_int_equal(query_news_after(f->query, &filter, &news, &lost, &program, &rows),
+			steps[i].result);
+		assert_int_equal(news, steps[i].news);
+		assert_int_equal(lost, steps[i].lost);
+		assert_int_equal(program, steps[i].program);
+		assert_int_equal(rows.count, steps[i].claim > 0);
+		if (rows.count > 0)
+			assert_int_equal(rows.row[0].column[ROW_CLAIM], steps[i].claim);
+	}
+	assert_int_equal(query_news_place(f->query, &news), 0);
+	assert_int_equal(news, 7);
+	news = 8; /* of another database */
+	{
+		_cleanup_(rows_done) struct rows rows = {0};
+		bool program;
+
+		assert_int_equal(query_news_after(f->query, &filter, &news, &lost, &program, &rows),
+			-ESTALE);
+	}
+	query_end(f->query);
+}
+
 static void test_state(void **state)
 {
 	struct fixture *f = *state;
@@ -428,6 +484,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_plan, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_filters, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_tail, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_news, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_trouble, setup, teardown),
 		cmocka_unit_test(test_replaced),
