@@ -78,16 +78,11 @@ static const struct member hello_members[] = {MEMBER(hello.boot_id), NOW_MEMBERS
 	MEMBER(hello.capture_pid), NEVER_NULL(hello.version), MEMBER(hello.generation),
 	MEMBER(hello.before)};
 
-static const struct member settings_members[] = {
-	MEMBER(settings.max_age_usec),
-	MEMBER(settings.max_bytes),
-	ENUM(settings.remote_addresses, REMOTE_ADDRESSES_COUNT),
-	MEMBER(settings.remote_after_usec),
-	MEMBER(settings.activity_hour_usec),
-	MEMBER(settings.activity_day_usec),
-	MEMBER(settings.user_share_permille),
-	MEMBER(settings.coalesce_above),
-};
+static const struct member settings_members[] = {MEMBER(settings.max_age_usec),
+	MEMBER(settings.max_bytes), ENUM(settings.remote_addresses, REMOTE_ADDRESSES_COUNT),
+	MEMBER(settings.remote_after_usec), MEMBER(settings.activity_hour_usec),
+	MEMBER(settings.activity_day_usec), MEMBER(settings.user_share_permille),
+	MEMBER(settings.coalesce_above)};
 
 static const struct member coverage_members[] = {
 	COVERAGE_MEMBERS(coverage),
