@@ -64,6 +64,8 @@ void capture_begin(struct sim *s)
 {
 	capture_say(s,
 		&(struct record){RECORD_SETTINGS, .settings = {.max_age_usec = 3650 * USEC_PER_DAY,
+							  .user_share_permille = 1000,
+							  .coalesce_above = UINT64_MAX,
 							  .max_bytes = UINT64_C(1) << 30}});
 	capture_say(s,
 		&(struct record){RECORD_NETNS, .netns = {HOME, HOME_INODE, NULL, {32768, 60999}}});
