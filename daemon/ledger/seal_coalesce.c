@@ -11,7 +11,7 @@
  * one that listened, one that lasted a minute, and one that reaches from an hour into the next, since an audit looks at it by itself
  * (seal_marks.c).
  *
- * A second, since a row then says when to a second, and never crosses an hour or a day. See decision 0030.
+ * A second, since a row then says when to a second, and never crosses an hour or a day. See decision 0032.
  */
 
 #include "daemon/ledger/seal.h"

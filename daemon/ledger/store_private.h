@@ -318,7 +318,7 @@ usec_t remotes_seal_age(const struct store *s);
 /* store_forget.c: erases rows and their bytes. As store_forget(). */
 int forget_rows(struct store *s, const struct forget *what, uint64_t *ret_rows) _must_check_;
 
-/* Coalesced claims take so much less than others: as many count as one in their user's share (decision 0030). */
+/* Coalesced claims take so much less than others: as many count as one in their user's share (decision 0032). */
 #define COALESCED_OF_ROW 20
 
 /* retention_share.c: how much one user's claims may take. */
