@@ -15,9 +15,6 @@
 
 #include "daemon/schema.h"
 
-/* Rows that are read at a time: a chunk is sorted anew for each. */
-#define ROWS_AT_ONCE 32768u
-
 struct series {
 	int64_t netns;           /* fold_place.netns */
 	struct port_range range; /* that its kernel hands out */
@@ -215,65 +212,56 @@ static int find_series(
 	return s->held && s->live ? 1 : -ENOMEM;
 }
 
-static int take_row(struct occupancy *o, const struct row *row)
+static int take_claim(void *context, const struct fold_row *row)
 {
-	int64_t meta = row->column[ROW_META], closed = row->column[ROW_CLOSED_USEC];
-	int64_t released = row->column[ROW_RELEASED_USEC];
-	uint16_t port = (uint16_t)row->column[ROW_PORT];
-	usec_t opened = MAX((usec_t)row->column[ROW_OPENED_USEC], o->window.from);
-	int protocol = (int)(meta >> META_PROTOCOL_SHIFT & META_PROTOCOL_MASK), r;
-	struct end end = {.port = port};
+	struct occupancy *o = context;
+	usec_t opened = MAX(row->opened, o->window.from);
+	struct end end;
 	struct port_range range;
 	struct fold_place place;
 	size_t index;
+	int r = places_find(o->places, row->local, &place);
 
-	r = places_find(o->places, meta >> META_LOCAL_SHIFT & META_LOCAL_MASK, &place);
-	range = place_range(&place, o->known);
-	if (r < 0 || port < range.low || port > range.high)
+	if (r < 0)
 		return r;
+	range = place_range(&place, o->known);
+	if (row->port < range.low || row->port > range.high)
+		return 0;
 	/* it may be in the window by the earlier bound of its opening alone: then at its end, as an audit has it */
 	opened = MIN(opened, o->window.until - 1);
 	while (o->ends > 0 && o->end[0].at <= opened) {
 		end = pop_end(o);
 		apply_end(o, &end);
 	}
-	r = find_series(o, place.netns, range, protocol == PROTOCOL_MPTCP ? PROTOCOL_TCP : protocol,
-		&index);
+	r = find_series(o, place.netns, range,
+		row->protocol == PROTOCOL_MPTCP ? PROTOCOL_TCP : row->protocol, &index);
 	if (r <= 0) {
 		o->omitted += r == 0;
 		return r;
 	}
-	apply_opening(
-		o, o->series[index], port, closed == ROW_NULL || (usec_t)closed > opened, opened);
-	end = (struct end){.at = opened, .port = port, .series = (uint16_t)index};
+	apply_opening(o, o->series[index], row->port, row->closed > opened, opened);
+	end = (struct end){.at = opened, .port = row->port, .series = (uint16_t)index};
 	r = 0;
-	if (closed != ROW_NULL && (usec_t)closed > opened && (usec_t)closed < o->window.until) {
+	/* what has not happened is later than any window */
+	if (row->closed > opened && row->closed < o->window.until) {
 		end.kind = END_CLOSED;
-		end.at = (usec_t)closed;
+		end.at = row->closed;
 		r = push_end(o, end);
 	}
-	if (r == 0 && released != ROW_NULL && (usec_t)released < o->window.until) {
+	if (r == 0 && row->released < o->window.until) {
 		end.kind = END_RELEASED;
-		end.at = MAX((usec_t)released, end.at);
+		end.at = MAX(row->released, end.at);
 		r = push_end(o, end);
 	}
 	return r;
 }
 
-static int take_rows(struct occupancy *o, struct query *q, const struct question *question)
+static int take_claims(struct occupancy *o, struct query *q, const struct question *question)
 {
-	struct place place = PLACE_START;
 	int r = places_new(q, &o->places);
-	bool more = true;
 
-	while (r == 0 && more) {
-		_cleanup_(rows_done) struct rows rows = {0};
-
-		r = query_rows(q, question, ROWS_AT_ONCE, &place, &rows);
-		more = rows.count == ROWS_AT_ONCE;
-		for (size_t i = 0; r == 0 && i < rows.count; i++)
-			r = take_row(o, &rows.row[i]);
-	}
+	if (r == 0)
+		r = query_fold(q, question, true, take_claim, o);
 	while (r == 0 && o->ends > 0) {
 		struct end end = pop_end(o);
 
@@ -368,7 +356,7 @@ int query_occupancy(struct query *q, const struct question *question, struct ste
 	o->step = steps;
 	o->steps = steps_count(steps, question->window);
 	o->known = known;
-	r = take_rows(o, q, question);
+	r = take_claims(o, q, question);
 	if (r == 0)
 		r = append_all(o, q, out);
 	if (r < 0)

@@ -11,6 +11,7 @@
 
 #include "daemon/control/coverage.h"
 #include "daemon/control/query_fold.h"
+#include "daemon/control/query_ports.h"
 #include "tests/support/store_fixture.h"
 
 #define ROUNDS    6u
@@ -518,6 +519,45 @@ static void test_share(void **state)
 	process_unref(flood);
 }
 
+/* A picture of the ports in use has each of a flood's ports, and not its row as one. */
+static void test_occupancy(void **state)
+{
+	struct fixture *f = *state;
+	const struct kernel_ports known = {.range = {32768, 60999}};
+	_cleanup_(query_free_p) struct query *q = NULL;
+	_cleanup_(buf_done) struct buf text = {0};
+	struct process *p = fixture_process(100, "ab");
+	struct question question = {.filter = FILTER_ANY,
+		.window = {f->now.wall, f->now.wall + 2 * USEC_PER_MINUTE},
+		.rows = ROWS_ALL};
+	const struct steps steps = {question.window.from, USEC_PER_MINUTE};
+	char path[128];
+
+	store_settings(f->store, &settings);
+	for (unsigned i = 0; i < 500; i++) {
+		struct claim c = fixture_claim(f, (uint16_t)(40000 + i));
+
+		c.opener = process_ref(p);
+		c.opened_after_boot = c.closed_after_boot = USEC_UNSET;
+		c.closed_boot = c.opened_boot + USEC_PER_SEC * 10;
+		c.released_boot = c.closed_boot + USEC_PER_SEC * 60;
+		assert_int_equal(store_put_released(f->store, &c), 0);
+		claim_done(&c);
+	}
+	commit(f);
+	seal_all(f);
+	assert_rows(f, "SELECT sum(n),(SELECT count(*) FROM claim_seg) FROM coalesced", "500|0|\n");
+	snprintf(path, sizeof(path), "%s/%s", f->path, SCHEMA_FILE);
+	assert_int_equal(query_new(path, &q), 0);
+	assert_int_equal(query_begin(q, clock_now().boot + USEC_PER_HOUR), 0);
+	assert_int_equal(query_occupancy(q, &question, steps, &known, &text), 0);
+	query_end(q);
+	assert_int_equal(buf_put_u8(&text, 0), 0);
+	assert_non_null(strstr((char *)text.data, "\"peak\":500,"));
+	assert_non_null(strstr((char *)text.data, "\"used\":[500,500],\"time_wait\":[0,500]"));
+	process_unref(p);
+}
+
 /* Off, nothing of it happens; and it begins with one claim more than the setting. */
 static void test_above(void **state)
 {
@@ -559,6 +599,8 @@ int main(void)
 	};
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test_setup_teardown(test_share, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_occupancy, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_above, fixture_setup_open, fixture_teardown),
 	};
 	int failed = cmocka_run_group_tests(tests, setup, teardown);
