@@ -20,6 +20,7 @@ struct stretch {
 	int source;
 	usec_t interval;
 	bool udp_connect, failures;
+	bool part; /* only some of the ports that are asked for */
 };
 
 struct receipt {
@@ -29,6 +30,7 @@ struct receipt {
 	struct window window;
 	struct buf stretches, gaps, coalesced; /* JSON text of the elements */
 	struct stretch last; /* counted, and not among the elements yet: it may go on */
+	struct window part;  /* only a part of the ports was watched then; not among the gaps yet */
 	size_t stretch_count, gap_count;
 	usec_t watched_until; /* watched without a hole from the window's begin to here */
 	usec_t unlisted;      /* from here on, not all is listed; USEC_UNSET */
@@ -123,15 +125,47 @@ static bool clip(const struct window *w, usec_t *from, usec_t *until)
 	return *from < *until || (*from == *until && w->from == w->until);
 }
 
-/* Was all that is asked for among what this row's stretch watched? */
-static bool watched_asked(const struct filter *asked, const char *ranges_text, int64_t protocols)
+/* How much of what is asked for a stretch watched. */
+enum extent { EXTENT_NONE, EXTENT_PART, EXTENT_ALL };
+
+static enum extent extent_of(bool some, bool all)
+{
+	return all ? EXTENT_ALL : some ? EXTENT_PART : EXTENT_NONE;
+}
+
+static enum extent ports_watched(const struct filter *asked, const struct port_ranges *ranges)
+{
+	unsigned watched = 0;
+
+	for (unsigned i = 0; i < asked->port_count; i++)
+		watched += port_ranges_contain(ranges, asked->ports[i]);
+	return extent_of(watched > 0, watched == asked->port_count);
+}
+
+/* Ranges are ascending: `next` is the first port of those asked for that none of them was seen to have. */
+static enum extent range_watched(struct port_range asked, const struct port_ranges *ranges)
+{
+	uint32_t next = asked.low;
+	bool some = false;
+
+	for (uint32_t i = 0; asked.high && i < ranges->count; i++) {
+		const struct port_range *r = &ranges->range[i];
+
+		some = some || (r->low <= asked.high && r->high >= asked.low);
+		if (r->low <= next && r->high >= next)
+			next = r->high + 1u;
+	}
+	return extent_of(some, asked.high == 0 || next > asked.high);
+}
+
+static enum extent watched_asked(
+	const struct filter *asked, const char *ranges_text, int64_t protocols)
 {
 	struct port_ranges ranges = query_parse_ranges(ranges_text);
 
-	for (unsigned i = 0; i < asked->port_count; i++)
-		if (!port_ranges_contain(&ranges, asked->ports[i]))
-			return false;
-	return asked->protocol < 0 || protocols >> asked->protocol & 1;
+	if (asked->protocol >= 0 && !(protocols >> asked->protocol & 1))
+		return EXTENT_NONE;
+	return MIN(ports_watched(asked, &ranges), range_watched(asked->range, &ranges));
 }
 
 static int expired_until(const struct receipt *c, struct query *q, usec_t *ret)
@@ -151,7 +185,7 @@ static int expired_until(const struct receipt *c, struct query *q, usec_t *ret)
 	return 0;
 }
 
-/* 1: the row's stretch says something of the question. */
+/* Does the row's stretch say something of the question? */
 static bool read_stretch(
 	const struct receipt *c, sqlite3_stmt *row, usec_t expired, struct stretch *ret)
 {
@@ -163,13 +197,36 @@ static bool read_stretch(
 		.udp_connect = sqlite3_column_int(row, 6) != 0,
 		.failures = sqlite3_column_int(row, 7) != 0,
 	};
+	enum extent extent;
 
 	*ret = t;
 	if (t.from > t.until || !clip(&c->window, &ret->from, &ret->until) ||
 		(c->of_failures && !t.failures))
 		return false;
-	return watched_asked(
+	extent = watched_asked(
 		c->asked, (const char *)sqlite3_column_text(row, 4), sqlite3_column_int64(row, 5));
+	ret->part = extent == EXTENT_PART;
+	return extent != EXTENT_NONE;
+}
+
+/* Writes down since when, and until when, only a part of the ports was watched. */
+static int flush_part(struct receipt *c)
+{
+	struct window part = c->part;
+
+	c->part = (struct window){USEC_UNSET, 0};
+	return part.from > part.until
+		       ? 0
+		       : append_gap(c, part.from, part.until, "\"unwatched-ports\"", ROW_NULL);
+}
+
+static int note_part(struct receipt *c, const struct stretch *t)
+{
+	int r = c->part.until == t->from ? 0 : flush_part(c);
+
+	c->part.from = MIN(c->part.from, t->from);
+	c->part.until = t->until;
+	return r;
 }
 
 static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
@@ -195,9 +252,13 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 			break;
 		}
 		r = append_stretch(c, &t);
+		if (r == 0 && t.part)
+			r = note_part(c, &t);
 		if (r < 0)
 			return r;
 	}
+	if (r == 0)
+		r = flush_part(c);
 	return r < 0 ? r : flush_stretch(c);
 }
 
@@ -410,6 +471,7 @@ static int append(struct query *q, struct receipt start, struct buf *out)
 		.parts = start.parts,
 		.window = window,
 		.watched_until = window.from,
+		.part = {USEC_UNSET, 0},
 		.unlisted = USEC_UNSET,
 		.lost_known = true,
 	};

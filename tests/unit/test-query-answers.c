@@ -101,35 +101,52 @@ static void test_receipt(void **state)
 	}
 }
 
-/* A stretch counts for a question only where it watched all ports and the protocol that were asked for. */
+/* A stretch counts for a question where it watched the protocol and some of the ports that were asked for; and where it did not
+ * watch all of them, that is a gap. */
 static void test_receipt_asked(void **state)
 {
 	static const struct {
 		uint16_t ports[2];
+		struct port_range range;
 		int protocol;
-		bool watched;
+		bool some, all;
 	} cases[] = {
-		{{0}, -1, true},
-		{{100}, -1, true},
-		{{200}, -1, true},
-		{{300}, -1, true},
-		{{99}, -1, false},
-		{{201}, -1, false},
-		{{100, 300}, -1, true},
-		{{100, 299}, -1, false},
-		{{0}, PROTOCOL_UDP, true},
-		{{0}, PROTOCOL_MPTCP, false},
-		{{100}, PROTOCOL_MPTCP, false},
+		{{0}, {0}, -1, true, true},
+		{{100}, {0}, -1, true, true},
+		{{200}, {0}, -1, true, true},
+		{{300}, {0}, -1, true, true},
+		{{99}, {0}, -1, false, false},
+		{{202}, {0}, -1, false, false},
+		{{100, 300}, {0}, -1, true, true},
+		{{100, 299}, {0}, -1, true, false},
+		{{99, 299}, {0}, -1, false, false},
+		{{0}, {0}, PROTOCOL_UDP, true, true},
+		{{0}, {0}, PROTOCOL_MPTCP, false, false},
+		{{100}, {0}, PROTOCOL_MPTCP, false, false},
+		{{0}, {100, 201}, -1, true, true}, /* two ranges, one behind the other */
+		{{0}, {300, 300}, -1, true, true},
+		{{0}, {65535, 65535}, -1, true, true},
+		{{0}, {99, 100}, -1, true, false},
+		{{0}, {201, 202}, -1, true, false},
+		{{0}, {100, 300}, -1, true, false},
+		{{0}, {1, 65535}, -1, true, false},
+		{{0}, {1, 99}, -1, false, false},
+		{{0}, {202, 299}, -1, false, false},
+		{{0}, {100, 200}, PROTOCOL_MPTCP, false, false},
 	};
 	struct fixture *f = *state;
 
 	history_sql(&f->history,
-		"INSERT INTO coverage VALUES(1,1,5,30,2,7,'100-200 300-300',1,2,3,1,1,1,1,0,0)");
+		"INSERT INTO coverage VALUES"
+		"(1,1,5,15,2,7,'100-200 201-201 300-300 65535-65535',1,2,3,1,1,1,1,0,0),"
+		"(2,1,15,30,2,7,'100-200 201-201 300-300 65535-65535',1,2,3,1,1,1,1,0,0)");
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
 		_cleanup_(buf_done) struct buf text = {0};
 		struct filter asked = FILTER_ANY;
+		const char *receipt;
 
 		asked.protocol = cases[i].protocol;
+		asked.range = cases[i].range;
 		for (; asked.port_count < 2 && cases[i].ports[asked.port_count]; asked.port_count++)
 			asked.ports[asked.port_count] = cases[i].ports[asked.port_count];
 		begin(f);
@@ -137,8 +154,13 @@ static void test_receipt_asked(void **state)
 			coverage_receipt(f->query, &asked, (struct window){10, 20}, &text), 0);
 		query_end(f->query);
 		assert_int_equal(buf_append(&text, "", 1), 0);
-		assert_int_equal(strstr((const char *)buf_bytes(&text), "\"stretches\":[]") == NULL,
-			cases[i].watched);
+		receipt = (const char *)buf_bytes(&text);
+		assert_int_equal(strstr(receipt, "\"stretches\":[]") == NULL, cases[i].some);
+		assert_int_equal(strstr(receipt, "\"complete\":true") != NULL, cases[i].all);
+		assert_int_equal(
+			strstr(receipt, "\"gaps\":[{\"from_usec\":10,\"until_usec\":20,"
+					"\"reason\":\"unwatched-ports\",\"lost\":null}]") != NULL,
+			cases[i].some && !cases[i].all);
 	}
 }
 
