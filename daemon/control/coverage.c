@@ -25,7 +25,7 @@ struct stretch {
 
 struct receipt {
 	const struct filter *asked;
-	bool of_failures;
+	bool of_failures, of_remotes;
 	const struct parts *parts; /* NULL: nothing is said of them */
 	struct window window;
 	struct buf stretches, gaps, coalesced; /* JSON text of the elements */
@@ -301,20 +301,15 @@ static int read_gaps(struct receipt *c, struct query *q)
 	return r;
 }
 
-/* Whose remote address is not whole any more is not found by it. */
+/* Whose remote address is not whole any more is not found by it, and not told from others of its network. */
 static int read_remotes(struct receipt *c, struct query *q)
 {
-	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	bool asked = c->asked->peer.family != FAMILY_NONE || c->asked->peer_port >= 0;
 	usec_t until = 0;
-	int r = 0;
+	int r = asked || c->of_remotes ? query_remotes_until(q, &until) : 0;
 
-	if (c->asked->peer.family != FAMILY_NONE || c->asked->peer_port >= 0)
-		r = query_first(
-			q, "SELECT value FROM counter WHERE name='remotes_until_usec'", &statement);
-	if (r == 1 && sqlite3_column_int64(statement, 0) > 0)
-		until = (usec_t)sqlite3_column_int64(statement, 0);
 	if (r < 0 || until <= c->window.from)
-		return MIN(r, 0);
+		return r;
 	return append_gap(
 		c, c->window.from, MIN(until, c->window.until), "\"remote-addresses\"", ROW_NULL);
 }
@@ -468,6 +463,7 @@ static int append(struct query *q, struct receipt start, struct buf *out)
 	_cleanup_(receipt_done) struct receipt c = {
 		.asked = start.asked,
 		.of_failures = start.of_failures,
+		.of_remotes = start.of_remotes,
 		.parts = start.parts,
 		.window = window,
 		.watched_until = window.from,
@@ -496,6 +492,13 @@ int coverage_receipt_failures(
 {
 	return append(
 		q, (struct receipt){.asked = asked, .of_failures = true, .window = window}, out);
+}
+
+int coverage_receipt_remotes(
+	struct query *q, const struct filter *asked, struct window window, struct buf *out)
+{
+	return append(
+		q, (struct receipt){.asked = asked, .of_remotes = true, .window = window}, out);
 }
 
 int coverage_receipt_audit(struct query *q, const struct filter *asked, struct window window,

@@ -150,7 +150,10 @@ static int pressure(struct request *r)
 		e = query_pressure(r->methods->query, &r->pressure.filter, window, &known,
 			r->pressure.limit, &text);
 	if (e == 0)
-		e = append_coverage(r, &r->pressure.filter, &text);
+		e = buf_append_string(&text, ",\"coverage\":");
+	if (e == 0)
+		e = coverage_receipt_remotes(
+			r->methods->query, &r->pressure.filter, r->window, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);

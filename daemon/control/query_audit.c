@@ -43,6 +43,7 @@ struct audit {
 	struct rows servers; /* owned; the first LIMIT_PAGE_ROWS at the least */
 	uint64_t server_count;
 	bool failures_watched;
+	bool remotes_gone; /* rows have not all of their remote addresses */
 	uint64_t failures;
 };
 
@@ -365,7 +366,8 @@ static int append_group(
 	if (r == 0)
 		r = buf_append(out, end + 1, strlen(end) - 2);
 	if (r == 0)
-		r = append_flag(out, ",\"remotes_estimated\":", p->remotes_estimated);
+		r = append_flag(
+			out, ",\"remotes_estimated\":", p->remotes_estimated || a->remotes_gone);
 	if (r == 0)
 		r = append_flag(out, ",\"lives_estimated\":", p->lives_estimated);
 	return r == 0 ? buf_append_string(out, "}") : r;
@@ -478,6 +480,18 @@ static int count_parts(struct audit *a, struct query *q, const struct question *
 	return r;
 }
 
+/* Are there rows of a time whose remote addresses are not whole? */
+static int find_remotes(struct audit *a, struct query *q, const struct parts *parts)
+{
+	usec_t until;
+	int r = query_remotes_until(q, &until);
+
+	for (unsigned i = 0; r == 0 && i < parts->count; i++)
+		a->remotes_gone |=
+			parts->part[i].from == PART_ROWS && parts->part[i].window.from < until;
+	return r;
+}
+
 static int audit_parts(struct query *q, const struct question *question, enum audit_by by,
 	const struct parts *parts, struct buf *out)
 {
@@ -485,6 +499,8 @@ static int audit_parts(struct query *q, const struct question *question, enum au
 	size_t before = buf_size(out);
 	int r = groups_init(&a.groups, q, by, question->window);
 
+	if (r == 0)
+		r = find_remotes(&a, q, parts);
 	if (r == 0)
 		r = count_parts(&a, q, question, parts);
 	if (r == 0)

@@ -80,17 +80,6 @@ static int read_expired(struct look *l, struct query *q)
 	return r < 0 ? r : 0;
 }
 
-static int read_remotes(struct look *l, struct query *q)
-{
-	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
-	int r = query_first(
-		q, "SELECT value FROM counter WHERE name='remotes_until_usec'", &statement);
-
-	if (r == 1)
-		l->remotes_until = (usec_t)MAX(sqlite3_column_int64(statement, 0), INT64_C(0));
-	return MIN(r, 0);
-}
-
 static int read_stretches(struct look *l, struct query *q)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
@@ -335,7 +324,7 @@ int query_flows(struct query *q, struct flow *flows, size_t count)
 	find_window(&l);
 	r = read_expired(&l, q);
 	if (r == 0)
-		r = read_remotes(&l, q);
+		r = query_remotes_until(q, &l.remotes_until);
 	if (r == 0)
 		r = read_stretches(&l, q);
 	if (r == 0)

@@ -189,6 +189,17 @@ int query_news_after(struct query *q, const struct filter *filter, int64_t *news
 	return r < 0 ? r : 1;
 }
 
+int query_remotes_until(struct query *q, usec_t *ret)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	int r = query_first(
+		q, "SELECT value FROM counter WHERE name='remotes_until_usec'", &statement);
+
+	if (r >= 0)
+		*ret = r == 1 ? (usec_t)at_least_0(statement, 0) : 0;
+	return MIN(r, 0);
+}
+
 struct port_ranges query_parse_ranges(const char *text)
 {
 	struct port_ranges ranges = {0};

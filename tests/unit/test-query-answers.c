@@ -224,6 +224,40 @@ static void test_receipt_remotes(void **state)
 			cases[i].told);
 		assert_int_equal(strstr(receipt, "\"complete\":true") != NULL, !cases[i].told);
 	}
+	for (unsigned from = 10; from <= 12; from += 2) { /* whoever is asked for */
+		_cleanup_(buf_done) struct buf text = {0};
+
+		assert_int_equal(
+			coverage_receipt_remotes(f->query, &any, (struct window){from, 20}, &text),
+			0);
+		assert_int_equal(buf_append(&text, "", 1), 0);
+		assert_int_equal(strstr((const char *)buf_bytes(&text), "remote-addresses") != NULL,
+			from < 12);
+	}
+	query_end(f->query);
+}
+
+/* An audit of rows that have lost their remote addresses does not pretend to have counted them. */
+static void test_audit_remotes(void **state)
+{
+	struct fixture *f = *state;
+	const struct window windows[] = {{10, 20}, {12, 20}};
+
+	history_sql(&f->history,
+		"INSERT INTO counter VALUES('remotes_until_usec',12);"
+		"INSERT INTO claim_open VALUES(1,1,1,40000,15,15,NULL,NULL,NULL,0,443,NULL,NULL)");
+	begin(f);
+	for (size_t i = 0; i < ELEMENTSOF(windows); i++) {
+		const struct question question = {
+			.filter = FILTER_ANY, .window = windows[i], .rows = ROWS_ALL};
+		_cleanup_(buf_done) struct buf text = {0};
+
+		assert_int_equal(
+			query_audit(f->query, &question, AUDIT_BY_PROGRAM, &text, NULL), 0);
+		assert_int_equal(buf_append(&text, "", 1), 0);
+		assert_non_null(strstr((const char *)buf_bytes(&text),
+			i == 0 ? "\"remotes_estimated\":true" : "\"remotes_estimated\":false"));
+	}
 	query_end(f->query);
 }
 
@@ -651,6 +685,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_receipt_asked, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_limit, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_remotes, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_audit_remotes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_by, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_reasons, setup_empty, teardown),
