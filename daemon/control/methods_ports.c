@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 
+#include "daemon/control/coverage.h"
 #include "daemon/control/query_ports.h"
 #include "daemon/control/reserved.h"
 
