@@ -47,9 +47,12 @@ struct group_entry {
 	"SELECT id,iif(" condition ",min(id) OVER p,0),iif(" condition                             \
 	",dense_rank() OVER (ORDER BY " key "),0),min(first_seen_usec) OVER p FROM app"            \
 	" WINDOW p AS (PARTITION BY " key ") ORDER BY id"
+/* Of an `app` of which nothing but its cgroup is known, an audit knows no more than of none at all. */
+#define ANYBODY "ifnull(a.exe,a.comm) IS NOT NULL OR a.unit IS NOT NULL OR a.uid IS NOT NULL"
 static const char *const members_sql[] = {
 	[AUDIT_BY_PROGRAM] =
-		"SELECT a.id,min(a.id) OVER p,dense_rank() OVER (ORDER BY a.exe,a.comm,a.unit,a.uid),"
+		"SELECT a.id,iif(" ANYBODY ",min(a.id) OVER p,0),"
+		"iif(" ANYBODY ",dense_rank() OVER (ORDER BY a.exe,a.comm,a.unit,a.uid),0),"
 		"min(min(a.first_seen_usec,ifnull(k.first_usec,a.first_seen_usec))) OVER p FROM app a"
 		" LEFT JOIN (SELECT name,min(first_seen_usec) AS first_usec FROM known WHERE protocol=-1"
 		" GROUP BY name) k ON k.name=substr(ifnull(a.exe,a.comm),1,256)"

@@ -566,6 +566,29 @@ static void test_audit_reasons(void **state)
 	assert_int_equal(count_text(t, "\"netns\":null"), 1);
 }
 
+/* Of some sockets no more is known than their cgroup: that is no program, neither a second one nor a new one. */
+static void test_audit_nobody(void **state)
+{
+	_cleanup_(buf_done) struct buf text = {0};
+	struct fixture *f = *state;
+	const struct question q = {.filter = FILTER_ANY, .window = {100, 200}, .rows = ROWS_ALL};
+
+	history_sql(&f->history,
+		"INSERT INTO app VALUES(1,NULL,0,NULL,NULL,NULL,'/a',150),(2,NULL,0,NULL,NULL,NULL,'/b',150);"
+		"INSERT INTO process VALUES(1,1,1,NULL,NULL,NULL,NULL,NULL,1),(2,2,1,NULL,NULL,NULL,NULL,NULL,1);"
+		"INSERT INTO claim_open VALUES(1,1,1,40000,150,0,NULL,NULL,NULL,0,NULL,NULL,1),"
+		"(2,1,1,40001,150,0,NULL,NULL,NULL,0,NULL,NULL,2),"
+		"(3,1,1,40002,150,0,NULL,NULL,NULL,0,NULL,NULL,NULL)");
+	begin(f);
+	assert_int_equal(query_audit(f->query, &q, AUDIT_BY_PROGRAM, &text, NULL), 0);
+	query_end(f->query);
+	assert_int_equal(buf_put_u8(&text, 0), 0);
+	assert_int_equal(count_text((const char *)buf_bytes(&text), "\"exe\":null"), 1);
+	assert_non_null(
+		strstr((const char *)buf_bytes(&text), "\"claims\":3,\"ports\":3,\"remotes\":0,"));
+	assert_non_null(strstr((const char *)buf_bytes(&text), "\"new\":false"));
+}
+
 /* A socket that pid 1 opened and passed on counts for the one that got it last. */
 static void test_audit_credit(void **state)
 {
@@ -689,6 +712,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_audit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_by, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_reasons, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_audit_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_audit_credit, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_row_json, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_names, setup_empty, teardown),
