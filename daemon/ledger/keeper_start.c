@@ -141,7 +141,7 @@ static int start_session(struct keeper *k, const struct hello *hello)
 	k->until = (struct now){.boot = before->same_boot ? before->last_seen_boot : 0,
 		.wall = before->last_seen_wall};
 	if (before->known && before->same_boot)
-		ledger_watched_until(k->ledger, before->last_seen_boot, &before->how);
+		ledger_watched_until(k->ledger, k->until, &before->how);
 	r = store_adopt(k->store, take_adopted, k);
 	if (r < 0) {
 		log_error("cannot take over what an earlier session left open: %s", strerror(-r));

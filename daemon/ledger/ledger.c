@@ -186,6 +186,8 @@ static int apply_hello(struct ledger *l, const struct hello *h)
 		return -EBADMSG;
 	l->greeted = true;
 	l->clock = h->at;
+	if (l->clock_swept.boot == 0)
+		l->clock_swept = h->at;
 	l->greeted_at = h->at.boot;
 	return 0;
 }
@@ -335,9 +337,10 @@ int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot)
 	return 0;
 }
 
-void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct coverage *how)
+void ledger_watched_until(struct ledger *l, struct now last_seen, const struct coverage *how)
 {
-	l->watched_until = last_seen_boot;
+	l->watched_until = last_seen.boot;
+	l->clock_swept = last_seen;
 	l->earlier = *how;
 }
 

@@ -74,10 +74,11 @@ struct port_range ledger_ephemeral(const struct ledger *l, uint64_t netns);
 int ledger_adopt(struct ledger *l, struct claim *claim, usec_t last_seen_boot) _must_check_;
 
 /*
- * Says that an earlier session of the same boot watched until `last_seen_boot`, and `how` (rung, ranges, protocols
- * and accepted count): what a first sweep finds that it would have seen, and that is not adopted, was opened after that.
+ * Says that an earlier session of the same boot watched until `last_seen`, and `how` (rung, ranges, protocols
+ * and accepted count): what a first sweep finds that it would have seen, and that is not adopted, was opened after that. A clock that was
+ * set since then is a step. Before the first record.
  */
-void ledger_watched_until(struct ledger *l, usec_t last_seen_boot, const struct coverage *how);
+void ledger_watched_until(struct ledger *l, struct now last_seen, const struct coverage *how);
 
 /*
  * Says what is stored of the events' ring. `again`: it is the ring of this stream, too, and tells again what came behind the

@@ -65,6 +65,8 @@ struct ledger {
 	struct place *places;
 	struct ledger_stats stats; /* open_claims is counted when asked */
 	struct now clock;          /* as last told */
+	struct now
+		clock_swept; /* at the last sweep, of an earlier session of this boot, too; boot 0: none yet */
 	struct coverage coverage;
 	usec_t watched_until;    /* by an earlier session; 0: none */
 	struct coverage earlier; /* how that one watched */

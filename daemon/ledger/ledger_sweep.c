@@ -5,14 +5,14 @@
 #include "daemon/ledger/ledger_claim.h"
 #include "daemon/ledger/ledger_private.h"
 
-/* A clock that moved by more than this between two records was set, not slewed. */
+/* A clock that moved by more than this between two sweeps was set, not slewed. */
 #define CLOCK_STEP_USEC (500 * USEC_PER_MSEC)
 
 static void note_clock(struct ledger *l, struct now now)
 {
-	int64_t by = (int64_t)((now.wall - now.boot) - (l->clock.wall - l->clock.boot));
+	int64_t by = (int64_t)((now.wall - now.boot) - (l->clock_swept.wall - l->clock_swept.boot));
 
-	l->clock = now;
+	l->clock = l->clock_swept = now;
 	if (by > (int64_t)CLOCK_STEP_USEC || by < -(int64_t)CLOCK_STEP_USEC)
 		l->sink.clock_step(l->sink.context, now.wall, by);
 }

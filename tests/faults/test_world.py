@@ -161,6 +161,26 @@ def test_a_clock_that_is_set(make_daemon, make_actor, namespace, directory):
     assert status(daemon)["degraded"] == [] and daemon.process.poll() is None
 
 
+@pytest.mark.skipif(FAKETIME is None, reason="cannot run here: no libfaketime")
+@pytest.mark.skipif("clang" in str(conftest.system.BUILD), reason="cannot run here: the sanitizer wants to be loaded first")
+@pytest.mark.parametrize("how", ("stopped", "killed"))
+def test_a_clock_that_is_set_while_nobody_runs(make_daemon, namespace, directory, how):
+    """The time since boot, which nobody sets, tells it afterwards: once."""
+    clock = Clocked(namespace, directory)
+    daemon = make_daemon(rung="destroy", namespace=clock).start()
+    sync(daemon)
+    wait_for(lambda: status(daemon)["watching"], "a sweep")
+    end = daemon.stop if how == "stopped" else daemon.kill
+    for step in ("+1d", "+1d"):
+        end()
+        clock.set(step)
+        daemon.start()
+        sync(daemon)
+    with sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True) as db:
+        days = [round(by / 86_400e6) for by, in db.execute("SELECT by_usec FROM clock_step")]
+    assert days == [1], days
+
+
 HOLD = """
 import os, resource, socket, sys
 count, each, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

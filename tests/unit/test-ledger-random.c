@@ -503,7 +503,7 @@ static void restart(struct world *w)
 	struct ledger *old = w->ledger;
 
 	start(w);
-	ledger_watched_until(w->ledger, w->last_begin, &everything);
+	ledger_watched_until(w->ledger, (struct now){w->last_begin, w->last_begin}, &everything);
 	assert_int_equal(ledger_each(old, adopt, w), 0);
 	ledger_free(old);
 	greet(w);

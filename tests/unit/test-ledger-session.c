@@ -167,7 +167,7 @@ static void test_adopted(void **state)
 			claim.closed_boot = 35;
 			claim.closed_after_boot = 30;
 		}
-		ledger_watched_until(l, 90, &everything);
+		ledger_watched_until(l, (struct now){90, 1000090}, &everything);
 		assert_int_equal(ledger_adopt(l, &claim, 90), 0);
 		assert_int_equal(ledger_stats(l).open_claims, 1);
 		assert_int_equal(ledger_stats(l).unattributed, 0);
@@ -220,7 +220,7 @@ static void test_watched_until(void **state)
 
 	(void)state;
 	assert_non_null(l);
-	ledger_watched_until(l, 500, &everything);
+	ledger_watched_until(l, (struct now){500, 1000500}, &everything);
 	play(l, SCRIPT(START, PRESENT(1, 1, 1000, 0, .preexisting = true),
 			PRESENT(2, 2, 1000, 600, .preexisting = true),
 			PRESENT(3, 3, 400, 0, .preexisting = true), PRESENT(4, 4, 1000, 0)));
@@ -229,6 +229,34 @@ static void test_watched_until(void **state)
 		"opened 2 tcp 127.0.0.1:2 connected (600,1000] none preexisting\n"
 		"opened 3 tcp 127.0.0.1:3 connected (0,400] none preexisting\n"
 		"opened 4 tcp 127.0.0.1:4 connected (0,1000] none\n");
+}
+
+/* Between two sessions of one boot: told by the first sweep, which is when it is known for good. */
+static void test_clock_set_in_between(void **state)
+{
+	static const struct {
+		struct now seen;
+		const char *log;
+	} cases[] = {
+		{{90, 1000090}, ""},
+		{{90, 1400090}, ""}, /* slewed, or read late */
+		{{90, 61000090}, "clock 1001010 by -60000000\n"},
+		{{90, 100090}, "clock 1001010 by 900000\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct log log = {0};
+		struct ledger_sink sink = sink_of(&log);
+		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
+
+		assert_non_null(l);
+		ledger_watched_until(l, cases[i].seen, &everything);
+		play(l, SCRIPT(HELLO, COVERAGE(.protocols = ALL)));
+		assert_string_equal(log.text, "");
+		play(l, SCRIPT(PARTIAL(1, 1, 1000, 1010), PARTIAL(2, 1, 2000, 2010)));
+		assert_string_equal(log.text, cases[i].log);
+	}
 }
 
 static void test_stats(void **state)
@@ -306,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_adopted),
 		cmocka_unit_test(test_adopted_twice),
 		cmocka_unit_test(test_watched_until),
+		cmocka_unit_test(test_clock_set_in_between),
 		cmocka_unit_test(test_stats),
 		cmocka_unit_test(test_each_in_order),
 		cmocka_unit_test(test_memory),
