@@ -38,6 +38,7 @@
 #define LIMIT_CLAIMS           100000000u /* rows a client may ask for with `limit` */
 #define LIMIT_FLOWS            256u       /* in one call of Annotate */
 #define LIMIT_FILTER_PORTS     64u        /* ports in one filter */
+#define LIMIT_KEPT_STATEMENTS  16u        /* parsed ones that control keeps for the next question */
 #define LIMIT_QUERY_USEC       (20u * 1000u * 1000u) /* one query's own time; past it: QueryTooLong */
 #define LIMIT_STALLED_USEC     (10u * 1000u * 1000u) /* a client that takes nothing this long is cut */
 #define LIMIT_SYNC_USEC        (5u * 1000u * 1000u) /* a sync unanswered this long: answer, and say so */

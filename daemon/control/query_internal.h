@@ -15,14 +15,18 @@ struct query {
 	usec_t deadline_boot;
 };
 
+/* Gives back what query_prepare() gave; NULL is nothing. */
+void query_release(sqlite3_stmt *statement);
+
 static inline void stmt_p(sqlite3_stmt **statement)
 {
-	(void)sqlite3_finalize(*statement);
+	query_release(*statement);
 }
 
 /* A SQLite result code as 0 or negative errno. */
 int query_error(int code) _must_check_;
 
+/* Nothing is bound. Parsed only where no statement of this text was given back before. */
 int query_prepare(struct query *q, const char *sql, sqlite3_stmt **ret) _must_check_;
 
 /* 1: a row, 0: no more, or negative errno. */
