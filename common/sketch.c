@@ -4,6 +4,8 @@
 
 #include <endian.h>
 
+#define FEW 16u /* so many are sooner added one by one than by a walk over all */
+
 /* Where the hash is, or would be. */
 static size_t place_of(const struct sketch *s, uint64_t hash)
 {
@@ -33,13 +35,11 @@ void sketch_add(struct sketch *s, uint64_t hash)
 }
 
 /* Both are ascending: one walk over them. */
-void sketch_merge(struct sketch *to, const struct sketch *from)
+static void merge_all(struct sketch *to, const struct sketch *from)
 {
 	struct sketch merged;
 	size_t a = 0, b = 0, n = 0;
 
-	if (to->count == SKETCH_MAX && from->count > 0 && from->hash[0] > to->hash[SKETCH_MAX - 1])
-		return;
 	while (n < SKETCH_MAX && (a < to->count || b < from->count)) {
 		bool first = b == from->count || (a < to->count && to->hash[a] <= from->hash[b]);
 		uint64_t hash = first ? to->hash[a] : from->hash[b];
@@ -50,6 +50,20 @@ void sketch_merge(struct sketch *to, const struct sketch *from)
 	}
 	memcpy(to->hash, merged.hash, n * sizeof(merged.hash[0]));
 	to->count = n;
+}
+
+/* Of the many that are merged into one that is full, most have few hashes, or none, that are low enough. */
+void sketch_merge(struct sketch *to, const struct sketch *from)
+{
+	size_t low =
+		to->count < SKETCH_MAX ? from->count : place_of(from, to->hash[SKETCH_MAX - 1]);
+
+	if (low > FEW) {
+		merge_all(to, from);
+		return;
+	}
+	for (size_t i = 0; i < low; i++)
+		sketch_add(to, from->hash[i]);
 }
 
 uint64_t sketch_estimate(const struct sketch *s)
