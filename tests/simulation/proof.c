@@ -262,8 +262,9 @@ static void check_missing(struct sim *s, uint32_t i, const struct lookups *q)
 	if (t->committed)
 		wrong(s, "claim %u was committed (durable %d), and is gone", (unsigned)i,
 			t->durable);
-	/* a ring of which nothing was stored may have lost it before the session began: then nobody had watched, and that is said */
-	if (t->lost && !t->excused && !meets(s, t, q->loss) && !in_gap)
+	/* a ring of which nothing was stored may have lost it before the session began: then nobody had watched, as a gap or the
+	 * stretches say */
+	if (t->lost && !t->excused && !meets(s, t, q->loss) && !in_gap && meets(s, t, q->stretch))
 		wrong(s, "claim %u was lost, and in no gap", (unsigned)i);
 	if (t->lost && !t->excused)
 		return;

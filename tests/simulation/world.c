@@ -167,9 +167,9 @@ void world_open(struct sim *s)
 		t->protocol = PROTOCOL_UDP;
 		t->role = ROLE_BOUND;
 		t->opened = s->clock.boot;
-		/* where the word of its end is lost, nobody can tell the same port again from the same tenure: that there is a
-		 * gap, is all */
-		if (chance(s, 50) && !before->end_lost)
+		/* where the word of its end, or of all of it, is lost, nobody can tell the same port again from the same
+		 * tenure: that there is a gap, is all */
+		if (chance(s, 50) && !before->end_lost && !before->lost)
 			t->port = before->port;
 		else /* none that it ever had */
 			t->port = (uint16_t)(before->port + PORTS);
@@ -178,7 +178,8 @@ void world_open(struct sim *s)
 	}
 	tell_opened(s, i);
 	trace(s, "claim %u: cookie %llu, port %u/%s%s", i, (unsigned long long)t->cookie, t->port,
-		udp ? "udp" : "tcp", t->in_ring ? "" : ", of which the ring does not tell");
+		t->protocol == PROTOCOL_UDP ? "udp" : "tcp",
+		t->in_ring ? "" : ", of which the ring does not tell");
 	s->count.made++;
 }
 
