@@ -71,8 +71,10 @@ static int verdict_on_last(const json_t *reply, const struct view *v, struct buf
 		return -ENOMEM;
 	if (last) {
 		until = row_time(last, "closed_usec");
-		return buf_append_format(b, "Free now. Last held by %s, until %s.", process,
-			until == USEC_UNSET ? "now" : format_time(until, v->now, time));
+		return buf_append_format(b, "Free now. Last held by %s, until %s%s.", process,
+			until == USEC_UNSET ? "now" : format_time(until, v->now, time),
+			/* of many claims the time is the last one's, which may be on another port */
+			claim_count(last) > 1 ? " at the latest" : "");
 	}
 	if (!row_true(reply, "watched"))
 		return buf_append_string(

@@ -344,8 +344,9 @@ static const char *of_ports(const struct filter *asked)
 {
 	if (asked->port_count > 0)
 		return " AND EXISTS(SELECT 1 FROM json_each(:ports)"
-		       " WHERE port_list_has(c.ports,value,value))";
-	return asked->range.high ? " AND port_list_has(c.ports,:range_low,:range_high)" : "";
+		       " WHERE port_list_low(c.ports,value,value) IS NOT NULL)";
+	return asked->range.high ? " AND port_list_low(c.ports,:range_low,:range_high) IS NOT NULL"
+				 : "";
 }
 
 /* Rows of many claims, at most LIMIT_RECEIPT_ROWS stretches of them: what is further becomes one with the last. */

@@ -99,8 +99,8 @@ static void port_list(sqlite3_context *context, int count, sqlite3_value **value
 	sqlite3_free(sqlite3_str_finish(text));
 }
 
-/* SQL port_list_has(ports, low, high): is one of them there? They are ascending. */
-static void port_list_has(sqlite3_context *context, int count, sqlite3_value **values)
+/* SQL port_list_low(ports, low, high): the lowest of them that is in [low, high], or NULL. They are ascending. */
+static void port_list_low(sqlite3_context *context, int count, sqlite3_value **values)
 {
 	int low = 0, high = sqlite3_value_bytes(values[0]) / 2, end = high;
 	const uint8_t *ports = sqlite3_value_blob(values[0]);
@@ -115,7 +115,8 @@ static void port_list_has(sqlite3_context *context, int count, sqlite3_value **v
 		else
 			high = middle;
 	}
-	sqlite3_result_int(context, low < end && port_at(ports, low) <= last);
+	if (low < end && port_at(ports, low) <= last)
+		sqlite3_result_int(context, (int)port_at(ports, low));
 }
 
 static int past_deadline(void *context)
@@ -311,7 +312,7 @@ static int configure(struct query *q)
 		{"address_text", 1, false, address_text},
 		{"port_list", 1, false, port_list},
 		{"port_set", 1, true, port_list},
-		{"port_list_has", 3, false, port_list_has},
+		{"port_list_low", 3, false, port_list_low},
 	};
 	int r;
 

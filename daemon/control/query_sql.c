@@ -43,27 +43,33 @@
 #define FROM_PLACE                                                                                 \
 	" AND (" KEY ")>=(:place_opened,:place_port,:place_meta,:place_rport,:place_raddr)"
 
-/* What a coalesced row, as one, must have of the ports that are asked for, and which one it shows. `each`: it is given for each
- * of them. */
+#define IN_RANGE(port) " AND (:range_high=0 OR " port " BETWEEN :range_low AND :range_high)"
+#define HAS_PORT(port) "port_list_low(c.ports," port "," port ") IS NOT NULL"
+#define ASKED_PORT                                                                                 \
+	"(SELECT min(value) FROM json_each(:ports) WHERE " HAS_PORT("value") IN_RANGE("value") ")"
+#define PORT_IN_RANGE "port_list_low(c.ports,:range_low,:range_high)"
+
+/* A coalesced row, as one: which of its ports it is to show, the lowest that was asked for, and what it must have. `each`: it is given
+ * for each of several ports. */
 static void append_coalesced(sqlite3_str *sql, const struct filter *f, bool each)
 {
 	if (f->port_count > 1 && each)
 		sqlite3_str_appendall(sql,
 			ROWS_OF_COALESCED_ON(
 				"m.value") " CROSS JOIN json_each(port_set(c.ports)) m"
-					   " WHERE m.value IN (SELECT value FROM json_each(:ports))");
-	else if (f->port_count == 1)
-		sqlite3_str_appendall(sql,
-			ROWS_OF_COALESCED_ON(":port") " WHERE"
-						      " port_list_has(c.ports,:port,:port)");
+					   " WHERE m.value IN (SELECT value FROM json_each(:ports))" IN_RANGE(
+						   "m.value"));
 	else if (f->port_count > 1)
+		sqlite3_str_appendall(
+			sql, ROWS_OF_COALESCED_ON(ASKED_PORT) " WHERE " ASKED_PORT " IS NOT NULL");
+	else if (f->port_count == 1)
+		sqlite3_str_appendall(sql, ROWS_OF_COALESCED_ON(":port") " WHERE " HAS_PORT(":port")
+						   IN_RANGE(":port"));
+	else if (f->range.high)
 		sqlite3_str_appendall(sql,
-			ROWS_OF_COALESCED " WHERE EXISTS(SELECT 1 FROM json_each(:ports)"
-					  " WHERE port_list_has(c.ports,value,value))");
+			ROWS_OF_COALESCED_ON(PORT_IN_RANGE) " WHERE " PORT_IN_RANGE " IS NOT NULL");
 	else
 		sqlite3_str_appendall(sql, ROWS_OF_COALESCED " WHERE 1");
-	if (f->range.high)
-		sqlite3_str_appendall(sql, " AND port_list_has(c.ports,:range_low,:range_high)");
 }
 
 /* The claims that such a row stands for. */

@@ -394,6 +394,7 @@ def test_status(fake):
 
 @pytest.mark.parametrize("members, verdict, code", [
     ({}, "Free now. Last held by curl[48211], until", 0),
+    ({"last": [claim(count=3960, ports=[60530, 60531])]}, " (3,960 claims), until Nov 23 03:12:09.414 at the latest.", 0),
     ({"now": [claim(closed_usec=None, released_usec=None, role="listening", comm="nginx", pid=1)]},
      "nginx[1] is a server here; while it is down the kernel may give the port to a client.", 0),
     ({"now": [claim(closed_usec=None, released_usec=None, role="bound")], "ephemeral": False}, "bound it on purpose", 0),

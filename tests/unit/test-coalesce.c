@@ -399,6 +399,40 @@ static void test_who(void **state)
 	query_end(w->query);
 }
 
+/* A row shows a port that was asked for: of a range, or of several ports, the lowest that it has. */
+static void test_shown_port(void **state)
+{
+	struct world *w = *state;
+	size_t rows_seen = 0;
+
+	assert_int_equal(query_begin(w->query, clock_now().boot + USEC_PER_HOUR), 0);
+	for (unsigned i = 0; i < 60; i++) {
+		struct question question = {
+			.filter = FILTER_ANY, .window = {0, WALL_FOREVER / 2}, .rows = ROWS_ALL};
+		struct filter *f = &question.filter;
+		_cleanup_(rows_done) struct rows rows = {0};
+		struct place place = PLACE_START;
+		uint16_t low = (uint16_t)(PORT_LOW + fixture_random(w->f, PORTS)),
+			 high = (uint16_t)(low + fixture_random(w->f, 20));
+
+		if (i % 3 != 1)
+			f->range = (struct port_range){low, high};
+		if (i % 3 != 0)
+			for (unsigned port = PORT_LOW + 7; f->port_count < 10; port += 29)
+				f->ports[f->port_count++] = (uint16_t)port;
+		assert_int_equal(query_rows(w->query, &question, 10000, &place, &rows), 0);
+		rows_seen += rows.count;
+		for (size_t k = 0; k < rows.count; k++) {
+			uint16_t port = (uint16_t)rows.row[k].column[ROW_PORT];
+
+			assert_true(i % 3 == 1 || (port >= low && port <= high));
+			assert_true(i % 3 == 0 || (port - PORT_LOW) % 29 == 7);
+		}
+	}
+	query_end(w->query);
+	assert_true(rows_seen > 0);
+}
+
 /* In the order of release, page by page, each row comes once, and they stand for all. */
 static void test_released(void **state)
 {
@@ -594,6 +628,7 @@ int main(void)
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_sums),
 		cmocka_unit_test(test_who),
+		cmocka_unit_test(test_shown_port),
 		cmocka_unit_test(test_released),
 		cmocka_unit_test(test_receipt),
 	};
