@@ -71,7 +71,8 @@ static void test_merge(void **state)
 		assert_int_equal(merged.count, all.count);
 		assert_memory_equal(merged.hash, all.hash, all.count * sizeof(all.hash[0]));
 		assert_int_equal(sketch_read(bytes, sketch_write(&all, bytes), &again), 0);
-		assert_memory_equal(again.hash, all.hash, sizeof(all.hash));
+		assert_int_equal(again.count, all.count);
+		assert_memory_equal(again.hash, all.hash, all.count * sizeof(all.hash[0]));
 	}
 }
 
