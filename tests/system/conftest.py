@@ -137,8 +137,8 @@ class Daemon:
         self.process.wait(PATIENCE)
         wait_for(lambda: not any(alive(pid) for pid in children), "the children to be gone")
 
-    def call(self, method, parameters=None, flag=None):
-        """One Varlink call by plain Python. With flag 'more': the list of all replies."""
+    def replies(self, method, parameters=None, flag=None):
+        """One Varlink call by plain Python."""
         call = {"method": method, "parameters": parameters or {}}
         if flag:
             call[flag] = True
@@ -158,10 +158,15 @@ class Daemon:
                 replies.append(reply)
                 if not reply.get("continues"):
                     break
+        return replies
+
+    def call(self, method, parameters=None, flag=None):
+        """One that succeeds. With flag 'more': the list of all replies."""
+        replies = self.replies(method, parameters, flag)
         if flag == "more":
             return replies
-        assert "error" not in reply, reply
-        return reply["parameters"]
+        assert "error" not in replies[-1], replies
+        return replies[-1]["parameters"]
 
     def client(self, *arguments, env=None, **options):
         return subprocess.run([CLIENT, "--socket", self.socket, *map(str, arguments)], capture_output=True,
