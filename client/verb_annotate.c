@@ -10,6 +10,7 @@
 
 #include "client/ask.h"
 
+#include "client/cells.h"
 #include "client/fields.h"
 #include "client/format.h"
 #include "client/jsonout.h"
@@ -20,7 +21,7 @@
 #define MEMBER      "portledger"
 #define BATCH_BYTES (1024u * 1024u)
 #define BATCH_LINES 1024u
-#define BATCH_FLOWS 128u /* their claims fit into a reply */
+#define BATCH_FLOWS 128u /* their claims mostly fit into a reply */
 #define PAUSE_MSEC  100  /* without a further line: answer those that wait */
 
 /* What becomes of a line; in the order of the summary. */
@@ -94,6 +95,9 @@ static json_t *describe(const struct annotate *a, const json_t *claim)
 
 		r = json_object_set(described, name, json_object_get(whole, name));
 	}
+	/* its times are not those of one claim then */
+	if (r == 0 && o->column_count == 0 && claim_count(claim) > 1)
+		r = json_object_set(described, "count", json_object_get(whole, "count"));
 	json_decref(whole);
 	if (r == 0)
 		return described;

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import PATIENCE, wait_for
+from conftest import CLIENT, PATIENCE, wait_for
 
 MADE = 50_000
 UID = 65534
@@ -140,3 +140,15 @@ def test_export_and_csv_show_what_is_told_together(flooded):
     seen = database(daemon, f"SELECT port, opened_usec, count, ports FROM claims WHERE uid={UID} AND count>1 ORDER BY 2, 1")
     assert seen == sorted(((int(row["port"]), int(row["opened_usec"]), int(row["count"]), row["ports"]) for row in together),
                           key=lambda row: (row[1], row[0]))
+
+
+def test_annotate_says_that_a_claim_is_one_of_many(flooded):
+    daemon = flooded["daemon"]
+    lines = [json.dumps({"ts": at / 1e6, "id.orig_h": "127.0.0.1", "id.orig_p": port, "id.resp_h": "127.0.0.1", "id.resp_p": 9,
+                         "proto": "udp"}) for port, at in flooded["had"][:: MADE // 40]]
+    result = subprocess.run([CLIENT, "--socket", daemon.socket, "annotate", "--fields", "zeek"], input="\n".join(lines), text=True,
+                            capture_output=True, timeout=PATIENCE, check=True)
+    notes = [json.loads(line)["portledger"]["source"] for line in result.stdout.splitlines()]
+    assert all(note["uid"] == UID for note in notes)
+    together = [note["count"] for note in notes if "count" in note]
+    assert len(together) > 10 and min(together) > 200
