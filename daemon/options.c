@@ -8,15 +8,19 @@
 
 bool option_rung(const char *rung, enum capture_rung *ret)
 {
-	if (streq(rung, "sweep"))
-		*ret = CAPTURE_RUNG_SWEEP;
-	else if (streq(rung, "destroy"))
-		*ret = CAPTURE_RUNG_DESTROY;
-	else if (streq(rung, "events"))
-		*ret = CAPTURE_RUNG_EVENTS;
-	else
-		log_error("--rung wants events, destroy or sweep, not '%s'", rung);
-	return *ret != CAPTURE_RUNG_BEST;
+	static const struct {
+		const char *name;
+		enum capture_rung rung;
+	} rungs[] = {{"events", CAPTURE_RUNG_EVENTS}, {"destroy", CAPTURE_RUNG_DESTROY},
+		{"sweep", CAPTURE_RUNG_SWEEP}};
+
+	for (size_t i = 0; i < ELEMENTSOF(rungs); i++)
+		if (streq(rung, rungs[i].name)) {
+			*ret = rungs[i].rung;
+			return true;
+		}
+	log_error("--rung wants events, destroy or sweep, not '%s'", rung);
+	return false;
 }
 
 bool option_netns(const char *netns, bool *ret_self)

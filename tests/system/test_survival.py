@@ -130,6 +130,16 @@ def test_clean_stop_and_start(make_daemon, actor):
         assert coverage[0]["until_usec"] == gaps[0]["from_usec"] and gaps[0]["until_usec"] == coverage[1]["from_usec"]
 
 
+@pytest.mark.parametrize("options, said", ((("--rung", "best"), "--rung wants"), (("--rung", "sweep", "--rung", "none"), "--rung wants"),
+                                           (("--netns", "other"), "--netns wants"), (("--ring-bytes", "5000"), "--ring-bytes wants"),
+                                           (("--ring-bytes", "-4096"), "--ring-bytes wants"), (("--record", "a", "--replay", "b"), "exclude"),
+                                           (("more",), "no option"), (("--unknown",), "unrecognized")))
+def test_wrong_use(directory, options, said):
+    """Refused before anything is opened."""
+    result = subprocess.run([DAEMON, "--state", directory / "state", *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.returncode == 2 and said in result.stderr and not (directory / "state").exists(), result
+
+
 @pytest.mark.parametrize("rung, gaps", (("destroy", ["killed"]), (None, [])), ids=("destroy", "best"))
 def test_a_child_that_dies_is_restarted(make_daemon, actor, rung, gaps):
     """Where events are recorded by the kernel, nobody misses a ledger."""
