@@ -271,7 +271,7 @@ static void on_ready(void *context)
 		d->passed ? "the socket that systemd passed" : d->options.socket);
 }
 
-/* There is a database, and somebody who answers from it. */
+/* Somebody answers: from the database, or why there is none yet. */
 static void on_serving(void *context)
 {
 	struct daemon *d = context;
