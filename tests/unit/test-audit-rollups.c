@@ -15,6 +15,8 @@
 #define ROUNDS 60u
 #define CLAIMS 120u /* of a round */
 #define ASKED  400u
+#define FLOOD  60u
+#define ABOVE  10u
 #define FAR    (UINT64_C(60) * USEC_PER_MINUTE)
 
 static usec_t random_life(struct fixture *f)
@@ -69,6 +71,36 @@ static void put_random(struct fixture *f, struct process *processes[static FIXTU
 	commit(f);
 }
 
+/* Like claims of some seconds, so that they become one row; now and then about the begin of an hour, which not all of them reach over. */
+static void put_flood(struct fixture *f, struct process *processes[static FIXTURE_PROCESSES])
+{
+	unsigned n = (unsigned)fixture_random(f, FLOOD);
+	struct claim like = random_claim(f, processes, FIXTURE_PROCESSES, USEC_PER_HOUR);
+	usec_t at = f->now.wall - fixture_random(f, 2 * USEC_PER_HOUR);
+
+	if (fixture_random(f, 3) == 0)
+		at -= at % USEC_PER_HOUR + 2 * USEC_PER_SEC;
+	for (unsigned i = 0; i < n; i++) {
+		struct claim c = fixture_claim(f, (uint16_t)(49152 + fixture_random(f, 50)));
+
+		c.opener = process_ref(like.opener ? like.opener : processes[0]);
+		c.role = like.role;
+		c.source = like.source;
+		c.opened_wall = at + fixture_random(f, 3 * USEC_PER_SEC);
+		c.opened_boot = f->now.boot - (f->now.wall - c.opened_wall);
+		c.opened_after_boot = like.opened_after_boot == USEC_UNSET
+					      ? USEC_UNSET
+					      : c.opened_boot - fixture_random(f, USEC_PER_SEC);
+		c.closed_after_boot = USEC_UNSET;
+		c.closed_boot = c.opened_boot + fixture_random(f, USEC_PER_SEC);
+		c.released_boot = c.closed_boot + (like.preexisting ? 0 : 60 * USEC_PER_SEC);
+		assert_int_equal(store_put_released(f->store, &c), 0);
+		claim_done(&c);
+	}
+	claim_done(&like);
+	commit(f);
+}
+
 /* Lives are of up to three days. */
 static void seal(struct fixture *f)
 {
@@ -89,10 +121,11 @@ static void pass(struct fixture *f, usec_t time)
 /* Rounds that follow each other, with pauses of hours and of days. The last is not sealed. */
 static void fill(struct fixture *f, struct process *processes[static FIXTURE_PROCESSES])
 {
-	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
+	struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
 		.max_bytes = UINT64_C(1) << 30,
 		OTHER_SETTINGS};
 
+	for_ever.coalesce_above = ABOVE;
 	store_settings(f->store, &for_ever);
 	fixture_processes(processes);
 	for (unsigned i = 0; i < FIXTURE_PROCESSES; i++) {
@@ -103,6 +136,7 @@ static void fill(struct fixture *f, struct process *processes[static FIXTURE_PRO
 	processes[3]->pid = processes[4]->pid = 1; /* whose sockets are others' */
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		put_random(f, processes);
+		put_flood(f, processes);
 		if (i + 1 < ROUNDS)
 			seal(f);
 		pass(f, i % 10 == 9  ? 11 * USEC_PER_DAY
@@ -226,6 +260,7 @@ static void test_same(void **state)
 	}
 	assert_true(seen[PART_ROWS] > 100 && seen[PART_HOURS] > 100 && seen[PART_DAYS] > 10);
 	assert_true(servers > 50);
+	assert_rows(f, "SELECT count(*)>20 AND sum(n)>500 FROM coalesced", "1|\n");
 	processes_done(processes);
 }
 
