@@ -141,6 +141,7 @@ def upgrade(box, command, *options):
     box.run("systemctl", "restart", *options, UNIT)
 
 
+@pytest.mark.long
 def test_an_upgrade_that_attaches_anew_loses_nothing(service, churn, tmp_path):
     """While 3,000 claims a second are made. Then such upgrades of which each is killed a little later, to begin again."""
     service.run("systemctl", "restart", UNIT)

@@ -271,6 +271,7 @@ def test_tshark(daemon, namespace, make_actor, directory):
         assert (summary["process"], summary["no-ends"]) == (packets, packets)
 
 
+@pytest.mark.long
 def test_a_million_lines_in_constant_memory(daemon, traffic):
     """Ten times as many lines take no more memory; nothing is lost."""
     t, at = traffic["4"], traffic["seen"]

@@ -333,7 +333,8 @@ def test_notifications_that_are_lost_are_a_gap(make_daemon, namespace):
     (gap,) = receipt["gaps"]
     assert gap["reason"] == "notifications-lost" and gap["lost"] is None
     assert gap["from_usec"] <= min(c["closed_usec"] for c in claims)
-    assert max(c["closed_usec"] for c in claims) <= gap["until_usec"] + SLACK
+    # what the kernel did keep is read after that, which takes a while; it ended before
+    assert max(c["closed_after_usec"] for c in claims) <= gap["until_usec"]
     # ... and no more than that: what follows is told again.
     make(namespace, "udp()")
     wait_for(lambda: len(history(daemon)) == len(claims) + 1, "one more claim")

@@ -178,6 +178,7 @@ def test_killed_and_gone_on_with(history, directory):
     assert len(wanted) == SEGMENTS * ROWS and exported == wanted
 
 
+@pytest.mark.long
 def test_constant_memory_and_order(history, directory):
     daemon = history
     peak = {}
@@ -205,6 +206,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.long
 def test_a_reader_that_is_too_slow_misses_nothing(history, directory):
     """The daemon cuts who takes nothing; the client asks again from its cursor."""
     daemon = history

@@ -49,6 +49,7 @@ def test_all_is_kept_however_fast_it_comes(make_daemon, directory):
     assert daemon.call("org.portledger.ledger.Status")["recorded"] == 150_000
 
 
+@pytest.mark.long
 def test_retention_by_bytes_keeps_the_budget_and_says_what_expired(make_daemon, directory):
     budget = 4 << 20
     daemon, recording = replay(make_daemon, directory, 250_000, 5000, max_bytes=budget)

@@ -239,7 +239,7 @@ class Journalled(Daemon):
         script = f'mount -t tmpfs run /run && mkdir -p /run/systemd/journal && ' \
                  f'mount --bind "{self.directory}/journal" /run/systemd/journal'
         if self.disk:
-            script += f' && mkdir "{self.state}" && mount -t tmpfs -o size={self.disk} state "{self.state}"'
+            script += f' && mkdir "{self.state}" && mount -t tmpfs -o mode=755,size={self.disk} state "{self.state}"'
         self.process = subprocess.Popen(
             self.namespace.enter("unshare", "-m", "--propagation", "private", "sh", "-c", f'{script} && exec "$@"', "sh", DAEMON, "--config",
                                  self.config, "--state", self.state, "--socket", self.socket, *self.options),

@@ -53,6 +53,7 @@ class Load:
         self.thread.join(PATIENCE)
 
 
+@pytest.mark.long
 def test_kill_50_times_under_load(make_daemon, make_actor):
     daemon = make_daemon(interval="100ms")
     load = Load(make_actor)
