@@ -20,8 +20,10 @@
 
 #ifdef __s390x__
 #define CLONE_FLAGS_ARGUMENT 1
+#define ARGUMENTS_IN_MEMORY  "mmap" /* where no filter looks: it cannot be narrowed */
 #else
 #define CLONE_FLAGS_ARGUMENT 0
+#define ARGUMENTS_IN_MEMORY  ""
 #endif
 #define CLONE_NEW_ANY                                                                              \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
@@ -42,7 +44,7 @@ static const struct {
 	{BOTH, "open openat stat lstat fstat newfstatat fstatat64 statx access faccessat faccessat2"},
 	{BOTH, "readlink readlinkat getdents64 getcwd statfs fstatfs statfs64 fstatfs64"},
 	/* memory; what may be executed is in NARROWED */
-	{BOTH, "brk munmap mremap madvise"},
+	{BOTH, "brk munmap mremap madvise " ARGUMENTS_IN_MEMORY},
 	/* a process without threads, and its end; abort(3) */
 	{BOTH, "futex set_robust_list rseq sched_yield restart_syscall getrandom membarrier"},
 	{BOTH, "rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack exit exit_group"},
@@ -56,6 +58,12 @@ static const struct {
 	/* sockets that are there already */
 	{BOTH, "recvfrom recvmsg recv sendto sendmsg send getsockopt setsockopt getsockname shutdown"},
 	{CONTROL, "accept accept4"},
+	/* what a C library of 32 bits calls instead, some of it without falling back */
+	{BOTH, "_llseek ugetrlimit sigreturn getuid32 geteuid32 getgid32 getegid32 getresuid32 getresgid32 getgroups32"},
+	{BOTH, "clock_gettime64 clock_getres_time64 clock_nanosleep_time64 futex_time64 ppoll_time64 pselect6_time64"},
+	{BOTH, "timerfd_settime64 _newselect"},
+	{LEDGER, "fchown32"},
+	{CAPTURE, "recvmmsg_time64 chown32 lchown32"},
 	/* the writer: SQLite and the files beside its own */
 	{LEDGER,
 		"pwrite64 pwritev fsync fdatasync ftruncate ftruncate64 fallocate fadvise64 msync"},
