@@ -97,11 +97,13 @@ unsigned port_set_size(const struct port_set *s)
 {
 	unsigned size = 0;
 
-	for (size_t i = 0; i < PORT_SET_BYTES / 8; i++) {
-		uint64_t word = word_at(s, i);
+	for (size_t i = 0; i < PORT_SET_BYTES / 8; i += 4) {
+		const uint64_t words[] = {
+			word_at(s, i), word_at(s, i + 1), word_at(s, i + 2), word_at(s, i + 3)};
 
-		if (word != 0)
-			size += bits_of(word);
+		if ((words[0] | words[1] | words[2] | words[3]) != 0)
+			for (size_t k = 0; k < ELEMENTSOF(words); k++)
+				size += bits_of(words[k]);
 	}
 	return size;
 }

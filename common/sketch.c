@@ -4,7 +4,7 @@
 
 #include <endian.h>
 
-#define FEW 16u /* so many are sooner added one by one than by a walk over all */
+#define FEW 8u /* so many are sooner added one by one than by a walk over all */
 
 /* Where the hash is, or would be. */
 static size_t place_of(const struct sketch *s, uint64_t hash)
@@ -85,21 +85,30 @@ size_t sketch_write(const struct sketch *s, uint8_t to[static SKETCH_BYTES])
 	return 8 * s->count;
 }
 
+static uint64_t hash_at(const uint8_t *bytes, size_t i)
+{
+	uint64_t hash;
+
+	memcpy(&hash, bytes + 8 * i, sizeof(hash));
+	return le64toh(hash);
+}
+
 int sketch_read(const void *data, size_t size, struct sketch *ret)
 {
-	struct sketch s;
+	const uint8_t *bytes = data;
+	uint64_t before = 0;
 
-	s.count = size / 8;
-	if (size % 8 != 0 || s.count > SKETCH_MAX)
+	if (size % 8 != 0 || size > SKETCH_BYTES)
 		return -EBADMSG;
-	if (size > 0)
-		memcpy(s.hash, data, size);
-	for (size_t i = 0; i < s.count; i++) {
-		s.hash[i] = le64toh(s.hash[i]);
-		if (i > 0 && s.hash[i] <= s.hash[i - 1])
+	for (size_t i = 0; i < size / 8; i++) {
+		uint64_t hash = hash_at(bytes, i);
+
+		if (i > 0 && hash <= before)
 			return -EBADMSG;
+		before = hash;
 	}
-	memcpy(ret->hash, s.hash, size);
-	ret->count = s.count;
+	ret->count = size / 8;
+	for (size_t i = 0; i < ret->count; i++)
+		ret->hash[i] = hash_at(bytes, i);
 	return 0;
 }

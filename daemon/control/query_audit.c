@@ -257,18 +257,46 @@ static void bind_identity(const struct groups *g, const struct group *p, sqlite3
 	}
 }
 
-/* ,"name":number, or null for what is not known. Many of them make an answer: printf() would be half its time. */
+/* Its digits, at `to`; returns what is behind them. Many of them make an answer: printf() would be half its time. */
+static char *put_digits(char *to, uint64_t number)
+{
+	char digits[20];
+	size_t n = 0;
+
+	do
+		digits[n++] = (char)('0' + number % 10);
+	while ((number /= 10) > 0);
+	while (n > 0)
+		*to++ = digits[--n];
+	return to;
+}
+
+/* ,"name":number, or null for what is not known. */
 static int append_number(struct buf *out, const char *name, uint64_t number)
 {
-	char digits[24], *at = digits + sizeof(digits);
+	char digits[20];
 	int r = buf_append_string(out, name);
 
 	if (r < 0 || number == USEC_UNSET)
 		return r < 0 ? r : buf_append_string(out, "null");
-	do
-		*--at = (char)('0' + number % 10);
-	while ((number /= 10) > 0);
-	return buf_append(out, at, (size_t)(digits + sizeof(digits) - at));
+	return buf_append(out, digits, (size_t)(put_digits(digits, number) - digits));
+}
+
+/* There are thousands of them. */
+static int append_slot(const struct group_slot *slot, usec_t length, struct buf *out)
+{
+	static const char from[] = "{\"from_usec\":", until[] = ",\"until_usec\":",
+			  claims[] = ",\"claims\":";
+	char *begin = buf_reserve(out, sizeof(from) + sizeof(until) + sizeof(claims) + 3 * 20), *at;
+
+	if (!begin)
+		return -ENOMEM;
+	at = put_digits(mempcpy(begin, from, sizeof(from) - 1), slot->from);
+	at = put_digits(mempcpy(at, until, sizeof(until) - 1), slot->from + length);
+	at = put_digits(mempcpy(at, claims, sizeof(claims) - 1), slot->claims);
+	*at++ = '}';
+	buf_grow(out, (size_t)(at - begin));
+	return 0;
 }
 
 static int append_slots(const struct groups *g, const struct group *p, struct buf *out)
@@ -276,16 +304,10 @@ static int append_slots(const struct groups *g, const struct group *p, struct bu
 	int r = buf_append_string(out, ",\"slots\":[");
 
 	for (size_t i = p->slot; r == 0 && i < p->slot + p->slot_count; i++) {
-		const struct group_slot *slot = &g->slot[i];
-
-		r = append_number(
-			out, i > p->slot ? ",{\"from_usec\":" : "{\"from_usec\":", slot->from);
+		if (i > p->slot)
+			r = buf_append(out, ",", 1);
 		if (r == 0)
-			r = append_number(out, ",\"until_usec\":", slot->from + g->slot_usec);
-		if (r == 0)
-			r = append_number(out, ",\"claims\":", slot->claims);
-		if (r == 0)
-			r = buf_append_string(out, "}");
+			r = append_slot(&g->slot[i], g->slot_usec, out);
 	}
 	return r == 0 ? buf_append_string(out, "]") : r;
 }

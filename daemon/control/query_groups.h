@@ -33,7 +33,6 @@ struct group_distinct {
 };
 
 struct group_slot {
-	uint32_t group;  /* its index, before groups_finish() */
 	uint32_t claims; /* opened in it */
 	usec_t from;
 };
