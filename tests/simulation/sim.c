@@ -6,10 +6,12 @@
  *   --seed N      that one, and what happens in it (standard error)
  *   --count N     so many, from --from on (200)
  *   --from N      the first (1)
- *   --fresh       one more, that nobody has chosen
- *   --seconds N   as many as fit into that, from a random one on
+ *   --seconds N   as many as fit into that, from a random one on; each is named before it is played
  *
- * The last line says how many and what happened in them; a failure says its seed, and the exit status is 1.
+ * The last line says how many and what happened in them; a failure says how to see it again, and the exit status is 1.
+ *
+ * A seed is the same life with every compiler, on every machine: so each draw has its statement (the order in which those of
+ * one expression are made is the compiler's choice).
  */
 
 #include "tests/simulation/sim.h"
@@ -49,7 +51,8 @@ void wrong(struct sim *s, const char *format, ...)
 	va_start(arguments, format);
 	vprintf(format, arguments);
 	va_end(arguments);
-	printf("\n  again: sim --seed %" PRIu64 " (its files are in %s)\n", s->seed, s->path);
+	printf("\n  again: %s --seed %" PRIu64 " (its files are in %s)\n", program_invocation_name,
+		s->seed, s->path);
 	fflush(stdout);
 	_exit(1);
 }
@@ -136,14 +139,19 @@ static void fail_disk(struct sim *s)
 	static const unsigned kinds[] = {
 		DISK_CHANGES, DISK_WRITE, DISK_SYNC, DISK_WRITE | DISK_SYNC};
 	static const int errors[] = {ENOSPC, EIO};
-	uint64_t first = disk_operations() + 1 + draw(s, 40);
+	uint64_t first = disk_operations() + 1 + draw(s, 40), count = UINT64_MAX - first;
 	bool brief = chance(s, 40);
+	unsigned kind;
+	int error;
 
 	if (s->disk_fails_until != 0 || !s->running)
 		return;
 	trace(s, "the disk fails%s", brief ? " once" : "");
-	disk_fail(first, brief ? 1 + draw(s, 3) : UINT64_MAX - first, kinds[draw(s, 4)],
-		errors[draw(s, 2)]);
+	if (brief)
+		count = 1 + draw(s, 3);
+	kind = kinds[draw(s, 4)];
+	error = errors[draw(s, 2)];
+	disk_fail(first, count, kind, error);
 	s->disk_fails_until = s->clock.boot + (1 + draw(s, 50)) * USEC_PER_SEC;
 	s->count.faults++;
 }
@@ -365,10 +373,10 @@ int main(int argc, char *argv[])
 {
 	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
 		{"count", required_argument, NULL, 'c'}, {"from", required_argument, NULL, 'f'},
-		{"fresh", no_argument, NULL, 'n'}, {"seconds", required_argument, NULL, 't'}, {0}};
+		{"seconds", required_argument, NULL, 't'}, {0}};
 	static struct sim total;
 	uint64_t from = 1, count = 200, seeds = 0;
-	bool one = false, fresh = false;
+	bool one = false;
 	double limit = 0, begun = seconds_now();
 	int o;
 
@@ -376,7 +384,6 @@ int main(int argc, char *argv[])
 		if (o == 's' || o == 'f')
 			from = strtoull(optarg, NULL, 10);
 		one |= o == 's';
-		fresh |= o == 'n';
 		if (o == 'c')
 			count = strtoull(optarg, NULL, 10);
 		if (o == 't')
@@ -389,20 +396,15 @@ int main(int argc, char *argv[])
 	log_open("sim", one ? LOG_LEVEL_INFO : (enum log_level)0);
 	if (limit > 0) {
 		from = fresh_seed();
-		printf("from seed %" PRIu64 " on\n", from);
-		fflush(stdout);
-		for (; seconds_now() - begun < limit; seeds++)
+		for (; seconds_now() - begun < limit; seeds++) {
+			/* nobody would know it after a crash */
+			printf("seed %" PRIu64 "\n", from + seeds);
+			fflush(stdout);
 			play(&total, from + seeds, false);
+		}
 	} else {
 		for (; seeds < (one ? 1 : count); seeds++)
 			play(&total, from + seeds, one);
-	}
-	if (fresh) {
-		from = fresh_seed();
-		printf("fresh seed %" PRIu64 "\n", from);
-		fflush(stdout);
-		play(&total, from, false);
-		seeds++;
 	}
 	sum_up(&total, seeds, seconds_now() - begun);
 	return 0;

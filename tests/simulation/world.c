@@ -44,10 +44,9 @@ void world_set_clock(struct sim *s, int64_t by_usec)
 void ring_begin(struct sim *s)
 {
 	static const uint64_t rooms[] = {8, 24, 64, RING_MAX};
+	uint64_t generation = 1 + draw(s, UINT32_MAX), room = rooms[draw(s, 4)];
 
-	s->ring = (struct ring){.generation = 1 + draw(s, UINT32_MAX),
-		.room = rooms[draw(s, 4)],
-		.begun = s->clock.boot};
+	s->ring = (struct ring){.generation = generation, .room = room, .begun = s->clock.boot};
 	s->lost_told = s->lost_committed = s->lost_durable = 0;
 }
 
@@ -124,6 +123,32 @@ static uint32_t pick_person(struct sim *s)
 	return s->people_count++;
 }
 
+static struct tenure make_tenure(struct sim *s, bool udp)
+{
+	struct tenure t = {
+		.cookie = s->next_cookie,
+		.boot = s->boot,
+		.protocol = udp ? PROTOCOL_UDP : PROTOCOL_TCP,
+		.role = ROLE_BOUND,
+		.heir = NOBODY,
+		.opened = s->clock.boot,
+		.closed = USEC_UNSET,
+		.released = USEC_UNSET,
+		.told_at = USEC_UNSET,
+		.missed_at = USEC_UNSET,
+	};
+
+	t.port = (uint16_t)(40000 + draw(s, PORTS));
+	if (!udp)
+		t.role = chance(s, 20) ? ROLE_LISTENING : ROLE_CONNECTED;
+	t.abroad = chance(s, 25);
+	t.ipv6 = chance(s, 30);
+	t.opener = pick_person(s);
+	if (chance(s, 15))
+		t.heir = pick_person(s);
+	return t;
+}
+
 void world_open(struct sim *s)
 {
 	uint32_t i = s->tenure_count;
@@ -133,27 +158,8 @@ void world_open(struct sim *s)
 
 	if (i == TENURES)
 		return;
+	*t = make_tenure(s, udp);
 	s->tenure_count++;
-	*t = (struct tenure){
-		.cookie = s->next_cookie,
-		.boot = s->boot,
-		.port = (uint16_t)(40000 + draw(s, PORTS)),
-		.protocol = udp ? PROTOCOL_UDP : PROTOCOL_TCP,
-		.role = udp             ? ROLE_BOUND
-			: chance(s, 20) ? ROLE_LISTENING
-					: ROLE_CONNECTED,
-		.abroad = chance(s, 25),
-		.ipv6 = chance(s, 30),
-		.opener = pick_person(s),
-		.heir = NOBODY,
-		.opened = s->clock.boot,
-		.closed = USEC_UNSET,
-		.released = USEC_UNSET,
-		.told_at = USEC_UNSET,
-		.missed_at = USEC_UNSET,
-	};
-	if (chance(s, 15))
-		t->heir = pick_person(s);
 	/* a UDP socket that gives its port back and takes another one, or the same; not where the ring may go: an end says which
 	 * socket it is of, not which tenure */
 	if (again != NOBODY && s->tenures[again].protocol == PROTOCOL_UDP && s->events &&
