@@ -116,7 +116,6 @@ int ledger_apply_sweep(struct ledger *l, const struct sweep *s)
 static bool is_watched(const struct ledger *l, const struct claim *c)
 {
 	struct port_range own = ledger_ephemeral(l, c->netns);
-
 	bool fits = ledger_is_watched(&l->coverage, c->protocol, c->local.port);
 
 	if (ledger_is_swept(l, c))
