@@ -117,8 +117,8 @@
  * shortest life, one with the longest and the others with the mean, the last of them released at the end. So their number, ports, sums and extremes
  * are right, and nobody is shown one of them. Put the bounds of `c` in the WHERE of the FROM, and those of the row behind it.
  */
-#define SPREAD_FROM   "coalesced c CROSS JOIN json_each(port_list(c.ports)) m"
-#define SPREAD_OPENED "(c.opened_usec+c.spread_usec*m.key/(c.n-1))"
+#define SPREAD_FROM(low, high) "coalesced c CROSS JOIN port_list(c.ports," low "," high ") m"
+#define SPREAD_OPENED          "(c.opened_usec+c.spread_usec*m.key/(c.n-1))"
 #define SPREAD_LIFE                                                                                \
 	"CASE m.key WHEN 0 THEN c.shortest_usec WHEN 1 THEN c.longest_usec ELSE"                   \
 	" (c.life_usec-c.shortest_usec-c.longest_usec)/(c.n-2) END"
@@ -126,9 +126,11 @@
 #define SPREAD_RELEASED                                                                            \
 	"CASE m.key WHEN c.n-1 THEN c.released_usec ELSE"                                          \
 	" min(c.released_usec," SPREAD_CLOSED "+c.linger_usec/c.n) END"
-#define ROWS_OF_SPREAD                                                                             \
+#define ROWS_OF_SPREAD_ON(low, high)                                                               \
 	"SELECT NULL, c.id, 0, m.value, " SPREAD_OPENED ", NULL, " SPREAD_CLOSED                   \
-	", NULL, " SPREAD_RELEASED ", c.meta, c.rport, c.raddr, c.process FROM " SPREAD_FROM
+	", NULL, " SPREAD_RELEASED                                                                 \
+	", c.meta, c.rport, c.raddr, c.process FROM " SPREAD_FROM(low, high)
+#define ROWS_OF_SPREAD ROWS_OF_SPREAD_ON("0", "65535")
 
 /* Names of the enums of common/claim.h, in SQL. A test holds them against protocol_name() and the others. */
 #define SQL_PROTOCOL(r)                                                                            \

@@ -68,57 +68,6 @@ static void address_text(sqlite3_context *context, int count, sqlite3_value **va
 		sqlite3_result_text(context, text, -1, SQLITE_TRANSIENT);
 }
 
-/* The n-th of a list of ports (coalesced.ports). */
-static unsigned port_at(const uint8_t *ports, int n)
-{
-	return (unsigned)ports[2 * n] << 8 | ports[2 * n + 1];
-}
-
-/* SQL port_list(ports): JSON text of a list of ports; port_set(ports): each once. */
-static void port_list(sqlite3_context *context, int count, sqlite3_value **values)
-{
-	bool once = sqlite3_user_data(context) != NULL;
-	sqlite3_str *text;
-	const uint8_t *ports;
-	int n;
-
-	(void)count;
-	if (sqlite3_value_type(values[0]) != SQLITE_BLOB)
-		return;
-	n = sqlite3_value_bytes(values[0]) / 2;
-	ports = sqlite3_value_blob(values[0]);
-	text = sqlite3_str_new(NULL);
-	for (int i = 0; i < n; i++)
-		if (!once || i == 0 || port_at(ports, i) != port_at(ports, i - 1))
-			sqlite3_str_appendf(text, "%c%u", i > 0 ? ',' : '[', port_at(ports, i));
-	sqlite3_str_appendf(text, n > 0 ? "]" : "[]");
-	if (sqlite3_str_errcode(text) != SQLITE_OK)
-		sqlite3_result_error_nomem(context);
-	else
-		sqlite3_result_text(context, sqlite3_str_value(text), -1, SQLITE_TRANSIENT);
-	sqlite3_free(sqlite3_str_finish(text));
-}
-
-/* SQL port_list_low(ports, low, high): the lowest of them that is in [low, high], or NULL. They are ascending. */
-static void port_list_low(sqlite3_context *context, int count, sqlite3_value **values)
-{
-	int low = 0, high = sqlite3_value_bytes(values[0]) / 2, end = high;
-	const uint8_t *ports = sqlite3_value_blob(values[0]);
-	sqlite3_int64 first = sqlite3_value_int64(values[1]), last = sqlite3_value_int64(values[2]);
-
-	(void)count;
-	while (low < high) {
-		int middle = low + (high - low) / 2;
-
-		if (port_at(ports, middle) < first)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < end && port_at(ports, low) <= last)
-		sqlite3_result_int(context, (int)port_at(ports, low));
-}
-
 static int past_deadline(void *context)
 {
 	struct query *q = context;
@@ -303,17 +252,6 @@ static int connect_to(struct query *q)
 
 static int configure(struct query *q)
 {
-	static const struct {
-		const char *name;
-		int arguments;
-		bool once;
-		void (*function)(sqlite3_context *, int, sqlite3_value **);
-	} functions[] = {
-		{"address_text", 1, false, address_text},
-		{"port_list", 1, false, port_list},
-		{"port_set", 1, true, port_list},
-		{"port_list_low", 3, false, port_list_low},
-	};
 	int r;
 
 	(void)sqlite3_extended_result_codes(q->db, 1);
@@ -325,11 +263,12 @@ static int configure(struct query *q)
 		"PRAGMA query_only=1; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
 		" PRAGMA cache_size=-8192; PRAGMA cell_size_check=1",
 		NULL, NULL, NULL));
-	for (size_t i = 0; r == 0 && i < ELEMENTSOF(functions); i++)
-		r = query_error(sqlite3_create_function_v2(q->db, functions[i].name,
-			functions[i].arguments,
-			SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS,
-			functions[i].once ? q : NULL, functions[i].function, NULL, NULL, NULL));
+	if (r == 0)
+		r = query_error(sqlite3_create_function_v2(q->db, "address_text", 1,
+			SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, NULL, address_text,
+			NULL, NULL, NULL));
+	if (r == 0)
+		r = query_add_port_lists(q->db);
 	return r;
 }
 

@@ -43,6 +43,9 @@ void query_bind_blob(sqlite3_stmt *statement, const char *name, const void *data
 /* Of claims released before *ret, remote addresses are not whole any more; 0: of all they are. */
 int query_remotes_until(struct query *q, usec_t *ret) _must_check_;
 
+/* query_port_list.c: what SQL knows of lists of ports. */
+int query_add_port_lists(sqlite3 *db) _must_check_;
+
 /* The ranges of a row of coverage: "32768-60999 61000-65535", whatever stands between the numbers. NULL: none. */
 struct port_ranges query_parse_ranges(const char *text);
 

@@ -56,9 +56,8 @@ static void append_coalesced(sqlite3_str *sql, const struct filter *f, bool each
 	if (f->port_count > 1 && each)
 		sqlite3_str_appendall(sql,
 			ROWS_OF_COALESCED_ON(
-				"m.value") " CROSS JOIN json_each(port_set(c.ports)) m"
-					   " WHERE m.value IN (SELECT value FROM json_each(:ports))" IN_RANGE(
-						   "m.value"));
+				"m.value") " CROSS JOIN (SELECT DISTINCT value FROM json_each(:ports)) m"
+					   " WHERE " HAS_PORT("m.value") IN_RANGE("m.value"));
 	else if (f->port_count > 1)
 		sqlite3_str_appendall(
 			sql, ROWS_OF_COALESCED_ON(ASKED_PORT) " WHERE " ASKED_PORT " IS NOT NULL");
@@ -75,11 +74,17 @@ static void append_coalesced(sqlite3_str *sql, const struct filter *f, bool each
 /* The claims that such a row stands for. */
 static void append_spread(sqlite3_str *sql, const struct filter *f)
 {
-	sqlite3_str_appendall(sql, ROWS_OF_SPREAD " WHERE 1");
 	if (f->port_count == 1)
-		sqlite3_str_appendall(sql, " AND m.value=:port");
-	if (f->port_count > 1)
-		sqlite3_str_appendall(sql, " AND m.value IN (SELECT value FROM json_each(:ports))");
+		sqlite3_str_appendall(
+			sql, ROWS_OF_SPREAD_ON(":port", ":port") " WHERE " HAS_PORT(":port"));
+	else if (f->port_count > 1)
+		sqlite3_str_appendall(sql,
+			ROWS_OF_SPREAD " WHERE m.value IN (SELECT value FROM json_each(:ports))");
+	else if (f->range.high)
+		sqlite3_str_appendall(
+			sql, ROWS_OF_SPREAD_ON(":range_low", ":range_high") " WHERE 1");
+	else
+		sqlite3_str_appendall(sql, ROWS_OF_SPREAD " WHERE 1");
 	if (f->range.high)
 		sqlite3_str_appendall(sql, " AND m.value BETWEEN :range_low AND :range_high");
 }
