@@ -116,7 +116,10 @@ static char *span_cell(const json_t *row, const char *name)
 	int64_t span = row_int(row, name, -1);
 	char text[FORMAT_MAX];
 
-	return strdup(span < 0 ? "-" : format_span((usec_t)span, text));
+	if (span < 0)
+		return strdup("-");
+	return cell_print("%s%s", row_true(row, "lives_estimated") ? "~" : "",
+		format_span((usec_t)span, text));
 }
 
 static char *cell_shortest(const json_t *row, _unused_ const struct view *v)
@@ -234,15 +237,11 @@ static char *cell_last(const json_t *row, _unused_ const struct view *v)
 	return strdup(format_time(row_time(row, "last_usec"), row_time(row, "first_usec"), text));
 }
 
-/* "~4211" where sums of hours or days can only tell about how many. */
+/* "~4211" where rows or sums can only tell about how many. */
 static char *cell_remotes(const json_t *row, _unused_ const struct view *v)
 {
-	char *text = NULL;
-
-	if (asprintf(&text, "%s%lld", row_true(row, "remotes_estimated") ? "~" : "",
-		    (long long)row_int(row, "remotes", 0)) < 0)
-		return NULL;
-	return text;
+	return cell_print("%s%lld", row_true(row, "remotes_estimated") ? "~" : "",
+		(long long)row_int(row, "remotes", 0));
 }
 
 static char *cell_note(const json_t *row, _unused_ const struct view *v)

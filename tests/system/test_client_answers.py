@@ -302,9 +302,10 @@ def test_audit_says_what_it_was_counted_from(fake):
         "; hours before Nov 23 08:00:00 from rollups, the rest from rows")
     text = told((evening, evening + HOUR, "rows"), (evening + HOUR, evening + 2 * HOUR, "hours"),
                 (evening + 2 * HOUR, evening + 6 * HOUR, "days"), (evening + 6 * HOUR, until, "rows"), remotes=4211,
-                remotes_estimated=True)
+                remotes_estimated=True, longest_usec=7_200_000_000)
     assert "; days and hours 19:00" in text and "from rollups, the rest from rows" in text
-    assert " ~4211 " in text
+    assert " ~4211 " in text and " 2 h " in text and "~2 h" not in text
+    assert " ~2 h " in told((evening, until, "days"), lives_estimated=True, longest_usec=7_200_000_000)
 
 
 def test_audit_tells_of_servers(fake):
