@@ -226,7 +226,8 @@ static int open_before(struct capture *c, const struct port_ranges *ranges)
 	struct events_obstacle obstacle;
 
 	for (size_t i = 0; i < c->options.passed_count && count < ELEMENTSOF(left); i++)
-		if (!has_fd(used, used_count, c->options.passed[i].fd))
+		if (!has_fd(used, used_count, c->options.passed[i].fd) &&
+			source_events_made(c->options.passed[i].name))
 			left[count++] = c->options.passed[i];
 	options.passed = left;
 	options.passed_count = count;

@@ -60,6 +60,13 @@ static bool parse_name(const char *text, struct name *ret)
 	return generation != 0;
 }
 
+bool source_events_made(const char *name)
+{
+	struct name n;
+
+	return parse_name(name, &n);
+}
+
 /* Another version may have had other programs: to read what they left takes only what they wrote to. */
 static bool is_needed(const struct source_events_options *options, size_t part)
 {

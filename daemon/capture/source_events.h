@@ -70,6 +70,8 @@ int source_events_check(const struct source_events *s);
 
 /* All descriptors to keep. Returns how many (at most `max`). They stay the source's. */
 size_t source_events_fds(const struct source_events *s, struct events_fd *ret, size_t max);
+/* Is that the name of one of those, of whatever version and settings? NULL is none. */
+bool source_events_made(const char *name);
 
 /* Readable when a quarter of the ring is full; below that only a timer drains. */
 int source_events_fd(const struct source_events *s);

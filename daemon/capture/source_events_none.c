@@ -45,6 +45,11 @@ size_t source_events_fds(
 	return 0;
 }
 
+bool source_events_made(const char *name _unused_)
+{
+	return false;
+}
+
 int source_events_fd(const struct source_events *s _unused_)
 {
 	return -1;

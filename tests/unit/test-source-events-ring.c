@@ -242,6 +242,8 @@ static void test_no_adoption(void **state _unused_)
 	fds[0] = (struct events_fd){.fd = -1, .name = "portledger-1-zz"};
 	fds[1] = (struct events_fd){.fd = -1, .name = NULL};
 	o.passed_count = 2;
+	for (size_t i = 0; i < o.passed_count; i++)
+		assert_false(source_events_made(fds[i].name));
 	o.drain = true;
 	assert_int_equal(source_events_open(&o, &next, &obstacle), -ENOENT);
 }
