@@ -9,8 +9,8 @@
  *
  * Of an fsync that fails the kernel tells once. The pages that it could not write are clean from then on, and the next fsync
  * succeeds without them: a WAL with a hole, which a power cut ends there, however much was committed behind it; and if a
- * checkpoint was under way, with pages of later in the database. So after any error, and after a session that did not end in
- * order (which may have met one), the WAL is written once more in place before anything is called durable.
+ * checkpoint was under way, with pages of later in the database. So after any error, and where an earlier session has left
+ * a WAL (it may have met one), the WAL is written once more in place before anything is called durable.
  */
 
 #include "daemon/ledger/store_private.h"
