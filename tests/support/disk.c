@@ -562,7 +562,18 @@ void disk_revive(void)
 	disk.stop_at = 0;
 }
 
-/* What became of a write: all, nothing, or sector by sector. */
+/* How much of a write, from its beginning on, is there already. */
+static size_t already(const struct image *i, const uint8_t *data, size_t size, size_t offset)
+{
+	size_t same = 0;
+
+	while (same < size && offset + same < i->size && i->data[offset + same] == data[same])
+		same++;
+	return same;
+}
+
+/* What became of a write: all, nothing, or sector by sector. What it does not change it does not harm, as SQLite relies on, too:
+ * the WAL is written once more in place, in which a sector may be the end of what is durable and the beginning of what is not. */
 static void apply_some(struct image *i, struct pending *p)
 {
 	uint64_t fate = draw(4);
@@ -575,16 +586,14 @@ static void apply_some(struct image *i, struct pending *p)
 	}
 	for (size_t at = 0; at < p->size; at += SECTOR) {
 		size_t size = p->size - at < SECTOR ? p->size - at : SECTOR;
-
+		size_t same = already(i, p->data + at, size, (size_t)p->offset + at);
 		uint64_t how = draw(8);
 
-		/* what is there already is, however far that got */
-		if (how == 0 && i->size >= (size_t)p->offset + at + size &&
-			memcmp(i->data + p->offset + at, p->data + at, size) == 0)
-			continue;
 		switch (how) {
 		case 0:
-			memset(p->data + at, (int)draw(256), size);
+			if (same == size)
+				break;
+			memset(p->data + at + same, (int)draw(256), size - same);
 			put(i, p->data + at, size, (size_t)p->offset + at);
 			break;
 		case 1:
