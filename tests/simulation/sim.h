@@ -41,6 +41,7 @@ struct tenure {
 	uint8_t protocol, role;
 	bool abroad, ipv6;
 	uint32_t opener, heir; /* of sim.people; heir: has it open, too; NOBODY */
+	uint32_t before;       /* of the same socket and port; NOBODY: none */
 	usec_t opened, closed,
 		released; /* boottime; closed and released: USEC_UNSET while they are to come */
 

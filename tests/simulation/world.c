@@ -60,8 +60,14 @@ void ring_end(struct sim *s, bool power)
 	for (uint32_t i = 0; i < s->tenure_count; i++) {
 		struct tenure *t = &s->tenures[i];
 
-		if (t->boot == s->boot && !t->committed)
-			t->excused = true;
+		if (t->boot != s->boot || t->committed)
+			continue;
+		t->excused = true;
+		if (t->before == NOBODY)
+			continue;
+		/* nobody knows any more that it is not still the one before */
+		s->tenures[t->before].excused = true;
+		s->tenures[t->before].committed = s->tenures[t->before].durable = false;
 	}
 	s->ring.generation = 0;
 }
@@ -131,6 +137,7 @@ static struct tenure make_tenure(struct sim *s, bool udp)
 		.protocol = udp ? PROTOCOL_UDP : PROTOCOL_TCP,
 		.role = ROLE_BOUND,
 		.heir = NOBODY,
+		.before = NOBODY,
 		.opened = s->clock.boot,
 		.closed = USEC_UNSET,
 		.released = USEC_UNSET,
@@ -175,10 +182,12 @@ void world_open(struct sim *s)
 		t->opened = s->clock.boot;
 		/* where the word of its end, or of all of it, is lost, nobody can tell the same port again from the same
 		 * tenure: that there is a gap, is all */
-		if (chance(s, 50) && !before->end_lost && !before->lost)
+		if (chance(s, 50) && !before->end_lost && !before->lost) {
 			t->port = before->port;
-		else /* none that it ever had */
+			t->before = again;
+		} else { /* none that it ever had */
 			t->port = (uint16_t)(before->port + PORTS);
+		}
 	} else {
 		s->next_cookie++;
 	}
