@@ -310,8 +310,8 @@ static int read_newest(sqlite3_stmt *statement, const struct question *question,
 	return r;
 }
 
-/* The newest `max` rows. What has no segment is looked through once, and of the segments as few as will do: nothing in
- * an older chunk was opened later than its end. */
+/* The newest `max` rows. What is not sealed is looked through once, and of the segments, and the long claims, as few as will do: nothing
+ * in an older chunk was opened later than its end. A port that is a server's has thousands of long claims. */
 static int newest_rows(
 	struct query *q, const struct question *question, size_t max, struct rows *rows)
 {
@@ -321,12 +321,12 @@ static int newest_rows(
 	usec_t low, high = WALL_FOREVER;
 	int r = 0;
 
-	part.rows = question->rows & ~(unsigned)ROWS_SEG;
+	part.rows = question->rows & ~(unsigned)(ROWS_SEG | ROWS_LONG);
 	if (part.rows)
 		r = prepare_question(q, &part, SQL_NEWEST, &rest);
 	if (r == 0 && part.rows)
 		r = read_newest(rest, &part, 0, WALL_FOREVER, max, rows);
-	part.rows = question->rows & ROWS_SEG;
+	part.rows = question->rows & (ROWS_SEG | ROWS_LONG);
 	if (r == 0 && part.rows)
 		r = prepare_question(q, &part, SQL_NEWEST, &sealed);
 	while (r == 0 && part.rows) {

@@ -177,6 +177,41 @@ static void test_plan(void **state)
 		}
 }
 
+/* A statement that was given back is taken again by its text, with nothing bound; one that is in use is not, and too many are let go. */
+static void test_kept(void **state)
+{
+	static const char text[] = "SELECT :value";
+	struct fixture *f = *state;
+	sqlite3_stmt *first = NULL, *second = NULL, *again = NULL;
+
+	begin(f);
+	assert_int_equal(query_prepare(f->query, text, &first), 0);
+	query_bind(first, ":value", 7);
+	assert_int_equal(query_step(first), 1);
+	assert_int_equal(query_prepare(f->query, text, &second), 0);
+	assert_ptr_not_equal(first, second);
+	assert_int_equal(query_step(second), 1);
+	assert_int_equal(query_column(first, 0), 7);
+	assert_int_equal(query_column(second, 0), ROW_NULL);
+	query_release(first);
+	assert_int_equal(query_prepare(f->query, text, &again), 0);
+	assert_ptr_equal(again, first);
+	assert_int_equal(query_step(again), 1);
+	assert_int_equal(query_column(again, 0), ROW_NULL);
+	query_release(again);
+	query_release(second);
+	for (unsigned i = 0; i < 2 * LIMIT_KEPT_STATEMENTS; i++) {
+		_cleanup_(stmt_p) sqlite3_stmt *other = NULL;
+		char *sql = sqlite3_mprintf("SELECT %u", i);
+
+		assert_int_equal(query_prepare(f->query, sql, &other), 0);
+		assert_int_equal(query_step(other), 1);
+		assert_int_equal(query_column(other, 0), i);
+		sqlite3_free(sql);
+	}
+	query_end(f->query);
+}
+
 /* Each member of a filter, on claims that differ in just that. */
 static void test_filters(void **state)
 {
@@ -484,6 +519,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_plan, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_filters, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_tail, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_kept, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_news, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_trouble, setup, teardown),
