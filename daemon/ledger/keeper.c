@@ -271,13 +271,24 @@ static void commit_swept(struct keeper *k)
 		commit(k, true);
 }
 
+/* Of a claim whose opening found no room, the ring tells with its end; until then a sweep must find it. That there was none shows now,
+ * or when the ring was last read: what is committed in between makes room. */
+static void note_crowd(struct keeper *k, const struct drained *d)
+{
+	if (d->urgent || k->urgent)
+		k->crowded_at = d->at;
+	k->urgent = d->urgent;
+}
+
 static void on_drained(struct keeper *k, const struct drained *d)
 {
 	struct ledger_stats stats = ledger_stats(k->ledger);
 
+	note_crowd(k, d);
 	/* All is known up to there, unless a sweep must find what events tell late, or what has ended without a word. */
 	if (stats.watching && k->coverage.rung == SOURCE_EVENTS && k->coverage.udp_connect &&
-		stats.lost_ends == k->lost_ends && !stats.absent && d->at > k->until.boot)
+		stats.lost_ends == k->lost_ends && !stats.absent && k->crowded_at == 0 &&
+		d->at > k->until.boot)
 		k->until = (struct now){.boot = d->at, .wall = ledger_wall(k->ledger, d->at)};
 	if (d->urgent)
 		commit(k, false);
@@ -290,6 +301,8 @@ static void on_swept(struct keeper *k, const struct sweep *sweep)
 	if ((sweep->protocols & k->coverage.protocols) != k->coverage.protocols)
 		return;
 	k->lost_ends = ledger_stats(k->ledger).lost_ends;
+	if (sweep->begin >= k->crowded_at)
+		k->crowded_at = 0;
 	/* Not its end: what was opened during it may stand where it had been already. */
 	if (sweep->begin > k->until.boot)
 		k->until = (struct now){

@@ -38,7 +38,9 @@ struct keeper {
 	uint64_t generation;         /* of the events' ring; 0: there is none */
 	bool goes_on; /* the ring has recorded since that one, and how we watch is not known yet */
 	bool swept;   /* a whole sweep has ended since the last commit */
-	uint64_t lost_ends;        /* that the last whole sweep has made good: of ledger_stats */
+	uint64_t lost_ends; /* that the last whole sweep has made good: of ledger_stats */
+	bool urgent;        /* when the ring was last read, it was filling */
+	usec_t crowded_at; /* boottime: claims before that may have found no room in it, and no sweep has begun since; 0 */
 	struct ring_position kept; /* told last */
 	char *obstacle;            /* why capture has no better rung; owned; NULL: there is none */
 	bool following, stopped;
