@@ -246,7 +246,9 @@ static void live(struct sim *s)
 
 static void restart_if_dead(struct sim *s)
 {
-	if (disk_is_stopped())
+	if (disk_is_stopped() && !s->running)
+		disk_revive(); /* killed at the end of a clean stop: all was said and done */
+	else if (disk_is_stopped())
 		end_somehow(s);
 	while (!s->running) {
 		be_away(s);
