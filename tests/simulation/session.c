@@ -58,8 +58,11 @@ static void note_commit(struct sim *s)
 	if (s->keeper.store_error != 0)
 		return; /* one of several in this turn */
 	s->lost_committed = s->lost_told;
-	if (durable)
+	if (durable) {
 		s->lost_durable = s->lost_committed;
+		s->lost_least += s->lost_pending;
+		s->lost_pending = 0;
+	}
 	s->watched |= durable && s->whole_begin != 0;
 	for (uint32_t i = 0; i < s->tenure_count; i++) {
 		struct tenure *t = &s->tenures[i];
@@ -381,6 +384,7 @@ void session_cut(struct sim *s)
 			t->excused = true;
 	}
 	s->lost_committed = s->lost_durable;
+	s->lost_pending = 0;
 	absence_begin(s);
 	world_reboot(s);
 }

@@ -119,6 +119,8 @@ struct sim {
 	/* what the ring has lost, as the ledger was told, has committed, and has on the disk, of this generation */
 	uint64_t lost_told, lost_committed, lost_durable;
 	uint64_t lost_least, lost_most; /* of the generations before */
+	uint64_t
+		lost_pending; /* of these, committed, and on the disk with the next durable commit */
 
 	/* the ledger process */
 	struct keeper keeper;

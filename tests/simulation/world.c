@@ -55,7 +55,9 @@ void ring_end(struct sim *s, bool power)
 {
 	if (s->ring.generation == 0)
 		return;
-	s->lost_least += power ? s->lost_durable : s->lost_committed;
+	s->lost_least += s->lost_durable;
+	if (!power)
+		s->lost_pending += s->lost_committed - s->lost_durable;
 	s->lost_most += s->ring.lost;
 	for (uint32_t i = 0; i < s->tenure_count; i++) {
 		struct tenure *t = &s->tenures[i];
