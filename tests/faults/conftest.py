@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -91,18 +92,22 @@ class Load:
     """Claims of all kinds, made by tests/support/churn, which says what it made."""
 
     def __init__(self, namespace, directory, *options):
-        self.process = subprocess.Popen(namespace.enter(CHURN, "--exe", directory, *options), stdout=subprocess.PIPE, text=True)
+        self.told = tempfile.TemporaryFile("w+", encoding="utf-8")  # not a pipe: it would wait for who reads it, who may wait for it
+        self.process = subprocess.Popen(namespace.enter(CHURN, "--exe", directory, *options), stdout=self.told)
 
     def truth(self, patience=6 * PATIENCE):
         """When it is over."""
-        truth = oracle.Truth(self.process.communicate(timeout=patience)[0])
+        self.process.wait(patience)
+        self.told.seek(0)
+        truth = oracle.Truth(self.told.read())
         assert truth.run["failed"] == 0, truth.run
         return truth
 
     def close(self):
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+        self.told.close()
 
 
 @pytest.fixture
