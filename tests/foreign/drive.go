@@ -276,9 +276,9 @@ func (d *driver) annotate(connected, listening int) {
 func (d *driver) pressure(listening int) {
 	one := int64(1)
 	port := int64(listening)
-	rows, omitted, coverage, err := orgportledgerledger.Pressure().Call(d.ctx, d.c, nil, nil, &one, &orgportledgerledger.Filter{Peer_port: &port})
+	rows, omitted, least, coverage, err := orgportledgerledger.Pressure().Call(d.ctx, d.c, nil, nil, &one, &orgportledgerledger.Filter{Peer_port: &port})
 	must(err, "Pressure")
-	check(len(rows) == 3 && omitted == 0, "Pressure: %v", rows)
+	check(len(rows) == 3 && omitted == 0 && least == nil, "Pressure: %v", rows)
 	check(rows[0].Scope == "namespace" && rows[1].Scope == "namespace", "Pressure: %v", rows)
 	to := rows[2]
 	check(to.Scope == "destination" && to.Used == 1 && to.Peak == 1 && to.Claims == 1 && to.Available <= to.High-to.Low, "Pressure: %v", to)
@@ -374,7 +374,7 @@ func (d *driver) pictures() {
 func (d *driver) follow() {
 	follower := d.connect()
 	tcp := "tcp"
-	receive, err := orgportledgerledger.Follow().Send(d.ctx, follower, varlink.More, &orgportledgerledger.Filter{Protocol: &tcp})
+	receive, err := orgportledgerledger.Follow().Send(d.ctx, follower, varlink.More, &orgportledgerledger.Filter{Protocol: &tcp}, nil)
 	must(err, "Follow")
 	next := func() (string, []orgportledgerledger.Claim) {
 		event, claims, lost, flags, err := receive(d.ctx)
@@ -424,7 +424,7 @@ func (d *driver) refusals() {
 	method, is := err.(*varlink.MethodNotFound)
 	check(is && method.Method == name+".Forget", "MethodNotFound: %v", err)
 	d.errors[service+".MethodNotFound"] = true
-	_, _, _, err = orgportledgerledger.Follow().Call(d.ctx, d.c, nil)
+	_, _, _, err = orgportledgerledger.Follow().Call(d.ctx, d.c, nil, nil)
 	untyped, is := err.(*varlink.Error) // this client has no type for it
 	check(is && untyped.Name == service+".ExpectedMore", "ExpectedMore: %v", err)
 	d.errors[service+".ExpectedMore"] = true
