@@ -126,96 +126,91 @@ static void test_values(void **state)
 	}
 }
 
+static const struct {
+	const char *text, *error;
+} wrong[] = {
+	{CAPTURE "Interval=99ms", "FILE:2: Interval=99ms is out of range (100ms to 1h)"},
+	{CAPTURE "Interval=61min", "FILE:2: Interval=61min is out of range (100ms to 1h)"},
+	{CAPTURE "Interval=often", "FILE:2: Interval=often is not a time span (100ms to 1h)"},
+	{CAPTURE "Interval=", "FILE:2: Interval= is not a time span (100ms to 1h)"},
+	{CAPTURE "CpuBudget=5",
+		"FILE:2: CpuBudget=5 is not a percentage with at most one decimal (0.1% to 100%)"},
+	{CAPTURE "CpuBudget=0%", "FILE:2: CpuBudget=0% is out of range (0.1% to 100%)"},
+	{CAPTURE "CpuBudget=100.1%", "FILE:2: CpuBudget=100.1% is out of range (0.1% to 100%)"},
+	/* 2^64 / 10 and a bit: must not come round */
+	{CAPTURE "CpuBudget=1844674407370955162%",
+		"FILE:2: CpuBudget=1844674407370955162% is out of range (0.1% to 100%)"},
+	{CAPTURE "CpuBudget=5.05%",
+		"FILE:2: CpuBudget=5.05% is not a percentage with at most one decimal (0.1% to 100%)"},
+	{STORE "ActivityHourMaxAge=6d",
+		"FILE:2: ActivityHourMaxAge=6d is out of range (7d to 100y)"},
+	{STORE "ActivityDayMaxAge=long",
+		"FILE:2: ActivityDayMaxAge=long is not a time span (7d to 100y)"},
+	{STORE "UserShare=0.9%", "FILE:2: UserShare=0.9% is out of range (1% to 100%)"},
+	{STORE "UserShare=half",
+		"FILE:2: UserShare=half is not a percentage with at most one decimal (1% to 100%)"},
+	{STORE "CoalesceAbove=9", "FILE:2: CoalesceAbove=9 is out of range (10 to 1000000)"},
+	{STORE "CoalesceAbove=1k", "FILE:2: CoalesceAbove=1k is not a number (10 to 1000000)"},
+	/* 2^64 + 10 */
+	{STORE "CoalesceAbove=18446744073709551626",
+		"FILE:2: CoalesceAbove=18446744073709551626 is out of range (10 to 1000000)"},
+	{CAPTURE "Failures=maybe",
+		"FILE:2: Failures=maybe is not auto or a boolean (auto, yes or no)"},
+	{CAPTURE "Accepted=maybe", "FILE:2: Accepted=maybe is not a boolean (yes or no)"},
+	{CAPTURE "Ranges=",
+		"FILE:2: Ranges= is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
+	{CAPTURE "Ranges=iana,kernel",
+		"FILE:2: Ranges=iana,kernel is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
+	{CAPTURE "Ranges=80",
+		"FILE:2: Ranges=80 is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
+	{CAPTURE "Ranges=1-2-3",
+		"FILE:2: Ranges=1-2-3 is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
+	{CAPTURE "Ranges=0-5",
+		"FILE:2: Ranges=0-5 is out of range (1 to 65535, at most 14 ranges)"},
+	{CAPTURE "Ranges=5-65536",
+		"FILE:2: Ranges=5-65536 is out of range (1 to 65535, at most 14 ranges)"},
+	{CAPTURE "Ranges=6-5",
+		"FILE:2: Ranges=6-5 is out of range (1 to 65535, at most 14 ranges)"},
+	{CAPTURE
+		"Ranges=1-1 3-3 5-5 7-7 9-9 11-11 13-13 15-15 17-17 19-19 21-21 23-23 25-25 27-27 29-29",
+		"FILE:2: Ranges=1-1 3-3 5-5 7-7 9-9 11-11 13-13 15-15 17-17 19-19 21-21 23-23 25-25 27-27 29-29"
+		" is out of range (1 to 65535, at most 14 ranges)"},
+	{STORE "MaxAge=59min", "FILE:2: MaxAge=59min is out of range (1h to 100y)"},
+	{STORE "MaxAge=101y", "FILE:2: MaxAge=101y is out of range (1h to 100y)"},
+	{STORE "MaxBytes=16383K", "FILE:2: MaxBytes=16383K is out of range (16M to 1024T)"},
+	{STORE "MaxBytes=16777216T", "FILE:2: MaxBytes=16777216T is out of range (16M to 1024T)"},
+	{STORE "MaxBytes=2GB",
+		"FILE:2: MaxBytes=2GB is not a size in bytes, or with K, M, G or T (16M to 1024T)"},
+	{STORE "MaxBytes=2g",
+		"FILE:2: MaxBytes=2g is not a size in bytes, or with K, M, G or T (16M to 1024T)"},
+	{STORE "MaxBytes=-1",
+		"FILE:2: MaxBytes=-1 is not a size in bytes, or with K, M, G or T (16M to 1024T)"},
+	{CAPTURE "interval=1s", "FILE:2: there is no setting 'interval' in [Capture]"},
+	{STORE "Interval=1s", "FILE:2: there is no setting 'Interval' in [Store]"},
+	{"\n[Captrue]\n", "FILE:2: there is no section [Captrue]"},
+	{"\xef\xbb\xbf[Captrue]\n", "FILE:1: there is no section [Captrue]"},
+	{"[]\n", "FILE:1: there is no section []"},
+	{"[Capture] Interval=1s", "FILE:1: 'Interval=1s' stands behind the section"},
+	{"Interval=1s", "FILE:1: 'Interval' stands before any section"},
+	{CAPTURE "Interval", "FILE:2: this is neither [Section] nor Setting=value"},
+	{"[Capture\n", "FILE:1: this is neither [Section] nor Setting=value"},
+	/* to inih, more of the value above */
+	{CAPTURE "Accepted=yes\n Interval=2s", "FILE:3: the line begins with a blank"},
+	/* the first of several counts, whoever finds it */
+	{CAPTURE "x\nInterval=0", "FILE:2: this is neither [Section] nor Setting=value"},
+	{CAPTURE "Interval=0\nx", "FILE:2: Interval=0 is out of range (100ms to 1h)"},
+	{CAPTURE "y\n[x]", "FILE:2: this is neither [Section] nor Setting=value"},
+};
+
 static void test_errors(void **state)
 {
-	static const struct {
-		const char *text, *error;
-	} cases[] = {
-		{CAPTURE "Interval=99ms", "FILE:2: Interval=99ms is out of range (100ms to 1h)"},
-		{CAPTURE "Interval=61min", "FILE:2: Interval=61min is out of range (100ms to 1h)"},
-		{CAPTURE "Interval=often",
-			"FILE:2: Interval=often is not a time span (100ms to 1h)"},
-		{CAPTURE "Interval=", "FILE:2: Interval= is not a time span (100ms to 1h)"},
-		{CAPTURE "CpuBudget=5",
-			"FILE:2: CpuBudget=5 is not a percentage with at most one decimal (0.1% to 100%)"},
-		{CAPTURE "CpuBudget=0%", "FILE:2: CpuBudget=0% is out of range (0.1% to 100%)"},
-		{CAPTURE "CpuBudget=100.1%",
-			"FILE:2: CpuBudget=100.1% is out of range (0.1% to 100%)"},
-		/* 2^64 / 10 and a bit: must not come round */
-		{CAPTURE "CpuBudget=1844674407370955162%",
-			"FILE:2: CpuBudget=1844674407370955162% is out of range (0.1% to 100%)"},
-		{CAPTURE "CpuBudget=5.05%",
-			"FILE:2: CpuBudget=5.05% is not a percentage with at most one decimal (0.1% to 100%)"},
-		{STORE "ActivityHourMaxAge=6d",
-			"FILE:2: ActivityHourMaxAge=6d is out of range (7d to 100y)"},
-		{STORE "ActivityDayMaxAge=long",
-			"FILE:2: ActivityDayMaxAge=long is not a time span (7d to 100y)"},
-		{STORE "UserShare=0.9%", "FILE:2: UserShare=0.9% is out of range (1% to 100%)"},
-		{STORE "UserShare=half",
-			"FILE:2: UserShare=half is not a percentage with at most one decimal (1% to 100%)"},
-		{STORE "CoalesceAbove=9",
-			"FILE:2: CoalesceAbove=9 is out of range (10 to 1000000)"},
-		{STORE "CoalesceAbove=1k",
-			"FILE:2: CoalesceAbove=1k is not a number (10 to 1000000)"},
-		/* 2^64 + 10 */
-		{STORE "CoalesceAbove=18446744073709551626",
-			"FILE:2: CoalesceAbove=18446744073709551626 is out of range (10 to 1000000)"},
-		{CAPTURE "Failures=maybe",
-			"FILE:2: Failures=maybe is not auto or a boolean (auto, yes or no)"},
-		{CAPTURE "Accepted=maybe", "FILE:2: Accepted=maybe is not a boolean (yes or no)"},
-		{CAPTURE "Ranges=",
-			"FILE:2: Ranges= is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
-		{CAPTURE "Ranges=iana,kernel",
-			"FILE:2: Ranges=iana,kernel is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
-		{CAPTURE "Ranges=80",
-			"FILE:2: Ranges=80 is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
-		{CAPTURE "Ranges=1-2-3",
-			"FILE:2: Ranges=1-2-3 is not a list of iana, kernel and LOW-HIGH (1 to 65535, at most 14 ranges)"},
-		{CAPTURE "Ranges=0-5",
-			"FILE:2: Ranges=0-5 is out of range (1 to 65535, at most 14 ranges)"},
-		{CAPTURE "Ranges=5-65536",
-			"FILE:2: Ranges=5-65536 is out of range (1 to 65535, at most 14 ranges)"},
-		{CAPTURE "Ranges=6-5",
-			"FILE:2: Ranges=6-5 is out of range (1 to 65535, at most 14 ranges)"},
-		{CAPTURE
-			"Ranges=1-1 3-3 5-5 7-7 9-9 11-11 13-13 15-15 17-17 19-19 21-21 23-23 25-25 27-27 29-29",
-			"FILE:2: Ranges=1-1 3-3 5-5 7-7 9-9 11-11 13-13 15-15 17-17 19-19 21-21 23-23 25-25 27-27 29-29"
-			" is out of range (1 to 65535, at most 14 ranges)"},
-		{STORE "MaxAge=59min", "FILE:2: MaxAge=59min is out of range (1h to 100y)"},
-		{STORE "MaxAge=101y", "FILE:2: MaxAge=101y is out of range (1h to 100y)"},
-		{STORE "MaxBytes=16383K", "FILE:2: MaxBytes=16383K is out of range (16M to 1024T)"},
-		{STORE "MaxBytes=16777216T",
-			"FILE:2: MaxBytes=16777216T is out of range (16M to 1024T)"},
-		{STORE "MaxBytes=2GB",
-			"FILE:2: MaxBytes=2GB is not a size in bytes, or with K, M, G or T (16M to 1024T)"},
-		{STORE "MaxBytes=2g",
-			"FILE:2: MaxBytes=2g is not a size in bytes, or with K, M, G or T (16M to 1024T)"},
-		{STORE "MaxBytes=-1",
-			"FILE:2: MaxBytes=-1 is not a size in bytes, or with K, M, G or T (16M to 1024T)"},
-		{CAPTURE "interval=1s", "FILE:2: there is no setting 'interval' in [Capture]"},
-		{STORE "Interval=1s", "FILE:2: there is no setting 'Interval' in [Store]"},
-		{"\n[Captrue]\n", "FILE:2: there is no section [Captrue]"},
-		{"\xef\xbb\xbf[Captrue]\n", "FILE:1: there is no section [Captrue]"},
-		{"[]\n", "FILE:1: there is no section []"},
-		{"[Capture] Interval=1s", "FILE:1: 'Interval=1s' stands behind the section"},
-		{"Interval=1s", "FILE:1: 'Interval' stands before any section"},
-		{CAPTURE "Interval", "FILE:2: this is neither [Section] nor Setting=value"},
-		{"[Capture\n", "FILE:1: this is neither [Section] nor Setting=value"},
-		/* to inih, more of the value above */
-		{CAPTURE "Accepted=yes\n Interval=2s", "FILE:3: the line begins with a blank"},
-		/* the first of several counts, whoever finds it */
-		{CAPTURE "x\nInterval=0", "FILE:2: this is neither [Section] nor Setting=value"},
-		{CAPTURE "Interval=0\nx", "FILE:2: Interval=0 is out of range (100ms to 1h)"},
-		{CAPTURE "y\n[x]", "FILE:2: this is neither [Section] nor Setting=value"},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+	for (size_t i = 0; i < ELEMENTSOF(wrong); i++) {
 		struct config c = {.interval_usec = 7};
 		_cleanup_(free_p) char *error = NULL;
 
-		assert_int_equal(parse(cases[i].text, &c, &error), -EINVAL);
-		assert_string_equal(error, cases[i].error);
+		assert_int_equal(parse(wrong[i].text, &c, &error), -EINVAL);
+		assert_string_equal(error, wrong[i].error);
 		assert_int_equal(c.interval_usec, 7);
 		assert_null(c.files);
 	}
