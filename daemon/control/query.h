@@ -162,6 +162,7 @@ struct parts {
 		struct window window;
 	} part[PARTS_MAX]; /* in the order of time; together the window */
 	unsigned count;
+	usec_t apart_from; /* what stands apart is read from rows from here on, and before from the sums */
 };
 
 /* Appends the members of a reply to Audit, but for its coverage. *ret_parts (may be NULL) is what it was counted from.

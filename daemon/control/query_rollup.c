@@ -49,9 +49,10 @@ static int read_kept(struct query *q, struct kept *ret)
 			if (streq_null((const char *)sqlite3_column_text(s, 0), counters[i].name))
 				*counters[i].value =
 					(usec_t)MAX(sqlite3_column_int64(s, 1), (sqlite3_int64)0);
-	if (r == 0)
-		*ret = k;
-	return r;
+	if (r < 0)
+		return r;
+	*ret = k;
+	return 0;
 }
 
 int rollup_key(struct query *q, struct siphash_key *ret)
@@ -98,6 +99,32 @@ static void add_part(struct parts *p, enum part_from from, usec_t begin, usec_t 
 		p->part[p->count++] = (struct part){from, {begin, end}};
 }
 
+struct window parts_rolled(const struct parts *parts)
+{
+	struct window w = {0, 0};
+
+	for (unsigned i = 0; i < parts->count; i++)
+		if (parts->part[i].from != PART_ROWS) {
+			w.from = w.until ? w.from : parts->part[i].window.from;
+			w.until = parts->part[i].window.until;
+		}
+	return w;
+}
+
+/* From when on rows have all that was opened. */
+static usec_t find_apart(const struct parts *parts, usec_t expired)
+{
+	usec_t apart = parts_rolled(parts).from;
+
+	for (unsigned i = 0; i < parts->count; i++) {
+		const struct part *p = &parts->part[i];
+
+		if (p->from != PART_ROWS && expired > p->window.from)
+			apart = MIN(p->window.until, round_up(expired, sources[p->from].length));
+	}
+	return apart;
+}
+
 int rollup_parts(struct query *q, const struct question *question, enum audit_by by,
 	usec_t slot_usec, struct parts *ret)
 {
@@ -126,39 +153,9 @@ int rollup_parts(struct query *q, const struct question *question, enum audit_by
 	add_part(&p, PART_DAYS, days.from, days.until);
 	add_part(&p, PART_HOURS, days.until, hours.until);
 	add_part(&p, PART_ROWS, hours.until, w.until);
+	p.apart_from = find_apart(&p, kept.expired);
 	*ret = p;
 	return 0;
-}
-
-struct window parts_rolled(const struct parts *parts)
-{
-	struct window w = {0, 0};
-
-	for (unsigned i = 0; i < parts->count; i++)
-		if (parts->part[i].from != PART_ROWS) {
-			w.from = w.until ? w.from : parts->part[i].window.from;
-			w.until = parts->part[i].window.until;
-		}
-	return w;
-}
-
-/* From here on, rows have all that was opened: what stands apart is read from them, and before from the sums. */
-static int find_apart(struct query *q, const struct parts *parts, usec_t *ret)
-{
-	usec_t apart = parts_rolled(parts).from;
-	struct kept kept;
-	int r = read_kept(q, &kept);
-
-	for (unsigned i = 0; r == 0 && i < parts->count; i++) {
-		const struct part *p = &parts->part[i];
-
-		if (p->from != PART_ROWS && kept.expired > p->window.from)
-			apart = MIN(
-				p->window.until, round_up(kept.expired, sources[p->from].length));
-	}
-	if (r == 0)
-		*ret = apart;
-	return r;
 }
 
 /* Columns of sql_rollup(). */
@@ -224,7 +221,7 @@ static int read_rolled(sqlite3_stmt *s, usec_t until, struct rolled *row)
 }
 
 static int each_of(struct query *q, const struct question *question, const struct part *part,
-	usec_t apart, rolled_fn *take, void *context)
+	usec_t apart_from, rolled_fn *take, void *context)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *s = NULL;
 	char *sql = sql_rollup(&question->filter, sources[part->from].table);
@@ -237,7 +234,7 @@ static int each_of(struct query *q, const struct question *question, const struc
 	sql_bind_filter(s, &question->filter);
 	query_bind(s, ":low", (int64_t)part->window.from);
 	query_bind(s, ":high", (int64_t)part->window.until);
-	query_bind(s, ":apart_from", (int64_t)apart);
+	query_bind(s, ":apart_from", (int64_t)apart_from);
 	while ((r = query_step(s)) == 1) {
 		r = read_rolled(s, question->window.until, &row);
 		if (r == 0)
@@ -251,35 +248,29 @@ static int each_of(struct query *q, const struct question *question, const struc
 int rollup_each(struct query *q, const struct question *question, const struct parts *parts,
 	rolled_fn *take, void *context)
 {
-	usec_t apart;
-	int r = find_apart(q, parts, &apart);
+	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < parts->count; i++)
 		if (parts->part[i].from != PART_ROWS)
-			r = each_of(q, question, &parts->part[i], apart, take, context);
+			r = each_of(q, question, &parts->part[i], parts->apart_from, take, context);
 	return r;
 }
 
 int rollup_beside(struct query *q, const struct question *question, const struct parts *parts,
 	sqlite3_stmt **ret)
 {
-	struct window rolled = parts_rolled(parts);
-	usec_t apart;
-	char *sql = sql_beside_rollups(question,
-		(struct sql_edges){
-			.before = question->window
-					  .from<rolled.from, .after = question->window.until>
-						  rolled.until});
+	struct window w = question->window, rolled = parts_rolled(parts);
+	struct sql_edges edges = {
+		.before = (w.from < rolled.from), .after = (w.until > rolled.until)};
+	char *sql = sql_beside_rollups(question, edges);
 	int r = query_prepare(q, sql, ret);
 
 	sqlite3_free(sql);
-	if (r == 0)
-		r = find_apart(q, parts, &apart);
 	if (r < 0)
 		return r;
 	sql_bind_question(*ret, question, 0, WALL_FOREVER, &PLACE_START);
 	query_bind(*ret, ":rolled_from", (int64_t)rolled.from);
 	query_bind(*ret, ":rolled_until", (int64_t)rolled.until);
-	query_bind(*ret, ":apart_from", (int64_t)apart);
+	query_bind(*ret, ":apart_from", (int64_t)parts->apart_from);
 	return 0;
 }
