@@ -58,13 +58,13 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 		"this file and FILE.d/*.conf, not the installed ones"},
 	[OPTION_SELF_TEST] = {"self-test", 0, NULL, GROUP_SELF_TEST,
 		"make N (100) short claims, see what is recorded"},
-	[OPTION_JSON] = {"json", 0, "MODE", GROUP_COMMON,
+	[OPTION_JSON] = {"json", 0, "MODE", GROUP_JSON,
 		"pretty: one document; short: an object a line; off"},
-	[OPTION_JSON_AUTO] = {NULL, 'j', NULL, GROUP_COMMON,
+	[OPTION_JSON_AUTO] = {NULL, 'j', NULL, GROUP_JSON,
 		"--json=pretty on a terminal, --json=short elsewhere"},
-	[OPTION_CSV] = {"csv", 0, NULL, GROUP_COMMON,
+	[OPTION_CSV] = {"csv", 0, NULL, GROUP_CSV,
 		"comma-separated values (RFC 4180) with a header"},
-	[OPTION_FIELD] = {"field", 'F', "COLUMN", GROUP_COMMON,
+	[OPTION_FIELD] = {"field", 'F', "COLUMN", GROUP_CSV,
 		"the distinct values of a column, one a line"},
 	[OPTION_COLUMNS] = {"columns", 0, "LIST", GROUP_COLUMNS,
 		"these columns, in this order, by their JSON names"},
@@ -79,15 +79,17 @@ const struct grammar_option grammar_options[OPTION_COUNT] = {
 	[OPTION_VERSION] = {"version", 0, NULL, GROUP_COMMON, "the version"},
 };
 
-#define GROUPS_PAST (GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER | GROUP_COLUMNS)
+/* Of verbs whose answers are rows. */
+#define GROUPS_COMMON (GROUP_COMMON | GROUP_JSON | GROUP_CSV)
+#define GROUPS_PAST   (GROUPS_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_FILTER | GROUP_COLUMNS)
 
 const struct grammar_verb grammar_verbs[VERB_COUNT] = {
-	[VERB_STATUS] = {"status", "", GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT, 0, 0,
+	[VERB_STATUS] = {"status", "", GROUPS_COMMON | GROUP_DAEMON | GROUP_STRICT, 0, 0,
 		"is it recording, how, how full are the ranges",
 		"portledger\tis it recording, and how\n"
 		"portledger status --json=short | jq .lost\tone figure\n"},
 	[VERB_EXPLAIN] = {"explain", "PORT[/PROTO]",
-		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL | GROUP_NETNS, 1, 1,
+		GROUPS_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_PROTOCOL | GROUP_NETNS, 1, 1,
 		"what is this port: class, who has it, who had it",
 		"portledger 60530\twhat is port 60530\n"
 		"portledger 51820/udp\tthe same, of UDP only\n"},
@@ -105,7 +107,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger history -S \"last night\" --app curl\twhat curl did\n"
 		"portledger history 60530 -n 20\tthe last 20 of a port\n"},
 	[VERB_FOLLOW] = {"follow", "[PORT...]",
-		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER | GROUP_APPS, 0,
+		GROUPS_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_FILTER | GROUP_APPS, 0,
 		LIMIT_FILTER_PORTS, "claims as they come and go",
 		"portledger follow --role listening\tservers, as they come and go\n"
 		"portledger follow --new\tprograms and servers that were never seen before\n"},
@@ -125,8 +127,9 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger listeners --bound-for 1d\tUDP sockets only if a day old\n"
 		"portledger listeners --sysctl >/etc/sysctl.d/60-portledger.conf\tand sysctl --system applies it\n"},
 	[VERB_ANNOTATE] = {"annotate", "<LOG",
-		GROUP_COMMON | GROUP_DAEMON | GROUP_STRICT | GROUP_COLUMNS | GROUP_FIELDS, 0, 0,
-		"adds the process to each record of a log",
+		GROUP_COMMON | GROUP_JSON | GROUP_DAEMON | GROUP_STRICT | GROUP_COLUMNS |
+			GROUP_FIELDS,
+		0, 0, "adds the process to each record of a log",
 		"portledger annotate <eve.json >eve-who.json\tSuricata's log\n"
 		"tail -F eve.json | portledger annotate | jq .portledger\tas it grows\n"
 		"tshark -r x.pcap -T ek | portledger annotate --fields ek\tpackets\n"},
@@ -138,7 +141,7 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger report -o curl.html --app curl -S -24h\tone program, claim by claim\n"
 		"portledger report -o port.svg 60530 -S yesterday\tone port, as one picture\n"},
 	[VERB_PRESSURE] = {"pressure", "",
-		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_AT |
+		GROUPS_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_STRICT | GROUP_AT |
 			GROUP_LIMIT | GROUP_PROTOCOL | GROUP_NETNS | GROUP_PLACE | GROUP_PRESSURE,
 		0, 0, "how near exhaustion, where to, and through whom",
 		"portledger pressure\tnow, with the peak of the last 10 min\n"
@@ -160,11 +163,11 @@ const struct grammar_verb grammar_verbs[VERB_COUNT] = {
 		"portledger app curl\tits last day, and its last claims\n"
 		"portledger app /usr/sbin/chronyd -S -7d\tits week\n"},
 	[VERB_DOCTOR] = {"doctor", "[--self-test [N]]",
-		GROUP_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
+		GROUPS_COMMON | GROUP_COLUMNS | GROUP_DAEMON | GROUP_SELF_TEST, 0, 0,
 		"what is missing, and the command that mends it",
 		"portledger doctor\twhat is missing, and the command that mends it\n"
 		"portledger doctor --self-test 1000\thow many of short claims are recorded, and with the process\n"},
-	[VERB_CONFIG] = {"config", "", GROUP_COMMON | GROUP_COLUMNS | GROUP_CONFIG, 0, 0,
+	[VERB_CONFIG] = {"config", "", GROUPS_COMMON | GROUP_COLUMNS | GROUP_CONFIG, 0, 0,
 		"the settings, and where each comes from",
 		"portledger config --columns=key,value,from\twhere does each value come from\n"},
 	[VERB_HELP] = {"help", "[VERB]", GROUP_COMMON, 0, 0, "this help"},

@@ -9,6 +9,8 @@
 /* Groups of options, as bits. Numbered by the compiler: two of the same number would let a verb take what it cannot heed. */
 enum group_bit {
 	BIT_COMMON, /* every verb takes them */
+	BIT_JSON,
+	BIT_CSV, /* and the values of one column */
 	BIT_DAEMON,
 	BIT_STRICT,
 	BIT_FILTER,
@@ -33,6 +35,8 @@ enum group_bit {
 };
 enum group {
 	GROUP_COMMON = 1 << BIT_COMMON,
+	GROUP_JSON = 1 << BIT_JSON,
+	GROUP_CSV = 1 << BIT_CSV,
 	GROUP_DAEMON = 1 << BIT_DAEMON,
 	GROUP_STRICT = 1 << BIT_STRICT,
 	GROUP_FILTER = 1 << BIT_FILTER,

@@ -149,10 +149,13 @@ static int check_groups(struct options *o, const struct given *given)
 {
 	const struct grammar_verb *verb = &grammar_verbs[o->verb];
 
-	for (int i = 0; i < OPTION_COUNT; i++)
-		if (given->is[i] && !(grammar_options[i].groups & verb->groups))
-			return options_usage(
-				o, "--%s does not go with %s", grammar_options[i].name, verb->name);
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		const struct grammar_option *row = &grammar_options[i];
+
+		if (given->is[i] && !(row->groups & verb->groups))
+			return options_usage(o, "%s%s does not go with %s", row->name ? "--" : "-",
+				row->name ? row->name : (char[]){row->letter, '\0'}, verb->name);
+	}
 	if (o->port_count < verb->ports_min)
 		return options_usage(o, "%s: which port?", verb->name);
 	if (o->verb == VERB_APP && !o->name)
@@ -160,15 +163,26 @@ static int check_groups(struct options *o, const struct given *given)
 	return 0;
 }
 
-/* A report has a form of its own, and a place. */
+/* Some have a form of their own: that says more than that the option does not go with them. */
+static int check_form(struct options *o)
+{
+	if (o->output == OUTPUT_TABLE)
+		return 0;
+	if (o->verb == VERB_REPORT)
+		return options_usage(o, "a report is HTML or SVG: for other forms there is audit");
+	if (o->verb == VERB_EXPORT)
+		return options_usage(o, "export: its form is said by --format");
+	if (o->verb == VERB_ANNOTATE && (o->output == OUTPUT_CSV || o->output == OUTPUT_FIELD))
+		return options_usage(o, "annotate writes the log that it reads, not CSV or values");
+	return 0;
+}
+
+/* A report has a place. */
 static int check_report(struct options *o)
 {
-	if (o->verb != VERB_REPORT)
-		return 0;
-	if (o->output != OUTPUT_TABLE)
-		return options_usage(o, "a report is HTML or SVG: for other forms there is audit");
-	return o->report_path ? 0
-			      : options_usage(o, "report: to which file? -o FILE.html or FILE.svg");
+	if (o->verb == VERB_REPORT && !o->report_path)
+		return options_usage(o, "report: to which file? -o FILE.html or FILE.svg");
+	return 0;
 }
 
 /* What another host cannot heed: our path, and our names of users. */
@@ -252,7 +266,9 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 		ret->verb = given.is[OPTION_HELP] ? VERB_HELP : VERB_VERSION;
 		return 0;
 	}
-	r = check_groups(ret, &given);
+	r = check_form(ret);
+	if (r == 0)
+		r = check_groups(ret, &given);
 	if (r == 0)
 		r = check_report(ret);
 	if (r == 0)

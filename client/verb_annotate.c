@@ -424,10 +424,6 @@ static enum status start(struct annotate *a)
 	a->flows = json_array();
 	if (r < 0 || !a->flows)
 		return complain_memory();
-	if (o->output == OUTPUT_CSV || o->output == OUTPUT_FIELD) {
-		complain("annotate writes the log that it reads, not CSV or values");
-		return STATUS_USAGE;
-	}
 	for (size_t i = 0; i < o->column_count; i++)
 		if (!shape_find(&shape_claim, o->columns[i])) {
 			complain("there is no column %s; the manual lists them", o->columns[i]);

@@ -345,10 +345,6 @@ static enum status start(struct export *x)
 	bool database = x->options->format && streq(x->options->format, "sqlite");
 	enum status status;
 
-	if (x->options->output != OUTPUT_TABLE) {
-		complain("export: its form is said by --format");
-		return STATUS_USAGE;
-	}
 	x->shown.output = x->options->format && streq(x->options->format, "csv")
 				  ? OUTPUT_CSV
 				  : OUTPUT_JSON_SHORT;
