@@ -228,7 +228,7 @@ static const struct {
 	{"org.varlink.service.InterfaceNotFound", STATUS_ERROR, "interface",
 		"who listens there is no portledgerd: it lacks"},
 	{INTERFACE "InvalidRange", STATUS_USAGE, "parameter",
-		"no port, or a stretch that ends before it begins:"},
+		"no port, a stretch that ends before it begins, or one of the future:"},
 	{INTERFACE "StoreUnavailable", STATUS_ERROR, "reason", "the database cannot be read:"},
 	{INTERFACE "QueryTooLong", STATUS_ERROR, NULL,
 		"the answer takes too long; ask for a shorter window or fewer ports"},

@@ -5,7 +5,8 @@
  * cursor; where the daemon cuts a reader that was too slow, we ask again from the last one.
  *
  * What is released before the first of three sweeps is in the database after the third, whatever order things were told in:
- * so three times Sync, and no claim comes later to a place that was passed.
+ * so three times Sync, and no claim comes later to a place that was passed. The moment is the daemon's to say: the clock of
+ * another host may be ahead of ours, or behind.
  */
 
 #include "client/ask.h"
@@ -17,7 +18,7 @@
 #include "client/format.h"
 #include "client/shape.h"
 
-#define SYNCS         3
+#define SYNCS         3 /* behind the moment up to which is exported */
 #define COMMIT_ROWS   4096
 #define PROGRESS_USEC (USEC_PER_SEC / 2)
 
@@ -177,16 +178,17 @@ static enum status take_page(struct export *x, const json_t *page)
 	return status;
 }
 
-/* Three sweeps that begin after now; *ret is now. */
+/* A moment that is not before now, by the daemon's clock, and three sweeps that begin after it. */
 static enum status settle(struct connection *c, usec_t *ret)
 {
-	*ret = clock_now().wall;
-	for (int i = 0; i < SYNCS; i++) {
+	for (int i = 0; i <= SYNCS; i++) {
 		_cleanup_(json_decrefp) json_t *reply = NULL;
 		enum status status = ask(c, "Sync", json_object(), &shape_sync, &reply);
 
 		if (status != STATUS_FOUND)
 			return status;
+		if (i == 0)
+			*ret = row_time(reply, "until_usec");
 	}
 	return STATUS_FOUND;
 }
@@ -231,7 +233,7 @@ static enum status export_all(struct export *x, json_t *receipts)
 	enum status status = STATUS_FOUND;
 	uint64_t before;
 	bool last = false;
-	usec_t settled;
+	usec_t settled = USEC_UNSET;
 
 	status = settle(x->connection, &settled);
 	x->until = MIN(x->options->until, settled);

@@ -34,9 +34,13 @@ static int parse_released(struct request *r)
 		e = take_window(r, "since_usec", "until_usec");
 	if (e != ANSWERED)
 		return e;
+	/* a place in the future would be behind claims that are not released yet */
+	r->window.until = MIN(r->window.until, r->asked.wall);
 	s->ahead = (struct release_place){.released = r->window.from};
 	if (cursor && parse_cursor(cursor, &s->ahead) < 0)
 		return refuse_parameter(r, "cursor");
+	if (s->ahead.released > r->asked.wall)
+		return refuse_range(r, "cursor");
 	s->given = s->ahead;
 	/* of what was given before, this answer says nothing */
 	r->window.from = MIN(s->ahead.released, r->window.until);

@@ -237,8 +237,33 @@ def test_progress_is_for_a_terminal(history, directory):
     assert b"\r" not in daemon.client("export").stderr.encode()
 
 
+def test_a_cursor_of_the_future(daemon, actor, directory):
+    """It would be behind claims that are not released yet: refused, not answered with an empty answer that is called complete."""
+    round_of(daemon, actor, 3)
+    place = directory / "cursor"
+    ahead = f"r1.{time.time_ns() // 1000 + 3600_000_000}.0"
+    place.write_text(ahead + "\n")
+    for arguments in (("--cursor", ahead), ("--cursor-file", place)):
+        result = daemon.client("export", *arguments)
+        assert (result.returncode, result.stdout) == (2, "") and "of the future: cursor" in result.stderr
+    assert place.read_text() == ahead + "\n"
+    # nor is one given to who asks up to a moment that is still to come
+    begun = time.time_ns() // 1000
+    reply = daemon.call("org.portledger.ledger.Released", {"until_usec": begun + 3600_000_000})
+    assert reply["last"] and len(reply["claims"]) == 3
+    assert begun <= int(reply["cursor"].split(".")[1]) <= time.time_ns() // 1000
+    assert reply["coverage"]["until_usec"] <= time.time_ns() // 1000
+
+
 def test_forms_are_said_by_format(daemon):
-    for wrong in (["--json=short"], ["--csv"], ["-F", "port"], ["--format=xml"]):
-        assert daemon.client("export", *wrong).returncode == 2, wrong
+    for wrong in (["--json=short"], ["--csv"], ["-F", "port"], ["-j"], ["--format=xml"]):
+        result = daemon.client("export", *wrong)
+        assert result.returncode == 2 and "--format" in result.stderr, wrong
+    assert daemon.client("export", "--json=off").returncode == 2
+    # what is refused is not offered
+    for verb, offered in (("export", ()), ("report", ()), ("annotate", ("--json", " -j ")),
+                          ("audit", ("--json", " -j ", "--csv", "--field="))):
+        text = daemon.client(verb, "--help").stdout
+        assert [option for option in ("--json", " -j ", "--csv", "--field=") if option in text] == list(offered), verb
     blind = daemon.client("export", "-U", "2001-01-01")
     assert blind.returncode == 1 and json.loads(blind.stdout)["coverage"]["stretches"] == []
