@@ -4,6 +4,8 @@
 
 #include "client/cells_ports.h"
 
+#include <math.h>
+
 #include "client/format.h"
 #include "client/shape_ports.h"
 #include "common/buf.h"
@@ -106,10 +108,10 @@ static char *cell_peak(const json_t *row, const struct view *v)
 
 static char *cell_peak_waiting(const json_t *row, _unused_ const struct view *v)
 {
-	int64_t peak = row_int(row, "peak", 0);
+	double peak = (double)row_int(row, "peak", 0);
+	double waiting = (double)row_int(row, "peak_time_wait", 0);
 
-	return cell_print("%lld %%",
-		(long long)(peak > 0 ? row_int(row, "peak_time_wait", 0) * 100 / peak : 0));
+	return cell_print("%.0f %%", peak > 0 ? floor(waiting * 100 / peak) : 0);
 }
 
 static char *cell_openers(const json_t *row, _unused_ const struct view *v)
@@ -137,10 +139,11 @@ static bool is_full(const json_t *row, const char *used)
 	return row_int(row, used, 0) >= row_int(row, "available", 0);
 }
 
-/* Full, or nearly so. */
-static bool is_near(const json_t *row)
+/* In floating point: a daemon may say any number, and what it may truly say is exact in it. */
+bool pressure_near(const json_t *row)
 {
-	return row_int(row, "peak", 0) * 100 >= row_int(row, "available", 0) * PRESSURE_NEAR;
+	return (double)row_int(row, "peak", 0) * 100 >=
+	       (double)row_int(row, "available", 0) * PRESSURE_NEAR;
 }
 
 static char *cell_pressure_note(const json_t *row, const struct view *v)
@@ -156,7 +159,7 @@ static char *cell_pressure_note(const json_t *row, const struct view *v)
 	if (full != USEC_UNSET && full > v->now && full - v->now < PRESSURE_SOON)
 		return cell_print("full in %s%s%s", format_span(full - v->now, text),
 			*bound ? ", " : "", bound);
-	if (is_near(row))
+	if (pressure_near(row))
 		return cell_print("near%s%s", *bound ? ", " : "", bound);
 	return strdup(bound);
 }
@@ -165,7 +168,7 @@ static enum tone tone_pressure(const json_t *row)
 {
 	if (is_full(row, "used") || is_full(row, "peak"))
 		return TONE_BAD;
-	return is_near(row) ? TONE_WARNING : TONE_PLAIN;
+	return pressure_near(row) ? TONE_WARNING : TONE_PLAIN;
 }
 
 static const struct cell pressure_cells[] = {{"NETNS", .text = cell_netns, .drop = 3},

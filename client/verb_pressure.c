@@ -34,8 +34,7 @@ static const json_t *worst(const json_t *rows)
 	size_t i;
 
 	json_array_foreach(rows, i, row) if (streq(row_text(row, "scope"), "destination") &&
-					     row_int(row, "peak", 0) * 100 >=
-						     row_int(row, "available", 0) * 80) return row;
+					     pressure_near(row)) return row;
 	return NULL;
 }
 
@@ -54,7 +53,7 @@ static int print_advice(const struct view *v, const json_t *rows)
 	unit = opener ? row_text(opener, "unit") : NULL;
 	peak = row_int(row, "peak", 0);
 	r = buf_append_format(&b, "Advice: %s",
-		row_int(row, "peak_time_wait", 0) * 2 > peak
+		row_int(row, "peak_time_wait", 0) > peak / 2
 			? "most of these ports only wait (TIME_WAIT), since this end closes first: "
 			: "");
 	if (r == 0)

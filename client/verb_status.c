@@ -133,6 +133,7 @@ static void print_ranges(const struct view *v, const json_t *reply)
 	json_object_foreach(used, protocol, value)
 	{
 		int64_t ports = json_integer_value(value);
+		double percent = 100.0 * (double)ports / (double)size;
 		char text[FORMAT_MAX];
 
 		if (ports == 0 || size <= 0)
@@ -140,10 +141,10 @@ static void print_ranges(const struct view *v, const json_t *reply)
 		fputs(printed++ > 0 ? ", " : ": ", v->out);
 		view_text(v, protocol);
 		fprintf(v->out, " %s used (", format_count((uint64_t)ports, text));
-		if (ports * 2000 < size) /* would be shown as 0.0 */
+		if (percent < 0.05) /* would be shown as 0.0 */
 			fputs("< 0.1 %)", v->out);
 		else
-			fprintf(v->out, "%.1f %%)", 100.0 * (double)ports / (double)size);
+			fprintf(v->out, "%.1f %%)", percent);
 	}
 	fputs(printed == 0 ? ": all free\n" : "\n", v->out);
 }
