@@ -183,11 +183,20 @@ static bool is_of_earlier(const struct entry *e, const struct sighting *s)
 	       s->at < ledger_claim_since(&e->claim);
 }
 
+/* From when on the end that an event tells may have been the claim's. Where nobody has recorded since an earlier session saw it, and
+ * nothing has shown it since, the socket may have given the port back in between, and taken it again: that tenure ends now. */
+static usec_t told_after(const struct ledger *l, const struct entry *e, const struct sighting *s)
+{
+	bool unbroken = !e->adopted || l->ring_goes_on || e->claim.closed_boot != USEC_UNSET;
+
+	return unbroken || s->after != USEC_UNSET ? s->after : MIN(e->told_at, s->at);
+}
+
 /* CLOSED by an event: the full socket went then, exactly. What sweeps said of that is only a bound. */
 static void close_told(struct ledger *l, struct entry *e, const struct sighting *s)
 {
 	if (e->claim.closed_boot == USEC_UNSET || s->at <= e->claim.closed_boot)
-		ledger_claim_close(&e->claim, s->at, s->after);
+		ledger_claim_close(&e->claim, s->at, told_after(l, e, s));
 	e->closed_told = true;
 	e->told_at = MAX(e->told_at, s->at);
 	if (s->time_wait)

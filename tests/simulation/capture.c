@@ -111,8 +111,17 @@ static struct endpoint local_of(const struct sim *s, const struct tenure *t)
 	return e;
 }
 
+/* Capture knows a socket by its cookie: with this tenure told, no earlier one of the same socket is looked for. */
+static void supersede(struct sim *s, const struct tenure *t)
+{
+	for (uint32_t i = 0; &s->tenures[i] != t; i++)
+		if (s->tenures[i].boot == t->boot && s->tenures[i].cookie == t->cookie)
+			s->tenures[i].over = true;
+}
+
 static void told(struct sim *s, struct tenure *t)
 {
+	supersede(s, t);
 	if (!t->told)
 		t->told_at = s->clock.boot;
 	t->told = t->ever_told = true;

@@ -424,6 +424,58 @@ static void test_not_adopted(void **state)
 	}
 }
 
+/* The end that the ring tells of what an earlier session left open. */
+static const struct {
+	bool goes_on, closed; /* closed: its end was told to the earlier session */
+	struct script script;
+} ends_of_adopted[] = {
+	{true, false,
+		{"the ring has recorded all the while: exact",
+			SCRIPT(HELLO, EVENTS(.netns_all = true), EVENT_CLOSED(1, 500)),
+			"released " ABROAD("1") " closed=500 released=500 told none\n"}},
+	{false, false,
+		{"it has not, and the socket may have had the port twice",
+			SCRIPT(HELLO, EVENTS(.netns_all = true), EVENT_CLOSED(1, 500)),
+			"released " ABROAD("1") " closed(90,500] released=500 told none\n"}},
+	{false, false,
+		{"... of which something is left",
+			SCRIPT(HELLO, EVENTS(.netns_all = true),
+				EVENT_CLOSED(1, 500, .time_wait = true)),
+			"changed " ABROAD("1") " closed(90,500] told none\n"}},
+	{false, false,
+		{"... but it was shown since",
+			SCRIPT(HELLO, EVENTS(.netns_all = true), PRESENT(1, 40001, 400, 0),
+				EVENT_CLOSED(1, 500)),
+			"released " ABROAD("1") " closed=500 released=500 told none\n"}},
+	{false, true,
+		{"... and the end that was told is told again",
+			SCRIPT(HELLO, EVENTS(.netns_all = true), EVENT_CLOSED(1, 70)),
+			"released " ABROAD("1") " closed=70 released=70 told none\n"}},
+};
+
+static void test_ends_of_adopted(void **state)
+{
+	const struct drained stored = {.ring = {9, 10}, .at = 90};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(ends_of_adopted); i++) {
+		struct log log = {0};
+		struct ledger_sink sink = sink_of(&log);
+		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
+		struct claim claim = left_open(1, 40001, HOME);
+		bool goes_on = ends_of_adopted[i].goes_on;
+
+		print_message("  %s\n", ends_of_adopted[i].script.title);
+		assert_non_null(l);
+		if (ends_of_adopted[i].closed)
+			claim.closed_boot = 70;
+		assert_int_equal(ledger_adopt(l, &claim, 90), 0);
+		ledger_ring_before(l, &stored, goes_on, goes_on);
+		play(l, ends_of_adopted[i].script.records);
+		assert_non_null(strstr(log.text, ends_of_adopted[i].script.log));
+	}
+}
+
 /* Each namespace has a range of its own; what is outside of it and of ours is not watched any more. It was open as long as the
  * ring has told, if that has told all ends. */
 static void test_ranges_elsewhere(void **state)
@@ -487,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_found_only_by_sweep),
 		cmocka_unit_test(test_adopted),
 		cmocka_unit_test(test_not_adopted),
+		cmocka_unit_test(test_ends_of_adopted),
 		cmocka_unit_test(test_ranges_elsewhere),
 		cmocka_unit_test(test_no_memory),
 	};
