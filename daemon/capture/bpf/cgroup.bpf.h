@@ -78,11 +78,10 @@ static long ascend(__u32 step, void *context)
 }
 
 /* Puts down the path of a cgroup, if it is not there. */
-static __noinline void tell_cgroup(struct cgroup *cgroup)
+static __noinline void tell_cgroup(struct kernfs_node *node, __u64 id)
 {
-	__u64 id = cgroup->kn->id;
 	struct cgroup_bench *bench;
-	struct ascent a = {.node = cgroup->kn};
+	struct ascent a = {.node = node};
 	__u32 index = 0;
 
 	if (bpf_map_lookup_elem(&cgroups, &id))

@@ -149,7 +149,7 @@ static __noinline __u32 pid_of(struct task_struct *leader)
 	__u32 index = 0;
 
 	if (shared.config.pid_namespace == INITIAL_PID_NAMESPACE)
-		return (__u32)leader->tgid;
+		return (__u32)BPF_CORE_READ(leader, tgid);
 	n.found = bpf_map_lookup_elem(&found_pid, &index);
 	if (!n.found)
 		return 0;
@@ -171,10 +171,29 @@ static __always_inline __u32 kernel_range(const struct net *net)
 	}
 }
 
+/* The same of any pointer; 0 where it cannot be read. */
+static __always_inline __u32 kernel_range_probed(const struct net *net)
+{
+	const struct net___pair *pair = (const void *)net;
+	__u32 range[2];
+
+	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range))
+		return BPF_CORE_READ(net, ipv4.ip_local_ports.range);
+	if (bpf_core_read(range, sizeof(range), &pair->ipv4.ip_local_ports.range) < 0)
+		return 0;
+	return range[0] | range[1] << RANGE_HIGH_SHIFT;
+}
+
+/*
+ * By guarded reads, although the verifier knows the task: it looks for the name of each type that it is led through in all of the
+ * kernel's, and in each program again, which was half of what it cost to start.
+ */
 static __always_inline void write_slot(
 	struct process_slot *slot, struct task_struct *task, const struct identity *key)
 {
-	struct task_struct *parent = task->group_leader->real_parent->group_leader;
+	struct task_struct *parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
+	struct nsproxy *namespaces = BPF_CORE_READ(task, nsproxy);
+	struct net *net = BPF_CORE_READ(namespaces, net_ns);
 
 	slot->start = key->start;
 	slot->cgroup_id = key->cgroup_id;
@@ -182,11 +201,11 @@ static __always_inline void write_slot(
 	slot->euid = key->euid;
 	slot->parent_pid = pid_of(parent);
 	__builtin_memcpy(slot->comm, key->comm, sizeof(slot->comm));
-	__builtin_memcpy(slot->parent_comm, parent->comm, sizeof(slot->parent_comm));
+	BPF_CORE_READ_INTO(&slot->parent_comm, parent, comm);
 	/* the first thread may have ended before the others: it has neither */
-	slot->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
-	slot->netns = task->nsproxy->net_ns->net_cookie;
-	slot->netns_range = kernel_range(task->nsproxy->net_ns);
+	slot->mount_namespace = BPF_CORE_READ(namespaces, mnt_ns, ns.inum);
+	slot->netns = BPF_CORE_READ(net, net_cookie);
+	slot->netns_range = kernel_range_probed(net);
 	write_exe(slot, task);
 }
 
@@ -221,13 +240,13 @@ static __noinline __u64 new_process(const struct identity *key)
 	write_slot(slot, task, key);
 	__sync_lock_test_and_set(&slot->id, id);
 	__sync_lock_test_and_set(&slot->writer, 0);
-	tell_cgroup(task->cgroups->dfl_cgrp);
+	tell_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp, kn), key->cgroup_id);
 	bpf_map_update_elem(&identities, key, &id, BPF_ANY);
 	return id;
 }
 
 /* The number of the process that runs. 0: a thread of the kernel. */
-static __noinline __u64 current_process(void)
+__noinline __u64 current_process(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_struct *leader = task->group_leader;

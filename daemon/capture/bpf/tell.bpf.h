@@ -13,28 +13,9 @@ static __always_inline bool port_listed(__u16 port)
 	return shared.config.ports[port / 32] >> (port % 32) & 1;
 }
 
-/* `net` is one that the verifier knows. */
-static __always_inline bool in_kernel_range(const struct net *net, __u16 port)
+static __always_inline bool in_range(__u32 range, __u16 port)
 {
-	__u32 range = kernel_range(net);
-
 	return port >= (range & 0xffff) && port <= range >> RANGE_HIGH_SHIFT;
-}
-
-/* The same of any pointer. */
-static __noinline bool in_kernel_range_probed(const struct net *net, __u16 port)
-{
-	__u32 pair[2];
-
-	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
-		__u32 range = BPF_CORE_READ(net, ipv4.ip_local_ports.range);
-
-		return port >= (range & 0xffff) && port <= range >> 16;
-	}
-	if (bpf_core_read(pair, sizeof(pair),
-		    &((const struct net___pair *)net)->ipv4.ip_local_ports.range) < 0)
-		return false;
-	return port >= pair[0] && port <= pair[1];
 }
 
 static __always_inline bool netns_is_watched(__u64 netns)
@@ -58,11 +39,11 @@ static __always_inline bool watched(
 	/* Most sockets are used in the namespace that they are of: then no read need be guarded. */
 	if (net->net_cookie == netns) {
 		c->netns_inode = net->ns.inum;
-		return listed || in_kernel_range(net, port);
+		return listed || in_range(kernel_range(net), port);
 	}
 	net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
 	c->netns_inode = BPF_CORE_READ(net, ns.inum);
-	return listed || in_kernel_range_probed(net, port);
+	return listed || in_range(kernel_range_probed(net), port);
 }
 
 /* Everything but cookie, who and time, from a socket that the verifier knows. */
@@ -70,7 +51,8 @@ static __always_inline bool watched_sock(struct record_claim6 *c, struct sock *s
 {
 	struct net *net = sk->__sk_common.skc_net.net;
 
-	if (!port_listed(port) && (!shared.config.kernel_range || !in_kernel_range(net, port)))
+	if (!port_listed(port) &&
+		(!shared.config.kernel_range || !in_range(kernel_range(net), port)))
 		return false;
 	c->netns = net->net_cookie;
 	if (shared.config.netns_only != 0 && shared.config.netns_only != c->netns)
