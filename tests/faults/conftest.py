@@ -127,7 +127,7 @@ def all_there(of, *truths):
     """made = recorded, with every member right, and no gap but those of `but`."""
     def over():
         sync(of)
-        rows = oracle.claims_of(of.database, {t.run["netns"] for t in truths})
+        rows = oracle.rows_of(of.database, truths)
         return all(row["closed_usec"] is not None for row in rows)
 
     wait_for(over, "the last connections to be over")

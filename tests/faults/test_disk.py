@@ -76,6 +76,7 @@ def test_the_reserve_lets_it_write_on(make_daemon, make_disk, make_load):
         made = []
         for i in range(30):
             made.append(make_load("--count", 300, "--seed", i).truth())
+            sync(daemon)  # they are written now, not with a later commit
             if ballast(daemon) == 0:
                 break
             fill()

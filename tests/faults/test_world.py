@@ -95,7 +95,7 @@ def test_namespaces_that_come_and_go(make_daemon, directory):
         truths.append(conftest.oracle.Truth(result.stdout))
     for _ in range(2):
         sync(daemon)
-    rows = conftest.oracle.claims_of(daemon.database, {t.run["netns"] for t in truths})
+    rows = conftest.oracle.rows_of(daemon.database, truths)
     # an inode is another namespace's soon: each row is held against the run in whose time it was opened
     recorded = sum(conftest.oracle.Comparison([t], [r for r in rows if t.is_of(r)], source="events", attribution="event").recorded
                    for t in truths)

@@ -40,6 +40,12 @@ class Truth:
         opened = row["opened_usec"] * USEC - self.offset
         return row["netns"] == self.run["netns"] and self.run["begin_ns"] - SLACK <= opened <= self.run["boot_ns"]
 
+    def was_gone_before(self, row):
+        """Of a namespace that had the inode before this one, and ended before anything ran here."""
+        closed = row["closed_usec"]
+        return (row["netns"] == self.run["netns"] and closed is not None and
+                closed * USEC - self.offset < self.run["begin_ns"] - SLACK)
+
     def lifetimes(self):
         """In µs, of those that were not killed: how long a port was claimed at most."""
         return [(c["close_after"] - c["open_before"]) / USEC for c in self.certain if not c["killed"]]
@@ -180,8 +186,16 @@ class Comparison:
         return "\n".join(text)
 
 
+def rows_of(database, truths):
+    """What is recorded of the namespaces in which these ran."""
+    first = {}
+    for t in sorted(truths, key=lambda t: t.run["begin_ns"]):
+        first.setdefault(t.run["netns"], t)
+    return [row for row in claims_of(database, set(first)) if not first[row["netns"]].was_gone_before(row)]
+
+
 def compare(database, truths, lossy=False, **expected):
-    return Comparison(truths, claims_of(database, {t.run["netns"] for t in truths}), lossy, **expected)
+    return Comparison(truths, rows_of(database, truths), lossy, **expected)
 
 
 def main():
