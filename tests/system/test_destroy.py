@@ -67,7 +67,7 @@ def make(namespace, script):
 
 def history(daemon):
     sync(daemon)
-    return daemon.rows("history", "--range", "1-65535", "-n", "100000")[0]
+    return daemon.rows("history", "--range", "1-65535", "-n", "200000")[0]
 
 
 def all_told(daemon, count, role=None):
@@ -129,7 +129,8 @@ for i in range(1000):
                 assert claim["pid"] is None or claim["comm"].startswith("python3")
     # On an idle host 98 of 100 are exact: bounds are left where a sweep was running, or the processors were busy.
     assert exact >= 100, exact
-    assert sum(c["source"] == "destroy" for c in claims) >= 2500
+    # ... and there the load takes a second or two: where it takes longer, more sweeps see more of it.
+    assert sum(c["source"] == "destroy" for c in claims) >= 1500
     receipt = daemon.rows("history", "-n", "1")[1]
     assert [s["source"] for s in receipt["stretches"]] == ["destroy"]
     assert receipt["lost"] is None and not receipt["complete"] and receipt["gaps"] == []
@@ -317,18 +318,26 @@ def test_reset_and_closed_much_later(daemon, namespace):
     process.communicate("\n", timeout=PATIENCE)
 
 
+def notifications_dropped(namespace):
+    """By the kernel, of those about sockets, for whoever listens there."""
+    table = subprocess.run(namespace.enter("cat", "/proc/net/netlink"), stdout=subprocess.PIPE, text=True, check=True).stdout
+    return sum(int(f[8]) for f in map(str.split, table.splitlines()[1:]) if f[1] == "4")
+
+
 def test_notifications_that_are_lost_are_a_gap(make_daemon, namespace):
     """Capture does not run while more sockets go than the kernel keeps for it."""
     daemon = make_daemon(options=("--rung", "destroy")).start()
     sync(daemon)
     daemon.process.send_signal(signal.SIGSTOP)
+    made = 0
     try:
-        made = make(namespace, "for i in range(40000):\n    udp(0)\nmade = [len(made)]")
+        # The kernel tells late where the processors are busy: how many it takes is seen, not assumed.
+        while notifications_dropped(namespace) == 0 and made < 200_000:
+            made += make(namespace, "for i in range(20000):\n    udp(0)\nmade = [len(made)]")[0]
     finally:
         daemon.process.send_signal(signal.SIGCONT)
-    assert made == [40000]
     claims = history(daemon)
-    assert 1000 < len(claims) < 40000
+    assert 1000 < len(claims) < made
     _, receipt = daemon.rows("history", "-n", "1")
     (gap,) = receipt["gaps"]
     assert gap["reason"] == "notifications-lost" and gap["lost"] is None
