@@ -41,14 +41,55 @@ static inline void remove_state(void)
 	(void)rmdir(world.state);
 }
 
+static inline char *copy(const char *text)
+{
+	char *fresh = text ? strdup(text) : NULL;
+
+	if (text && !fresh)
+		abort();
+	return fresh;
+}
+
+/* Of several programs, one of which has no name that is known, and one nothing but its owner. NULL: nobody is known. */
+static inline struct process *make_process(unsigned i)
+{
+	static const struct {
+		int32_t pid;
+		uint32_t uid;
+		const char *comm, *exe, *unit;
+	} processes[] = {{41, 0, "curl", "/usr/bin/curl", "session-3.scope"},
+		{42, 33, "node", "/opt/web/node", "web-api.service"},
+		{43, 33, "node", "/usr/bin/node", NULL}, {44, 998, NULL, NULL, "celery@1.service"},
+		{0, 1000, NULL, NULL, NULL}};
+	struct process *p;
+
+	if (i >= ELEMENTSOF(processes))
+		return NULL;
+	p = process_new();
+	if (!p)
+		abort();
+	p->pid = processes[i].pid;
+	p->uid = processes[i].uid;
+	p->start_boot = p->pid ? 500000 : USEC_UNSET;
+	p->comm = copy(processes[i].comm);
+	p->exe = copy(processes[i].exe);
+	p->unit = copy(processes[i].unit);
+	return p;
+}
+
 static inline void put_claim(struct store *s, unsigned i)
 {
+	_cleanup_(process_unref_p) struct process *opener = make_process(i % 7);
 	struct claim c = {
 		.cookie = i + 1,
 		.protocol = (uint8_t)(i % PROTOCOL_COUNT),
 		.role = (uint8_t)(i % ROLE_COUNT),
 		.local = {.address = {.family = FAMILY_IPV4, .bytes = {127, 0, 0, 1}},
 			.port = (uint16_t)(60000 + i % 100)},
+		.remote = {.address = {.family = i % 4 ? FAMILY_IPV4 : FAMILY_NONE,
+				   .bytes = {10, 0, 0, (uint8_t)(i % 4)}},
+			.port = i % 4 ? 443 : 0},
+		.opener = opener,
 		.opened_boot = 1000000 + i * 1000,
 		.opened_after_boot = 1000000,
 		.opened_wall = 1700000000000000 + i * 1000,

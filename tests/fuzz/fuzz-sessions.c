@@ -2,13 +2,17 @@
 
 /*
  * The whole protocol, with all that can come between: several clients at once whose bytes come in pieces, who stop reading, who go in
- * the middle of a call or of an answer, and a ledger at the other side that says what it wants, comes and goes. The input is a list of
- * steps: a byte that says what happens and to whom, then, where bytes come, their number and they.
+ * the middle of a call or of an answer, and a ledger at the other side that says what it wants, comes and goes; while time passes in
+ * leaps, and the clock on the wall is set. The input is a list of steps: a byte that says what happens and to whom, then, where bytes
+ * come, their number and they.
  */
 
 #include "tests/fuzz/fuzz.h"
 
 #include "tests/fuzz/control-world.h"
+
+#include <sys/syscall.h>
+#include <time.h>
 
 #define CLIENTS 4u
 #define ROOM    16384u
@@ -24,6 +28,31 @@ enum step {
 	STEP_TURN,
 	STEP_COUNT,
 };
+#define STEP_CLOCK 0xf0 /* and above: a byte follows, as leap() has it */
+
+/* Our clocks: the boottime and libevent's clock are ahead of the kernel's by as much as has passed, which is never taken back. */
+static struct {
+	usec_t passed, wall;
+} clocks;
+#define WALL_FIRST UINT64_C(1700000009000000) /* just after the database's claims */
+
+struct now __wrap_clock_now(void);
+struct now __real_clock_now(void);
+
+struct now __wrap_clock_now(void)
+{
+	return (struct now){.boot = __real_clock_now().boot + clocks.passed, .wall = clocks.wall};
+}
+
+/* In place of libc's, for libevent; of the other clocks libFuzzer has use. */
+int clock_gettime(clockid_t id, struct timespec *ret)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, ret);
+
+	if (r == 0 && (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE))
+		ret->tv_sec += (time_t)(clocks.passed / USEC_PER_SEC);
+	return r;
+}
 
 struct input {
 	const uint8_t *at, *end;
@@ -41,6 +70,17 @@ static size_t take_size(struct input *in)
 	/* the upper half of the byte's values are longer pieces */
 	size = size < 128 ? size : (size - 127) * 64;
 	return MIN(size, (size_t)(in->end - in->at));
+}
+
+/* A power of two of microseconds, up to 35 years: passes, or is what the clock on the wall is set forward or back by. */
+static void leap(struct input *in)
+{
+	uint8_t how = in->at < in->end ? *in->at++ : 0;
+	usec_t by = UINT64_C(1) << (how & 0x3f) % 51;
+
+	if (how & 0x80)
+		clocks.passed += MIN(by, USEC_PER_DAY);
+	clocks.wall = how & 0x40 ? usec_sub(clocks.wall, by) : clocks.wall + by;
 }
 
 static void turn(void)
@@ -112,6 +152,11 @@ static void do_step(struct session *sessions, int *ledger, struct input *in)
 	uint8_t what = *in->at++;
 	struct session *s = &sessions[what / STEP_COUNT % CLIENTS];
 
+	if (what >= STEP_CLOCK) {
+		leap(in);
+		turn();
+		return;
+	}
 	switch ((enum step)(what % STEP_COUNT)) {
 	case STEP_SEND:
 		send_some(s, in);
@@ -150,6 +195,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = {data, data + size};
 	int ledger = -1;
 
+	clocks.wall = WALL_FIRST;
 	make_world();
 	while (in.at < in.end)
 		do_step(sessions, &ledger, &in);
