@@ -25,7 +25,8 @@ void *buf_reserve(struct buf *b, size_t size)
 		if (b->capacity - b->end >= size)
 			return b->data + b->end;
 	}
-	if (size > SIZE_MAX / 4 || used > SIZE_MAX / 4)
+	assert(used <= SIZE_MAX / 4);
+	if (size > SIZE_MAX / 4)
 		return NULL;
 	while (capacity < used + size)
 		capacity *= 2;
@@ -90,10 +91,11 @@ int buf_append_format(struct buf *b, const char *format, ...)
 	return buf_append(b, text, (size_t)r);
 }
 
-static int put_little_endian(struct buf *b, uint64_t value, size_t size)
+int buf_put_integer(struct buf *b, uint64_t value, size_t size)
 {
 	uint8_t bytes[8];
 
+	assert(size <= sizeof(bytes));
 	for (size_t i = 0; i < size; i++)
 		bytes[i] = (uint8_t)(value >> (8 * i));
 	return buf_append(b, bytes, size);
@@ -101,22 +103,12 @@ static int put_little_endian(struct buf *b, uint64_t value, size_t size)
 
 int buf_put_u8(struct buf *b, uint8_t value)
 {
-	return put_little_endian(b, value, 1);
-}
-
-int buf_put_u16(struct buf *b, uint16_t value)
-{
-	return put_little_endian(b, value, 2);
-}
-
-int buf_put_u32(struct buf *b, uint32_t value)
-{
-	return put_little_endian(b, value, 4);
+	return buf_put_integer(b, value, 1);
 }
 
 int buf_put_u64(struct buf *b, uint64_t value)
 {
-	return put_little_endian(b, value, 8);
+	return buf_put_integer(b, value, 8);
 }
 
 const uint8_t *reader_bytes(struct reader *r, size_t size)

@@ -42,9 +42,9 @@ void buf_truncate(struct buf *b, size_t size);
 int buf_append(struct buf *b, const void *data, size_t size) _must_check_;
 int buf_append_string(struct buf *b, const char *text) _must_check_; /* without its NUL */
 int buf_append_format(struct buf *b, const char *format, ...) _printf_(2, 3) _must_check_;
+/* The lowest `size` bytes (1 to 8) of `value`, little-endian. */
+int buf_put_integer(struct buf *b, uint64_t value, size_t size) _must_check_;
 int buf_put_u8(struct buf *b, uint8_t value) _must_check_;
-int buf_put_u16(struct buf *b, uint16_t value) _must_check_;
-int buf_put_u32(struct buf *b, uint32_t value) _must_check_;
 int buf_put_u64(struct buf *b, uint64_t value) _must_check_;
 
 /* Reads from the front; past the end every get returns 0 and `failed` stays set. Never reads outside. */

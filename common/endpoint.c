@@ -38,15 +38,9 @@ struct address address_from_kernel(int family, const void *bytes)
 
 size_t address_size(const struct address *a)
 {
-	switch ((enum family)a->family) {
-	case FAMILY_IPV4:
+	if (a->family == FAMILY_IPV4)
 		return 4;
-	case FAMILY_IPV6:
-		return 16;
-	case FAMILY_NONE:
-		return 0;
-	}
-	return 0;
+	return a->family == FAMILY_IPV6 ? 16 : 0;
 }
 
 bool address_is_any(const struct address *a)

@@ -275,8 +275,7 @@ int escape_json(struct buf *b, const char *text)
 	size_t size = strlen(text);
 	char *room, *to;
 
-	if (size > SIZE_MAX / 8)
-		return -ENOMEM;
+	assert(size <= SIZE_MAX / 8);
 	room = buf_reserve(b, 6 * size + 2);
 	if (!room)
 		return -ENOMEM;

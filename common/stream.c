@@ -16,8 +16,8 @@
 #define STRING_NULL UINT16_MAX
 
 enum kind {
-	KIND_INTEGER, /* of 1, 2, 4 or 8 bytes, within [low, high]; signed ones as two's complement */
-	KIND_BYTES,   /* as they are */
+	KIND_INTEGER,  /* of 1, 4 or 8 bytes, within [low, high]; signed ones as two's complement */
+	KIND_BYTES,    /* as they are */
 	KIND_STRING,   /* a stored form or NULL */
 	KIND_ENDPOINT, /* struct endpoint */
 	KIND_RANGE,    /* struct port_range */
@@ -37,7 +37,6 @@ struct member {
 	_Generic((m),                                                                              \
 		bool: KIND_INTEGER,                                                                \
 		uint8_t: KIND_INTEGER,                                                             \
-		uint16_t: KIND_INTEGER,                                                            \
 		uint32_t: KIND_INTEGER,                                                            \
 		int32_t: KIND_INTEGER,                                                             \
 		uint64_t: KIND_INTEGER,                                                            \
@@ -288,20 +287,17 @@ static void set_bytes(void *object, const struct member *m, const void *value, s
 static uint64_t integer_at(const void *object, const struct member *m)
 {
 	const uint8_t *at = (const uint8_t *)object + m->offset;
-	uint16_t u16;
 	uint32_t u32;
 	uint64_t u64;
 
 	switch (m->size) {
 	case 1:
 		return *at;
-	case 2:
-		memcpy(&u16, at, sizeof(u16));
-		return u16;
 	case 4:
 		memcpy(&u32, at, sizeof(u32));
 		return u32;
 	default:
+		assert(m->size == sizeof(u64));
 		memcpy(&u64, at, sizeof(u64));
 		return u64;
 	}
@@ -310,20 +306,17 @@ static uint64_t integer_at(const void *object, const struct member *m)
 static void set_integer(void *object, const struct member *m, uint64_t value)
 {
 	uint8_t u8 = (uint8_t)value;
-	uint16_t u16 = (uint16_t)value;
 	uint32_t u32 = (uint32_t)value;
 
 	switch (m->size) {
 	case 1:
 		set_bytes(object, m, &u8, sizeof(u8));
 		break;
-	case 2:
-		set_bytes(object, m, &u16, sizeof(u16));
-		break;
 	case 4:
 		set_bytes(object, m, &u32, sizeof(u32));
 		break;
 	default:
+		assert(m->size == sizeof(value));
 		set_bytes(object, m, &value, sizeof(value));
 	}
 }
@@ -349,20 +342,21 @@ void record_done(struct record *r)
 	*r = (struct record){0};
 }
 
-/* Encoding. The values are ours: one out of its bounds is our own bug. */
+/* Encoding. The values are ours: one out of its bounds is our own bug. As with a reader, what follows a failure does nothing. */
 
-static int put_integer(struct buf *b, uint64_t value, size_t size)
+struct writer {
+	struct buf *to;
+	bool failed; /* there was no memory */
+};
+
+static void put(struct writer *w, const void *bytes, size_t size)
 {
-	switch (size) {
-	case 1:
-		return buf_put_u8(b, (uint8_t)value);
-	case 2:
-		return buf_put_u16(b, (uint16_t)value);
-	case 4:
-		return buf_put_u32(b, (uint32_t)value);
-	default:
-		return buf_put_u64(b, value);
-	}
+	w->failed = w->failed || buf_append(w->to, bytes, size) < 0;
+}
+
+static void put_integer(struct writer *w, uint64_t value, size_t size)
+{
+	w->failed = w->failed || buf_put_integer(w->to, value, size) < 0;
 }
 
 /* The length of the text within LIMIT_STRING_BYTES, cut at a character. */
@@ -378,55 +372,46 @@ static size_t cut_length(const char *text)
 	return length;
 }
 
-static int put_string(struct buf *b, const char *text)
+static void put_string(struct writer *w, const char *text)
 {
 	size_t length = text ? cut_length(text) : 0;
-	int r = buf_put_u16(b, text ? (uint16_t)length : STRING_NULL);
 
-	return r < 0 ? r : buf_append(b, text, length);
+	put_integer(w, text ? length : STRING_NULL, sizeof(uint16_t));
+	put(w, text, length);
 }
 
-static int put_endpoint(struct buf *b, const struct endpoint *e)
+static void put_endpoint(struct writer *w, const struct endpoint *e)
 {
-	int r = buf_put_u8(b, e->address.family);
-
 	assert(e->address.family == FAMILY_NONE || address_size(&e->address) > 0);
-	if (r < 0)
-		return r;
-	r = buf_append(b, e->address.bytes, address_size(&e->address));
-	return r < 0 ? r : buf_put_u16(b, e->port);
+	put_integer(w, e->address.family, sizeof(e->address.family));
+	put(w, e->address.bytes, address_size(&e->address));
+	put_integer(w, e->port, sizeof(e->port));
 }
 
-static int put_range(struct buf *b, const struct port_range *range)
+static void put_range(struct writer *w, const struct port_range *range)
 {
-	int r = buf_put_u16(b, range->low);
-
-	return r < 0 ? r : buf_put_u16(b, range->high);
+	put_integer(w, range->low, sizeof(range->low));
+	put_integer(w, range->high, sizeof(range->high));
 }
 
-static int put_ranges(struct buf *b, const struct port_ranges *ranges)
+static void put_ranges(struct writer *w, const struct port_ranges *ranges)
 {
-	int r = buf_put_u32(b, ranges->count);
-
 	assert(ranges->count <= PORT_RANGES_MAX);
-	for (uint32_t i = 0; r == 0 && i < ranges->count; i++)
-		r = put_range(b, &ranges->range[i]);
-	return r;
+	put_integer(w, ranges->count, sizeof(ranges->count));
+	for (uint32_t i = 0; i < ranges->count; i++)
+		put_range(w, &ranges->range[i]);
 }
 
-static int put_holders(struct buf *b, const struct sighting *s)
+static void put_holders(struct writer *w, const struct sighting *s)
 {
-	int r = 0;
-
-	for (uint32_t i = 0; r == 0 && i < s->holder_count; i++)
-		r = buf_put_u32(b, s->holders[i]);
-	return r;
+	for (uint32_t i = 0; i < s->holder_count; i++)
+		put_integer(w, s->holders[i], sizeof(s->holders[i]));
 }
 
-static int put_members(
-	struct buf *b, const void *object, const struct member *members, size_t count);
+static void put_members(
+	struct writer *w, const void *object, const struct member *members, size_t count);
 
-static int put_member(struct buf *b, const void *object, const struct member *m)
+static void put_member(struct writer *w, const void *object, const struct member *m)
 {
 	const void *at = (const uint8_t *)object + m->offset;
 	uint64_t value;
@@ -435,66 +420,61 @@ static int put_member(struct buf *b, const void *object, const struct member *m)
 	case KIND_INTEGER:
 		value = integer_at(object, m);
 		assert(value >= m->low && value <= m->high);
-		return put_integer(b, value, m->size);
+		put_integer(w, value, m->size);
+		return;
 	case KIND_BYTES:
-		return buf_append(b, at, m->size);
+		put(w, at, m->size);
+		return;
 	case KIND_STRING:
 		assert(m->low == 0 || pointer_at(object, m));
-		return put_string(b, pointer_at(object, m));
+		put_string(w, pointer_at(object, m));
+		return;
 	case KIND_ENDPOINT:
-		return put_endpoint(b, at);
+		put_endpoint(w, at);
+		return;
 	case KIND_RANGE:
-		return put_range(b, at);
+		put_range(w, at);
+		return;
 	case KIND_RANGES:
-		return put_ranges(b, at);
+		put_ranges(w, at);
+		return;
 	case KIND_HOLDERS:
-		return put_holders(b, &((const struct record *)object)->sighting);
+		put_holders(w, &((const struct record *)object)->sighting);
+		return;
 	case KIND_PROCESS:
-		return put_members(
-			b, pointer_at(object, m), process_members, ELEMENTSOF(process_members));
+	default:
+		assert(m->kind == KIND_PROCESS);
+		put_members(w, pointer_at(object, m), process_members, ELEMENTSOF(process_members));
 	}
-	assert(false);
-	return -EINVAL;
 }
 
-static int put_members(
-	struct buf *b, const void *object, const struct member *members, size_t count)
+static void put_members(
+	struct writer *w, const void *object, const struct member *members, size_t count)
 {
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < count; i++)
-		r = put_member(b, object, &members[i]);
-	return r;
-}
-
-static int put_header(struct buf *b, size_t size, enum record_type type)
-{
-	int r = buf_put_u32(b, (uint32_t)size);
-
-	if (r == 0)
-		r = buf_put_u16(b, (uint16_t)type);
-	return r < 0 ? r : buf_put_u16(b, 0);
+	for (size_t i = 0; i < count; i++)
+		put_member(w, object, &members[i]);
 }
 
 int stream_put(struct buf *b, const struct record *r)
 {
 	const struct layout *layout = layout_of(r->type);
-	_cleanup_(buf_done) struct buf body = {0};
-	size_t before = buf_size(b);
-	int result;
+	struct writer w = {.to = b};
+	size_t before = buf_size(b), size;
 
 	assert(layout);
-	result = put_members(&body, r, layout->members, layout->count);
-	if (result < 0)
-		return result;
-	if (STREAM_HEADER_BYTES + buf_size(&body) > LIMIT_RECORD_BYTES)
-		return -EMSGSIZE;
-	result = put_header(b, STREAM_HEADER_BYTES + buf_size(&body), r->type);
-	if (result == 0)
-		result = buf_append(b, body.data, buf_size(&body));
-	if (result < 0)
+	put_integer(&w, 0, sizeof(uint32_t)); /* the size, when it is known */
+	put_integer(&w, r->type, sizeof(uint16_t));
+	put_integer(&w, 0, sizeof(uint16_t));
+	put_members(&w, r, layout->members, layout->count);
+	if (w.failed) {
 		buf_truncate(b, before);
-	return result;
+		return -ENOMEM;
+	}
+	size = buf_size(b) - before;
+	assert(size <= LIMIT_RECORD_BYTES); /* its strings and counts have limits of their own */
+	for (size_t i = 0; i < sizeof(uint32_t); i++)
+		b->data[b->start + before + i] = (uint8_t)(size >> (8 * i));
+	return 0;
 }
 
 /* Decoding. Each takes from the reader; 0, -EBADMSG or -ENOMEM. */
@@ -507,13 +487,11 @@ static int get_integer(struct reader *in, void *object, const struct member *m)
 	case 1:
 		value = reader_u8(in);
 		break;
-	case 2:
-		value = reader_u16(in);
-		break;
 	case 4:
 		value = reader_u32(in);
 		break;
 	default:
+		assert(m->size == sizeof(value));
 		value = reader_u64(in);
 	}
 	if (in->failed || value < m->low || value > m->high)
@@ -540,7 +518,7 @@ static int get_string(struct reader *in, void *object, const struct member *m)
 	int r;
 
 	if (length == STRING_NULL)
-		return in->failed || m->low == 1 ? -EBADMSG : 0;
+		return m->low == 1 ? -EBADMSG : 0;
 	bytes = reader_bytes(in, length);
 	if (!bytes || length > LIMIT_STRING_BYTES || memchr(bytes, 0, length))
 		return -EBADMSG;
@@ -647,10 +625,10 @@ static int get_member(struct reader *in, void *object, const struct member *m)
 	case KIND_HOLDERS:
 		return get_holders(in, &((struct record *)object)->sighting);
 	case KIND_PROCESS:
+	default:
+		assert(m->kind == KIND_PROCESS);
 		return get_process(in, object, m);
 	}
-	assert(false);
-	return -EINVAL;
 }
 
 static int get_members(struct reader *in, void *object, const struct member *members, size_t count)

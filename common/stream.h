@@ -75,8 +75,8 @@ struct record {
 /* Frees what the record owns and empties it (type 0). */
 void record_done(struct record *r);
 
-/* Appends the record; a string past LIMIT_STRING_BYTES is cut at a character. 0, -ENOMEM, or -EMSGSIZE (it would pass
- * LIMIT_RECORD_BYTES); then nothing was appended. */
+/* Appends the record; a string past LIMIT_STRING_BYTES is cut at a character. 0, or -ENOMEM: then nothing was
+ * appended. */
 int stream_put(struct buf *b, const struct record *r) _must_check_;
 
 /*

@@ -111,7 +111,7 @@ static int take_string(const json_t *value, char **ret)
 {
 	char *text;
 
-	if (!json_is_string(value))
+	if (json_typeof(value) != JSON_STRING)
 		return -EBADMSG;
 	text = strdup(json_string_value(value));
 	if (!text)
@@ -122,20 +122,23 @@ static int take_string(const json_t *value, char **ret)
 
 static int take_flag(const json_t *value, bool *ret)
 {
-	if (!json_is_boolean(value))
+	json_type type = json_typeof(value);
+
+	if (type != JSON_TRUE && type != JSON_FALSE)
 		return -EBADMSG;
-	*ret = json_is_true(value);
+	*ret = type == JSON_TRUE;
 	return 0;
 }
 
 /* Absent, null and {} mean the same; the caller fills in the absent one. */
 static int take_parameters(json_t *value, json_t **ret)
 {
+	json_type type = json_typeof(value);
 	json_t *parameters;
 
-	if (!json_is_null(value) && !json_is_object(value))
+	if (type != JSON_NULL && type != JSON_OBJECT)
 		return -EBADMSG;
-	parameters = json_is_object(value) ? json_incref(value) : json_object();
+	parameters = type == JSON_OBJECT ? json_incref(value) : json_object();
 	if (!parameters)
 		return -ENOMEM;
 	*ret = parameters;
@@ -145,7 +148,7 @@ static int take_parameters(json_t *value, json_t **ret)
 /* Vendors may add an object under a name with a dot; anything else is unknown. */
 static int ignore_vendor_member(const char *key, const json_t *value)
 {
-	return strchr(key, '.') && json_is_object(value) ? 0 : -EBADMSG;
+	return strchr(key, '.') && json_typeof(value) == JSON_OBJECT ? 0 : -EBADMSG;
 }
 
 void varlink_call_done(struct varlink_call *c)
@@ -174,16 +177,13 @@ int varlink_parse_call(const char *text, size_t size, struct varlink_call *ret)
 {
 	_cleanup_(varlink_call_done) struct varlink_call call = {0};
 	_cleanup_(json_decrefp) json_t *root = NULL;
-	const char *key;
-	json_t *value;
 	int r;
 
 	r = json_parse(text, size, LIMIT_JSON_DEPTH, &root);
 	if (r < 0)
 		return r;
-	json_object_foreach(root, key, value)
-	{
-		r = take_call_member(&call, key, value);
+	for (void *i = json_object_iter(root); i; i = json_object_iter_next(root, i)) {
+		r = take_call_member(&call, json_object_iter_key(i), json_object_iter_value(i));
 		if (r < 0)
 			return r;
 	}
@@ -220,16 +220,13 @@ int varlink_parse_reply(const char *text, size_t size, struct varlink_reply *ret
 {
 	_cleanup_(varlink_reply_done) struct varlink_reply reply = {0};
 	_cleanup_(json_decrefp) json_t *root = NULL;
-	const char *key;
-	json_t *value;
 	int r;
 
 	r = json_parse(text, size, LIMIT_JSON_DEPTH, &root);
 	if (r < 0)
 		return r;
-	json_object_foreach(root, key, value)
-	{
-		r = take_reply_member(&reply, key, value);
+	for (void *i = json_object_iter(root); i; i = json_object_iter_next(root, i)) {
+		r = take_reply_member(&reply, json_object_iter_key(i), json_object_iter_value(i));
 		if (r < 0)
 			return r;
 	}
@@ -312,8 +309,9 @@ int varlink_put_call(struct buf *b, const char *method, const json_t *parameters
 	if (parameters) {
 		watch_memory();
 		text = json_dumps(parameters, JSON_COMPACT);
-		if (!memory_sufficed() || !text)
+		if (!memory_sufficed())
 			return -ENOMEM;
+		assert(text); /* for parameters are an object */
 	}
 	return put_message(b, "method", method, text, flag);
 }

@@ -23,7 +23,7 @@ int channel_new(struct event_base *base, int fd, const struct channel_handler *h
 struct channel *channel_free(struct channel *c);
 DEFINE_CLEANUP(struct channel, channel_free)
 
-/* Queues a record and writes what the socket takes. 0, -ENOMEM, -EMSGSIZE. Errors of the socket come as end(). */
+/* Queues a record and writes what the socket takes. 0 or -ENOMEM. Errors of the socket come as end(). */
 int channel_put(struct channel *c, const struct record *r) _must_check_;
 
 /* Bytes that the other end has not taken yet. */

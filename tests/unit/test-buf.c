@@ -118,10 +118,10 @@ static void test_growth_keeps_the_bytes(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 5000; i++)
-		assert_int_equal(buf_put_u16(&b, (uint16_t)i), 0);
+		assert_int_equal(buf_put_integer(&b, (uint16_t)i, 2), 0);
 	buf_consume(&b, 2 * 1000);
 	for (unsigned i = 5000; i < 30000; i++)
-		assert_int_equal(buf_put_u16(&b, (uint16_t)i), 0);
+		assert_int_equal(buf_put_integer(&b, (uint16_t)i, 2), 0);
 	for (unsigned i = 1000; i < 30000; i++) {
 		assert_int_equal(byte_at(&b, 0) | byte_at(&b, 1) << 8, i);
 		buf_consume(&b, 2);
@@ -138,8 +138,8 @@ static void test_integers_are_little_endian(void **state)
 
 	(void)state;
 	assert_int_equal(buf_put_u8(&b, 0x12), 0);
-	assert_int_equal(buf_put_u16(&b, 0x1234), 0);
-	assert_int_equal(buf_put_u32(&b, 0x12345678), 0);
+	assert_int_equal(buf_put_integer(&b, 0x1234, 2), 0);
+	assert_int_equal(buf_put_integer(&b, 0x12345678, 4), 0);
 	assert_int_equal(buf_put_u64(&b, UINT64_C(0x0123456789abcdef)), 0);
 	assert_int_equal(buf_size(&b), sizeof(expected));
 	assert_memory_equal(buf_bytes(&b), expected, sizeof(expected));
@@ -159,8 +159,8 @@ static void test_integers_at_their_limits(void **state)
 
 	(void)state;
 	assert_int_equal(buf_put_u8(&b, UINT8_MAX), 0);
-	assert_int_equal(buf_put_u16(&b, UINT16_MAX), 0);
-	assert_int_equal(buf_put_u32(&b, UINT32_MAX), 0);
+	assert_int_equal(buf_put_integer(&b, UINT16_MAX, 2), 0);
+	assert_int_equal(buf_put_integer(&b, UINT32_MAX, 4), 0);
 	assert_int_equal(buf_put_u64(&b, UINT64_MAX), 0);
 	r = (struct reader){.next = buf_bytes(&b), .left = buf_size(&b)};
 	assert_true(reader_u8(&r) == UINT8_MAX && reader_u16(&r) == UINT16_MAX);

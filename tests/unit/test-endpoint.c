@@ -74,6 +74,10 @@ static void test_equal(void **state)
 	assert_false(address_equal(&a, &b));
 	/* same bytes, other family */
 	assert_false(address_equal(&a, &wide));
+	/* of an endpoint, the port too */
+	assert_true(endpoint_equal(&(struct endpoint){a, 1}, &(struct endpoint){a, 1}));
+	assert_false(endpoint_equal(&(struct endpoint){a, 1}, &(struct endpoint){a, 2}));
+	assert_false(endpoint_equal(&(struct endpoint){a, 1}, &(struct endpoint){b, 1}));
 }
 
 struct parse_case {

@@ -449,7 +449,13 @@ static void test_long_strings(void **state)
 		{LIMIT_STRING_BYTES + 1, LIMIT_STRING_BYTES + 1, LIMIT_STRING_BYTES},
 		{LIMIT_STRING_BYTES + 1, LIMIT_STRING_BYTES - 1, LIMIT_STRING_BYTES - 1},
 		{70000, 70000, LIMIT_STRING_BYTES},
+		{LIMIT_STRING_BYTES + 10, 0, LIMIT_STRING_BYTES},
 	};
+	_cleanup_(buf_done) struct buf no_text = {0};
+	_cleanup_(record_done) struct record none = {0};
+	char torn[LIMIT_STRING_BYTES + 2] = "";
+	struct record record = {RECORD_NETNS, .netns = {.name = torn}};
+	size_t size;
 
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -467,6 +473,31 @@ static void test_long_strings(void **state)
 		assert_int_equal(stream_get(buf_bytes(&b), buf_size(&b), &out, &used), 1);
 		assert_int_equal(strlen(out.netns.name), cases[i].kept);
 	}
+	/* of what has no character where it might be cut, nothing is left */
+	memset(torn, '\x80', sizeof(torn) - 1);
+	put(&no_text, &record);
+	assert_int_equal(stream_get(buf_bytes(&no_text), buf_size(&no_text), &none, &size), 1);
+	assert_string_equal(none.netns.name, "");
+}
+
+/* Every sample that says that it is shorter than it is, by any number of bytes. */
+static void test_cut_off(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(samples); i++) {
+		_cleanup_(buf_done) struct buf b = {0};
+
+		put(&b, &samples[i].record);
+		for (size_t size = STREAM_HEADER_BYTES; size < buf_size(&b); size++) {
+			struct record r = {0};
+			size_t used = 0;
+
+			for (size_t k = 0; k < sizeof(uint32_t); k++)
+				b.data[b.start + k] = (uint8_t)(size >> (8 * k));
+			if (stream_get(buf_bytes(&b), size, &r, &used) != -EBADMSG)
+				fail_msg("%s of %zu bytes", samples[i].name, size);
+		}
+	}
 }
 
 /* One byte more than a string may have, in a record that is well formed otherwise. */
@@ -479,11 +510,11 @@ static void test_string_limit(void **state)
 
 	(void)state;
 	memset(text, 'a', sizeof(text));
-	assert_int_equal(buf_put_u32(&b, STREAM_HEADER_BYTES + 18 + sizeof(text)), 0);
-	assert_int_equal(buf_put_u32(&b, RECORD_NETNS), 0);
+	assert_int_equal(buf_put_integer(&b, STREAM_HEADER_BYTES + 18 + sizeof(text), 4), 0);
+	assert_int_equal(buf_put_integer(&b, RECORD_NETNS, 4), 0);
 	assert_int_equal(buf_put_u64(&b, 1), 0);
 	assert_int_equal(buf_put_u64(&b, 2), 0);
-	assert_int_equal(buf_put_u16(&b, sizeof(text)), 0);
+	assert_int_equal(buf_put_integer(&b, sizeof(text), 2), 0);
 	assert_int_equal(buf_append(&b, text, sizeof(text)), 0);
 	assert_int_equal(stream_get(buf_bytes(&b), buf_size(&b), &r, &used), -EBADMSG);
 }
@@ -543,7 +574,38 @@ static void test_no_memory(void **state)
 		}
 		assert_int_equal(result, 1);
 	}
-	assert_true(failing_hits > 2 * ELEMENTSOF(samples));
+	assert_true(failing_hits > ELEMENTSOF(samples) + 10);
+}
+
+/* Where the buffer is to grow within the record, at whichever member that is: nothing of it is left, and what stood before is. */
+static void test_no_room(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(samples); i++) {
+		_cleanup_(buf_done) struct buf whole = {0};
+
+		put(&whole, &samples[i].record);
+		for (size_t room = 0; room < buf_size(&whole); room++) {
+			_cleanup_(buf_done) struct buf b = {0};
+			void *filled = buf_reserve(&b, 256);
+			size_t capacity = b.capacity, before;
+
+			assert_non_null(filled);
+			if (room > capacity)
+				break;
+			before = capacity - room;
+			memset(filled, 'x', before);
+			buf_grow(&b, before);
+			failing_in = 0;
+			assert_int_equal(stream_put(&b, &samples[i].record), -ENOMEM);
+			assert_int_equal(failing_in, UINT_MAX);
+			assert_int_equal(buf_size(&b), before);
+			assert_int_equal(stream_put(&b, &samples[i].record), 0);
+			assert_int_equal(buf_size(&b), before + buf_size(&whole));
+			assert_memory_equal(
+				buf_bytes(&b) + before, buf_bytes(&whole), buf_size(&whole));
+		}
+	}
 }
 
 static int write_seed(int directory, const char *name, const struct buf *b)
@@ -594,6 +656,8 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_string_limit),
 		cmocka_unit_test(test_every_byte),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_cut_off),
 	};
 
 	if (argc == 3 && streq(argv[1], "--corpus"))
