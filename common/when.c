@@ -159,40 +159,48 @@ int when_parse_span(const char *text, usec_t *ret)
 	return 0;
 }
 
-/* From local time to the epoch */
+/* From local time to the epoch. All moments here are between the years 0 and 10000 or so, for which these two cannot fail. */
 
-/* What the clocks show at `t`, as if they showed UTC. */
-static int shown_at(int64_t t, int64_t *ret)
+static struct tm local_time(int64_t t)
 {
 	time_t seconds = (time_t)t;
-	struct tm tm;
+	struct tm tm, *set = localtime_r(&seconds, &tm);
 
-	if (!localtime_r(&seconds, &tm))
-		return -ERANGE;
-	*ret = timegm(&tm);
-	return 0;
+	assert(set);
+	return tm;
 }
 
-/* Sets the moments at which the clocks show `shown`, ascending. How many, or a negative errno. Where they never do, 0 and
+static struct tm utc_time(int64_t t)
+{
+	time_t seconds = (time_t)t;
+	struct tm tm, *set = gmtime_r(&seconds, &tm);
+
+	assert(set);
+	return tm;
+}
+
+/* What the clocks show at `t`, as if they showed UTC. */
+static int64_t shown_at(int64_t t)
+{
+	struct tm tm = local_time(t);
+
+	return timegm(&tm);
+}
+
+/* Sets the moments at which the clocks show `shown`, ascending, and returns how many. Where they never do, 0 and
  * ret[0] is as long after the skip as `shown` is after its begin. */
 static int moments_of(int64_t shown, int64_t ret[static WHEN_WINDOWS_MAX])
 {
-	int64_t found[WHEN_WINDOWS_MAX] = {0}, skipped = 0, there;
-	int count = 0, r;
+	int64_t found[WHEN_WINDOWS_MAX] = {0}, skipped = 0;
+	int count = 0;
 
 	for (int day = -1; day <= 1; day++) {
-		int64_t sample = shown + day * SECONDS_PER_DAY, t;
+		int64_t sample = shown + day * SECONDS_PER_DAY;
+		int64_t t = sample + (shown - shown_at(sample));
 
-		r = shown_at(sample, &there);
-		if (r < 0)
-			return r;
-		t = sample + (shown - there);
 		if (day == -1)
 			skipped = t;
-		r = shown_at(t, &there);
-		if (r < 0)
-			return r;
-		if (there != shown || count == WHEN_WINDOWS_MAX ||
+		if (shown_at(t) != shown || count == WHEN_WINDOWS_MAX ||
 			(count > 0 && found[count - 1] == t))
 			continue;
 		found[count++] = t;
@@ -236,8 +244,6 @@ static int civil_resolve(const struct civil *c, bool utc, struct reading *ret)
 		return reading_set(ret, seconds, 1, c);
 	}
 	count = moments_of(timegm(&tm), seconds);
-	if (count < 0)
-		return count;
 	r = reading_set(ret, seconds, MAX(count, 1), c);
 	if (r >= 0)
 		ret->skipped = count == 0 && !c->midnight;
@@ -274,13 +280,12 @@ static void clear_time(struct tm *tm)
 	tm->tm_hour = tm->tm_min = tm->tm_sec = 0;
 }
 
-/* ".123456" to its end, rounded to microseconds. */
-static int parse_fraction(const char *text, usec_t *ret)
+/* "123456" to its end, which stands behind a point, rounded to microseconds. */
+static int parse_fraction(const char *digit, usec_t *ret)
 {
 	usec_t value = 0, unit = USEC_PER_SEC;
-	const char *digit = text + 1;
 
-	if (*text != '.' || *digit == '\0' || digit[strspn(digit, "0123456789")] != '\0')
+	if (*digit == '\0' || digit[strspn(digit, "0123456789")] != '\0')
 		return -EINVAL;
 	for (; *digit != '\0' && unit > 1; digit++) {
 		unit /= 10;
@@ -308,7 +313,7 @@ static int parse_form(
 	else if (form->width == USEC_PER_MINUTE)
 		c.tm.tm_sec = 0;
 	if (*end == '.' && form->part != PART_DATE && form->width == USEC_PER_SEC) {
-		r = parse_fraction(end, &c.fraction);
+		r = parse_fraction(end + 1, &c.fraction);
 		if (r < 0)
 			return r;
 		c.width = 1;
@@ -410,7 +415,7 @@ static bool is_zone(const char *name)
 	_cleanup_(close_p) int fd = -1;
 	size_t length = strlen(name);
 
-	if (length == 0 || length > ZONE_NAME_MAX || name[0] == '/' || name[length - 1] == '/' ||
+	if (length > ZONE_NAME_MAX || name[0] == '/' || name[length - 1] == '/' ||
 		strstr(name, "//"))
 		return false;
 	for (const char *c = name; *c != '\0'; c++)
@@ -426,13 +431,11 @@ static bool is_zone(const char *name)
 /* In UTC, or in the zone of the process. `text` has no zone at its end any more. */
 static int read_civil(const char *text, usec_t now, bool utc, int isdst, struct reading *ret)
 {
-	time_t seconds = (time_t)(now / USEC_PER_SEC);
+	int64_t seconds = (int64_t)(now / USEC_PER_SEC);
+	struct tm base = utc ? utc_time(seconds) : local_time(seconds);
 	struct civil c;
-	struct tm base;
 	int r;
 
-	if (!(utc ? gmtime_r(&seconds, &base) : localtime_r(&seconds, &base)))
-		return -ERANGE;
 	base.tm_isdst = isdst;
 	r = parse_civil(text, &base, &c);
 	if (r < 0)
@@ -443,14 +446,10 @@ static int read_civil(const char *text, usec_t now, bool utc, int isdst, struct 
 /* 0 and 1 for the names of winter and summer time as the zone of the process now has them ("CET", "CEST"), else -1. */
 static int zone_isdst(const char *name, usec_t now)
 {
-	time_t seconds = (time_t)(now / USEC_PER_SEC);
-	struct tm tm;
-
 	tzset();
-	if (!localtime_r(&seconds, &tm))
-		return -1;
+	(void)local_time((int64_t)(now / USEC_PER_SEC)); /* sets tzname */
 	for (int i = 0; i < 2; i++)
-		if (tzname[i][0] != '\0' && strcasecmp(name, tzname[i]) == 0)
+		if (strcasecmp(name, tzname[i]) == 0)
 			return i;
 	return -1;
 }
@@ -477,7 +476,7 @@ static int read_absolute(const char *text, usec_t now, struct reading *ret)
 	char rest[TEXT_MAX];
 	int isdst;
 
-	if (!last)
+	if (!last || last[1] == '\0')
 		return read_civil(text, now, false, -1, ret);
 	memcpy(rest, text, (size_t)(last - text));
 	rest[last - text] = '\0';
@@ -588,10 +587,11 @@ int when_parse_moment(const char *text, usec_t now, usec_t *ret)
 	struct window night;
 	int r;
 
-	if (when_parse_stretch(text, now, &night) >= 0) {
+	r = when_parse_stretch(text, now, &night);
+	if (r == 0)
 		*ret = night.from;
-		return 0;
-	}
+	if (r != -EINVAL)
+		return r;
 	r = read_moment(text, now, &reading);
 	if (r >= 0)
 		*ret = reading.start[0];

@@ -56,6 +56,8 @@ static void test_width(void **state)
 		{"UTC", "03:12", NOW_SECONDS - 9 * 3600 - 48 * 60, 0, USEC_PER_MINUTE},
 		{"UTC", "03:12:00", NOW_SECONDS - 9 * 3600 - 48 * 60, 0, USEC_PER_SEC},
 		{"UTC", "03:12:00.000000", NOW_SECONDS - 9 * 3600 - 48 * 60, 0, 1},
+		{"UTC", "03:12:00.0000004", NOW_SECONDS - 9 * 3600 - 48 * 60, 0, 1},
+		{"UTC", "03:11:59.9999995", NOW_SECONDS - 9 * 3600 - 48 * 60, 0, 1},
 		{"UTC", "2026-11-16 08:00", 1794816000, 0, USEC_PER_MINUTE},
 		{"UTC", "26-11-16 08:00:00", 1794816000, 0, USEC_PER_SEC},
 		{"UTC", "Nov 16 08:00:00", 1794816000, 0, USEC_PER_SEC},
@@ -137,6 +139,9 @@ static void test_twice(void **state)
 			USEC_PER_MINUTE},
 		/* a midnight, of a year that no newer tzdata changes */
 		{"America/Havana", "2024-11-03", 1730606400, 1730610000, USEC_PER_SEC},
+		/* summer time of 23 hours, far from Greenwich: what is later is met first */
+		{"AAA12BBB11,J9/12,J10/12", "2026-01-10 11:30", 1768084200, 1768087800,
+			USEC_PER_MINUTE},
 	};
 
 	(void)state;
@@ -254,6 +259,15 @@ static void test_refused(void **state)
 		{"now UTC", -EINVAL},
 		{"now-8h", -EINVAL},
 		{"08:00 Europe/Nowhere", -EINVAL},
+		{"08:00 Europe//Berlin", -EINVAL},
+		{"08:00 Europe/Berlin/", -EINVAL},
+		{"08:00 Europe~Berlin", -EINVAL},
+		{"08:00 leapseconds", -EINVAL}, /* stands among the zones, and is none */
+		{"08:00 ", -EINVAL},
+		{"08:00:00.", -EINVAL},
+		{"08:00:00.5x", -EINVAL},
+		{"08:00.5", -EINVAL},
+		{"2026-11-16.5", -EINVAL},
 		{"08:00 ../../../etc/localtime", -EINVAL},
 		{"08:00 /Europe/Berlin", -EINVAL},
 		{"08:00 Europe", -EINVAL},
@@ -266,6 +280,7 @@ static void test_refused(void **state)
 		{"+8000y", -ERANGE},
 		{"-60y", -ERANGE},
 		{"@-1", -ERANGE},
+		{"-soon", -EINVAL},
 	};
 	char text[600];
 	struct window windows[WHEN_WINDOWS_MAX] = {{7, 7}, {7, 7}};
@@ -288,6 +303,24 @@ static void test_refused(void **state)
 	assert_int_equal(moment, 7);
 	assert_int_equal(windows[0].from, 7);
 	assert_int_equal(windows[1].until, 7);
+}
+
+/* Nights and days before 1970, and a clock that shows a year of five digits. */
+static void test_clock_out_of_range(void **state)
+{
+	struct window windows[WHEN_WINDOWS_MAX] = {{7, 7}, {7, 7}}, night = {7, 7};
+	usec_t moment = 7;
+
+	(void)state;
+	set_zone("UTC");
+	assert_int_equal(when_parse("last night", USEC_PER_HOUR, windows), -ERANGE);
+	assert_int_equal(when_parse_stretch("last night", USEC_PER_HOUR, &night), -ERANGE);
+	assert_int_equal(when_parse_moment("last night", USEC_PER_HOUR, &moment), -ERANGE);
+	assert_int_equal(when_parse_moment("now", UINT64_MAX - 1, &moment), -ERANGE);
+	assert_int_equal(when_parse("08:00", UINT64_MAX - 1, windows), -ERANGE);
+	assert_int_equal(windows[0].from, 7);
+	assert_int_equal(night.from, 7);
+	assert_int_equal(moment, 7);
 }
 
 /* A zone in the text leaves the process's as it was, whether it was set or not, taken or refused. */
@@ -334,6 +367,8 @@ static void test_span(void **state)
 		/* the next one is USEC_UNSET: no span */
 		{"18446744073709s 551615us", -ERANGE, 0},
 		{"18446744073710s", -ERANGE, 0},
+		{"9223372036854775808us", -ERANGE, 0},
+		{"18446744073709s 551616us", -ERANGE, 0},
 		{"infinity", -EINVAL, 0},
 		{"1x", -EINVAL, 0},
 		{"1.s", -EINVAL, 0},
@@ -361,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_extensions),
 		cmocka_unit_test(test_last_night),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_clock_out_of_range),
 		cmocka_unit_test(test_zone_is_restored),
 		cmocka_unit_test(test_span),
 	};
