@@ -206,7 +206,7 @@ static int parse_over(
 	}
 	if (n > 0)
 		refuse(&r, (uint32_t)n, "this is neither [Section] nor Setting=value");
-	else if (n < 0 && r.error == 0)
+	else if (n < 0) /* before it read a line: it had no memory for one */
 		r.error = -ENOMEM;
 	if (r.error < 0)
 		*ret_error = r.text;
@@ -263,10 +263,10 @@ int config_parse(
 /* Whoever may write it says what is recorded, and of whom. A device or a pipe is not kept: what comes from it is the caller's choice. */
 static bool is_everybodys(int fd)
 {
-	struct stat st;
+	struct stat st = {0};
 
-	return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) &&
-	       st.st_mode & S_IWOTH;
+	(void)fstat(fd, &st);
+	return (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) && st.st_mode & S_IWOTH;
 }
 
 /* Appends a whole file, or as much of it as shows that it is too large. */
@@ -399,7 +399,9 @@ char *config_format(const struct config *c)
 		if (r >= 0)
 			r = buf_append_string(&b, "\n");
 	}
-	if (r < 0 || buf_put_u8(&b, 0) < 0)
+	if (r >= 0)
+		r = buf_put_u8(&b, 0);
+	if (r < 0)
 		buf_done(&b);
 	/* never consumed from: its start is the allocation's */
 	return (char *)b.data;
@@ -418,20 +420,25 @@ char *config_origin_format(const struct config *c, enum setting_id id)
 	return text;
 }
 
+/* One of the two for which EXPLICIT_RANGES_MAX leaves room. */
+static void add_range(struct port_ranges *ranges, struct port_range range)
+{
+	int r = ranges_add(ranges, range);
+
+	assert(r == 0);
+}
+
 int config_ranges(const struct config *c, struct port_range kernel, struct port_ranges *ret)
 {
 	static const struct port_range iana = {49152, 65535};
 	struct port_ranges ranges = c->ranges.explicit;
-	int r = 0;
 
 	if (c->ranges.kernel && (kernel.low == 0 || kernel.low > kernel.high))
 		return -EINVAL;
 	if (c->ranges.iana)
-		r = ranges_add(&ranges, iana);
-	if (r >= 0 && c->ranges.kernel)
-		r = ranges_add(&ranges, kernel);
-	/* EXPLICIT_RANGES_MAX leaves room for both */
-	assert(r == 0);
+		add_range(&ranges, iana);
+	if (c->ranges.kernel)
+		add_range(&ranges, kernel);
 	*ret = ranges;
 	return 0;
 }

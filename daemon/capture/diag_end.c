@@ -81,14 +81,14 @@ static uint32_t idle_of(const struct tcp_info *i, enum end_evidence evidence)
 	return MIN(i->tcpi_last_data_sent, received);
 }
 
-static int parse_tcp(
+static void take_tcp(
 	const uint8_t *attributes, size_t size, uint32_t wqueue, struct socket_end *end)
 {
 	struct tcp_info info = {0};
 	int r = diag_attribute(attributes, size, INET_DIAG_INFO, &info, INFO_BYTES);
 
 	if (r < (int)INFO_BYTES)
-		return MIN(r, 0); /* of an older kernel: it says less */
+		return; /* of an older kernel: it says less */
 	end->evidence = (uint8_t)evidence_of(&info, wqueue);
 	end->finished = wqueue == 0 &&
 			(end->evidence == END_ACTIVE ||
@@ -96,7 +96,6 @@ static int parse_tcp(
 	end->idle_msec = idle_of(&info, (enum end_evidence)end->evidence);
 	end->local_unknown = is_wiped(&info) && end->evidence != END_UNUSED &&
 			     address_is_any(&end->row.local.address);
-	return 0;
 }
 
 int diag_parse_end(const void *payload, size_t size, struct socket_end *ret)
@@ -119,7 +118,7 @@ int diag_parse_end(const void *payload, size_t size, struct socket_end *ret)
 	r = diag_parse(payload, size + sizeof(m),
 		protocol == IPPROTO_TCP ? PROTOCOL_TCP : PROTOCOL_UDP, &end.row);
 	if (r == 1 && protocol == IPPROTO_TCP)
-		r = parse_tcp(attributes, size, m.idiag_wqueue, &end) < 0 ? -EBADMSG : 1;
+		take_tcp(attributes, size, m.idiag_wqueue, &end);
 	if (r == 1)
 		*ret = end;
 	return r;

@@ -297,24 +297,18 @@ int events_decode(const void *record, size_t size, struct event_seen *ret)
 	e.kind = (enum event_kind)(h.head & HEAD_KIND);
 	e.at = h.head & HEAD_UNDATED ? USEC_UNSET : usec_of(h.head);
 	e.cookie = h.cookie;
-	switch (e.kind) {
-	case EVENT_RELEASE:
+	if (e.kind == EVENT_RELEASE) {
 		e.closed = e.at;
 		e.at = USEC_UNSET;
-		break;
-	case EVENT_HOLDER:
+	} else if (e.kind == EVENT_HOLDER) {
 		memcpy(&h, bytes, sizeof(h));
 		decode_who(h.who, &e);
-		break;
-	case EVENT_WHOLE:
+	} else {
+		r = decode_claim(bytes, &e);
+	}
+	if (e.kind == EVENT_WHOLE) {
 		memcpy(&closed, bytes + size - sizeof(closed), sizeof(closed));
 		e.closed = usec_of(closed);
-		r = decode_claim(bytes, &e);
-		break;
-	case EVENT_CLAIM:
-	case EVENT_FAILURE:
-		r = decode_claim(bytes, &e);
-		break;
 	}
 	e.lingers = (h.head & HEAD_LINGERS) != 0;
 	if (r == 0)

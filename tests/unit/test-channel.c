@@ -14,6 +14,13 @@
 #include "daemon/channel.h"
 #include "daemon/handover.h"
 #include "daemon/listen.h"
+#include "tests/support/failing.h"
+#include "tests/support/refused.h"
+
+REFUSABLE(ssize_t, -1, send, (int fd, const void *bytes, size_t size, int flags),
+	(fd, bytes, size, flags))
+REFUSABLE(
+	ssize_t, -1, recv, (int fd, void *bytes, size_t size, int flags), (fd, bytes, size, flags))
 
 /* One end that counts what it hears; a second one under the test's hands. */
 struct ear {
@@ -154,6 +161,152 @@ static void test_backpressure(void **state)
 	assert_int_equal(channel_drain(e->channel, 0), 0);
 }
 
+/* A signal that comes between, and a socket that is not ready after all: nothing is lost, nothing ends. */
+static void test_interrupted(void **state)
+{
+	struct ear *e = *state;
+	_cleanup_(buf_done) struct buf b = {0};
+	uint8_t bytes[64];
+
+	refuse("send", 0, EINTR);
+	assert_int_equal(
+		channel_put(e->channel, &(struct record){.type = RECORD_SYNC, .sync = 5}), 0);
+	assert_true(refused_done());
+	assert_int_equal(channel_queued(e->channel), 0);
+	assert_int_equal(recv(e->other, bytes, sizeof(bytes), 0), STREAM_HEADER_BYTES + 8);
+
+	assert_int_equal(stream_put(&b, &(struct record){.type = RECORD_SYNC}), 0);
+	for (int error = EINTR; error != 0; error = error == EINTR ? EAGAIN : 0) {
+		refuse("recv", 0, error);
+		if (error == EINTR)
+			write_all(e->other, buf_bytes(&b), buf_size(&b));
+		assert_int_equal(event_base_loop(e->base, EVLOOP_NONBLOCK | EVLOOP_ONCE), 0);
+		assert_true(refused_done());
+		assert_int_equal(e->next, 0);
+		assert_false(e->ended);
+	}
+	turn(e);
+	assert_int_equal(e->next, 1);
+}
+
+static void test_socket_fails(void **state)
+{
+	struct ear *e = *state;
+
+	refuse("recv", 0, ECONNRESET);
+	write_all(e->other, "x", 1);
+	turn(e);
+	assert_true(e->ended);
+	assert_int_equal(e->error, -ECONNRESET);
+}
+
+/* Who writes to an end that is gone is told by the reading side, and when it waits for all to be written. */
+static void test_other_end_is_gone(void **state)
+{
+	struct ear *e = *state;
+
+	close_p(&e->other);
+	e->other = -1;
+	assert_int_equal(
+		channel_put(e->channel, &(struct record){.type = RECORD_SYNC, .sync = 5}), 0);
+	assert_false(e->ended);
+	assert_int_equal(channel_drain(e->channel, USEC_PER_SEC), -EPIPE);
+	turn(e);
+	assert_true(e->ended);
+}
+
+static void test_no_memory(void **state)
+{
+	struct ear *e = *state;
+
+	failing_in = 0;
+	assert_int_equal(
+		channel_put(e->channel, &(struct record){.type = RECORD_SYNC, .sync = 5}), -ENOMEM);
+	assert_int_equal(channel_queued(e->channel), 0);
+	failing_in = 0;
+	write_all(e->other, "x", 1);
+	turn(e);
+	assert_int_equal(failing_in, UINT_MAX);
+	assert_true(e->ended);
+	assert_int_equal(e->error, -ENOMEM);
+}
+
+/* Whichever of its parts is not to be had, the descriptor is taken, and so closed. */
+static void test_not_made(void **state)
+{
+	const struct channel_handler handler = {.record = on_record, .end = on_end};
+	struct event_base *base = event_base_new();
+	struct channel *c = NULL;
+	unsigned n = 0;
+	int r, fd;
+
+	(void)state;
+	assert_non_null(base);
+	do {
+		int fds[2];
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+		failing_in = n++;
+		r = channel_new(base, fds[0], &handler, &c);
+		failing_in = UINT_MAX;
+		assert_int_equal(fcntl(fds[0], F_GETFD) < 0, r < 0);
+		close_p(&fds[1]);
+	} while (r == -ENOMEM);
+	assert_int_equal(r, 0);
+	assert_true(n > 3); /* the channel, and two events */
+	c = channel_free(c);
+	/* a file is always ready: epoll(7) takes none */
+	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_true(channel_new(base, fd, &handler, &c) < 0);
+	assert_null(c);
+	assert_true(fcntl(fd, F_GETFD) < 0);
+	event_base_free(base);
+}
+
+/* One descriptor is taken, of as many as come; what comes with a byte and is none is left. */
+static void test_handover_of_more(void **state)
+{
+	const int one = 1;
+	char byte = HANDOVER_LEDGER;
+	struct iovec part = {.iov_base = &byte, .iov_len = 1};
+	union {
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr header;
+	} control = {.header = {.cmsg_level = SOL_SOCKET,
+			     .cmsg_type = SCM_RIGHTS,
+			     .cmsg_len = CMSG_LEN(2 * sizeof(int))}};
+	const struct msghdr message = {.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	int pair[2], two[2], got = -1, lowest;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(pipe2(two, O_CLOEXEC), 0);
+	memcpy(CMSG_DATA(&control.header), two, sizeof(two));
+	assert_int_equal(sendmsg(pair[0], &message, 0), 1);
+	lowest = dup(pair[0]);
+	close_p(&lowest);
+	assert_int_equal(handover_receive(pair[1], &got), HANDOVER_LEDGER);
+	assert_int_equal(got, lowest);
+	close_p(&got);
+	got = dup(pair[0]);
+	assert_int_equal(got, lowest); /* of the second nothing is left */
+	close_p(&got);
+	got = -1;
+	assert_int_equal(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)), 0);
+	assert_int_equal(handover_send(pair[0], HANDOVER_TURN, -1), 0);
+	assert_int_equal(handover_receive(pair[1], &got), HANDOVER_TURN);
+	assert_int_equal(got, -1);
+	close_p(&pair[0]);
+	assert_int_equal(handover_hear(pair[1]), 0);
+	assert_int_equal(handover_send(pair[1], HANDOVER_TURN, -1), -EPIPE);
+	close_p(&pair[1]);
+	close_p(&two[0]);
+	close_p(&two[1]);
+}
+
 static void test_handover(void **state)
 {
 	int pair[2], pipe_fds[2], got = -1;
@@ -227,9 +380,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_end_of_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_noise_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_backpressure, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupted, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_socket_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_end_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+		cmocka_unit_test(test_not_made),
 		cmocka_unit_test(test_handover),
+		cmocka_unit_test(test_handover_of_more),
 		cmocka_unit_test(test_listen),
 	};
 
+	event_set_mem_functions(malloc, realloc, free); /* those that fail */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,6 +109,7 @@ static void test_values(void **state)
 		{"\xef\xbb\xbf" CAPTURE "Interval=2s\r\n", SETTING_INTERVAL, "2s"},
 		{"# x\n; y\n\n  \t\n  # z\n[Capture] # w\nInterval=2s ; why", SETTING_INTERVAL,
 			"2s"},
+		{"  ; y\n[Capture] ; w\nInterval=2s", SETTING_INTERVAL, "2s"},
 		{CAPTURE "Interval=2s\nInterval=3s\n" STORE CAPTURE "Interval=4s", SETTING_INTERVAL,
 			"4s"},
 	};
@@ -459,6 +460,55 @@ static void test_bad_files(void **state)
 	assert_int_equal(c.interval_usec, 7);
 }
 
+/* Whoever may write them would say what is recorded, and of whom. */
+static void test_everybodys(void **state)
+{
+	_cleanup_(free_p) char *file = NULL, *directory = NULL, *none = NULL;
+	_cleanup_(config_done) struct config c = {0};
+	struct place *p = *state;
+	char main_path[64], drop_ins[64];
+
+	place_write(p, "main.conf", CAPTURE "Interval=2s\n");
+	place_mkdir(p, "main.conf.d");
+	snprintf(main_path, sizeof(main_path), "%s/main.conf", p->path);
+	snprintf(drop_ins, sizeof(drop_ins), "%s/main.conf.d", p->path);
+	assert_int_equal(chmod(main_path, 0666), 0);
+	assert_int_equal(load(p, true, &c, &file), -EPERM);
+	assert_string_equal(relative(p, file), "main.conf: everybody may write it: chmod o-w");
+	assert_int_equal(chmod(main_path, 0664), 0);
+	assert_int_equal(chmod(drop_ins, 0777), 0);
+	assert_int_equal(load(p, true, &c, &directory), -EPERM);
+	assert_string_equal(
+		relative(p, directory), "main.conf.d: everybody may write there: chmod o-w");
+	assert_int_equal(chmod(drop_ins, 0775), 0);
+	assert_int_equal(load(p, true, &c, &none), 0);
+	assert_int_equal(c.interval_usec, 2 * USEC_PER_SEC);
+}
+
+/* A device is not kept: what comes from it is the caller's choice. */
+static void test_device(void **state)
+{
+	_cleanup_(free_p) char *error = NULL;
+	_cleanup_(config_done) struct config c = {0};
+
+	(void)state;
+	assert_int_equal(config_load("/dev/null", true, &c, &error), 0);
+	assert_int_equal(c.file_count, 1);
+}
+
+/* What stands where the directory of drop-ins would be. */
+static void test_no_directory(void **state)
+{
+	_cleanup_(free_p) char *error = NULL;
+	struct config c = {0};
+	struct place *p = *state;
+
+	place_write(p, "main.conf", "");
+	place_write(p, "main.conf.d", "");
+	assert_int_equal(load(p, true, &c, &error), -ENOTDIR);
+	assert_string_equal(relative(p, error), "main.conf.d: Not a directory");
+}
+
 static void test_too_many_files(void **state)
 {
 	_cleanup_(free_p) char *error = NULL, *none = NULL;
@@ -495,6 +545,9 @@ int main(void)
 		in_place(test_drop_ins),
 		in_place(test_missing),
 		in_place(test_bad_files),
+		in_place(test_everybodys),
+		cmocka_unit_test(test_device),
+		in_place(test_no_directory),
 		in_place(test_too_many_files),
 	};
 

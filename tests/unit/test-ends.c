@@ -79,6 +79,8 @@ static const struct {
 	{"either, aborted: disconnected first", 0, 0, 0, 0, 65538, 10, 0, 0, 0, END_UNKNOWN},
 	{"refused at once", 0, 0, 0, 0, 3, NO_RTT, 0, 0, 0, END_ATTEMPT},
 	{"refused later", 1, 1, 0, 0, 1, NO_RTT, 0, 0, 0, END_ATTEMPT},
+	{"wiped with more in its queue", 0, 0, 0, 0, 4, NO_RTT, 0, 0, 0, END_UNKNOWN},
+	{"server that only heard", 1, 3, 0, 0, 0, 24, 0, 0, 100, END_PASSIVE},
 	{"bound or listening", 0, 0, 0, 0, 0, NO_RTT, 0, 0, 0, END_UNUSED},
 	{"more spent than sent", 3, 2, 2, 0, 9, 28, 2, 0, 0, END_UNKNOWN},
 	{"more sent than spent", 3, 2, 2, 1, 0, 28, 2, 100, 0, END_UNKNOWN},
@@ -105,6 +107,12 @@ static void test_evidence(void **state)
 			fail_msg("%s: %d", ends[i].how, end.evidence);
 		assert_false(end.local_unknown);
 		m.info.tcpi_options = TCPI_OPT_SYN_DATA;
+		assert_int_equal(parse(&m, &end), 1);
+		if (ends[i].segs_out > 0)
+			assert_int_equal(end.evidence, END_UNKNOWN);
+		/* nor is a Fast Open that the other side did not want told from another */
+		m.info.tcpi_options = 0;
+		m.info.tcpi_fastopen_client_fail = TFO_DATA_NOT_ACKED;
 		assert_int_equal(parse(&m, &end), 1);
 		if (ends[i].segs_out > 0)
 			assert_int_equal(end.evidence, END_UNKNOWN);

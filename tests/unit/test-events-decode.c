@@ -9,7 +9,16 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include <linux/memfd.h>
+#include <sys/mman.h>
+
 #include "daemon/capture/events.h"
+#include "tests/support/refused.h"
+
+REFUSABLE(void *, MAP_FAILED, mmap64,
+	(void *at, size_t size, int protection, int flags, int fd, off_t offset),
+	(at, size, protection, flags, fd, offset))
+REFUSABLE(int, -1, madvise, (void *at, size_t size, int advice), (at, size, advice))
 
 #define RING      256u
 #define BUSY      (UINT32_C(1) << 31)
@@ -288,6 +297,8 @@ static void test_ring_that_lies(void **state _unused_)
 	position = r.end - 4;
 	assert_int_equal(events_ring_walk(r.data, RING, &position, r.end, hear, &h), -EBADMSG);
 	position = 0;
+	assert_int_equal(events_ring_walk(r.data, RING, &position, 4, hear, &h), -EBADMSG);
+	position = 0;
 	r = (struct ring){0};
 	put(&r, "what is this?", 13, 0);
 	assert_int_equal(events_ring_walk(r.data, RING, &position, r.end, hear, &h), -EBADMSG);
@@ -310,6 +321,120 @@ static void test_beginnings(void **state _unused_)
 	assert_false(events_ring_begins(r.data, RING, 0, r.end, second + 8));
 	assert_false(events_ring_begins(r.data, RING, 0, r.end, r.end + 24));
 	assert_false(events_ring_begins(r.data, RING, second, r.end, 0));
+	/* what is being written has no end yet */
+	r = (struct ring){0};
+	put_release(&r, 1, BUSY);
+	assert_false(events_ring_begins(r.data, RING, 0, r.end, r.end));
+}
+
+/* ---- a file laid out as the kernel lays out a ring: two pages with a position each, and its data twice ---- */
+
+struct file {
+	int fd;
+	size_t page;
+	uint32_t bytes;
+	uint64_t *consumer, *producer;
+	uint8_t *data;
+};
+
+static int file_setup(void **state)
+{
+	static struct file f;
+
+	f.page = (size_t)sysconf(_SC_PAGESIZE);
+	f.bytes = (uint32_t)(2 * f.page);
+	f.fd = memfd_create("ring", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(f.fd, (off_t)(2 * f.page + 2 * f.bytes)), 0);
+	f.consumer =
+		mmap(NULL, 2 * f.page + 2 * f.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, 0);
+	assert_ptr_not_equal(f.consumer, MAP_FAILED);
+	f.data = (uint8_t *)f.consumer + 2 * f.page;
+	f.producer = (void *)((uint8_t *)f.consumer + f.page);
+	*state = &f;
+	return 0;
+}
+
+static int file_teardown(void **state)
+{
+	struct file *f = *state;
+
+	return munmap(f->consumer, 2 * f->page + 2 * f->bytes) | close(f->fd);
+}
+
+/* A record that begins `before` bytes before the end of the data, so that it goes on at their beginning. */
+static void file_put(struct file *f, uint64_t position, uint64_t cookie)
+{
+	const struct record_release record = {.head = AT | RECORD_RELEASE, .cookie = cookie};
+	uint8_t bytes[24] = {sizeof(record)};
+
+	memcpy(bytes + 8, &record, sizeof(record));
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		f->data[(position + i) % f->bytes] = bytes[i];
+		f->data[(position + i) % f->bytes + f->bytes] = bytes[i];
+	}
+}
+
+/* Whatever of it cannot be mapped, that is said, and nothing stays mapped. */
+static void test_map_is_refused(void **state)
+{
+	static const struct {
+		const char *call;
+		unsigned after;
+	} calls[] = {{"mmap64", 0}, {"mmap64", 1}, {"mmap64", 2}, {"madvise", 0}, {"madvise", 1}};
+	struct file *f = *state;
+
+	for (size_t i = 0; i < ELEMENTSOF(calls); i++) {
+		struct events_ring ring = {.bytes = 7};
+
+		refuse(calls[i].call, calls[i].after, EPERM);
+		assert_int_equal(events_ring_map(f->fd, f->bytes, &ring), -EPERM);
+		assert_true(refused_done());
+		assert_int_equal(ring.bytes, 7);
+	}
+}
+
+static void test_shown_over_the_end(void **state)
+{
+	struct file *f = *state;
+	struct events_ring ring;
+	struct heard h = {0};
+	uint64_t position = f->bytes - 8, end = position + 24;
+
+	file_put(f, position, 99);
+	*f->consumer = position;
+	*f->producer = end;
+	assert_int_equal(events_ring_map(f->fd, f->bytes, &ring), 0);
+	assert_int_equal(ring.position, position);
+	assert_int_equal(events_ring_end(&ring), end);
+	/* neither half is shown where one is refused */
+	for (unsigned half = 0; half < 2; half++) {
+		refuse("mmap64", half, ENOMEM);
+		assert_int_equal(events_ring_show(&ring, position, end), -ENOMEM);
+		assert_true(refused_done());
+	}
+	assert_int_equal(events_ring_show(&ring, position, end), 0);
+	assert_int_equal(events_ring_walk(ring.data, ring.bytes, &position, end, hear, &h), 0);
+	assert_int_equal(h.count, 1);
+	assert_int_equal(h.cookies[0], 99);
+	events_ring_hide(&ring, position, end);
+	events_ring_unmap(&ring);
+}
+
+/* A kernel that would have written more than there is room for: nothing of it is believed. */
+static void test_positions_that_lie(void **state)
+{
+	struct file *f = *state;
+	struct events_ring ring;
+
+	*f->consumer = 64;
+	*f->producer = 64 + f->bytes;
+	assert_int_equal(events_ring_map(f->fd, f->bytes, &ring), 0);
+	assert_int_equal(events_ring_end(&ring), 64 + f->bytes);
+	*f->producer = 64 + f->bytes + 8;
+	assert_int_equal(events_ring_end(&ring), 64);
+	*f->producer = 0;
+	assert_int_equal(events_ring_end(&ring), 64);
+	events_ring_unmap(&ring);
 }
 
 /* ---- slots ---- */
@@ -411,6 +536,9 @@ int main(void)
 		cmocka_unit_test(test_ring_stops_where_asked),
 		cmocka_unit_test(test_ring_that_lies),
 		cmocka_unit_test(test_beginnings),
+		cmocka_unit_test_setup_teardown(test_map_is_refused, file_setup, file_teardown),
+		cmocka_unit_test_setup_teardown(test_shown_over_the_end, file_setup, file_teardown),
+		cmocka_unit_test_setup_teardown(test_positions_that_lie, file_setup, file_teardown),
 		cmocka_unit_test(test_process),
 		cmocka_unit_test(test_exe),
 		cmocka_unit_test(test_longest_exe),

@@ -8,6 +8,7 @@
 
 #include "daemon/capture/proc_parse.h"
 #include "daemon/capture/unit.h"
+#include "tests/support/failing.h"
 
 /* A string literal that may hold NUL bytes. */
 #define BYTES(literal) (literal), sizeof(literal) - 1
@@ -78,6 +79,9 @@ static void test_status(void **state)
 		{"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t5\nCapEff:\t000001fffeffffff\n", 0, 2,
 			UINT64_C(0x1fffeffffff)},
 		{"Uid:\t0\t4294967294\t0\t0", 0, 4294967294, 0},
+		{"Uid: 1 2 3 4\nCapEff: 3\n", 0, 2, 3},
+		{"Uid:", -EBADMSG},
+		{"Uid:\t1\t2\nCapEff:", -EBADMSG},
 		/* the kernel writes a newline in a name as \n: this one is no line */
 		{"Name:\tx\\nUid:\t0\t0\t0\t0\nUid:\t7\t7\t7\t7\n", 0, 7, 0},
 		{"Uid:\t1\t4294967296\t3\t4\n", -EBADMSG},
@@ -108,6 +112,7 @@ static void test_cgroup(void **state)
 		{"9:name=systemd:/a.slice\n4:memory:/m\n0::/\n", "/a.slice"},
 		{"9:name=systemd:/a.slice\n0::/b.slice\n", "/b.slice"},
 		{"9:name=systemd:/a:b\n", "/a:b"},
+		{"\n9:\n9\n0::/x\n", "/x"},
 		{"9:name=systemdx:/a\n8:xname=systemd:/b\n", NULL},
 		{"0::/x.service (deleted)\n", "/x.service"},
 		{"4:memory:/m\n", NULL},
@@ -142,7 +147,8 @@ static void test_socket(void **state)
 	};
 	static const char *const bad[] = {"", "socket:[", "socket:[]", "socket:[1", "socket:[1]x",
 		"socket:[-1]", "socket:[ 1]", "Socket:[1]", "pipe:[1]",
-		"socket:[18446744073709551616]", "/tmp/socket:[1]", "socket:[1] (deleted)"};
+		"socket:[18446744073709551616]", "socket:[999999999999999999999]",
+		"/tmp/socket:[1]", "socket:[1] (deleted)"};
 	uint64_t inode = 42;
 
 	(void)state;
@@ -178,12 +184,17 @@ static void test_mount(void **state)
 		{"22 1 8:1 / / rw - ext4 /dev/sda rw\n9 22 0:3 / /a\\040b\\134 rw - cgroup2 none rw\n",
 			"/a b\\"},
 		{"9 22 0:3 / /a\\04 rw shared:1 master:2 - cgroup2 none rw", "/a\\04"},
+		/* what is no escape is as it stands */
+		{"9 22 0:3 / /a\\x\\049\\000\\777\\ rw - cgroup2 none rw",
+			"/a\\x\\049\\000\\777\\"},
 		/* a part of the hierarchy has other ids below it; "-" may be a name too */
 		{"9 22 0:3 /part /x rw - cgroup2 none rw\n9 22 0:3 / - rw - cgroup2 none rw\n",
 			"-"},
 		{"9 22 0:3 / /x rw - cgroup none rw\n", NULL},
 		{"9 22 0:3 / /cgroup2 rw - tmpfs cgroup2 rw\n", NULL},
 		{"9 22 0:3 / /x rw\n", NULL},
+		{"9 22 0:3 /  rw - cgroup2 none rw\n", NULL},
+		{"9 22 0:3 /\n", NULL},
 		{"", NULL},
 	};
 
@@ -196,6 +207,18 @@ static void test_mount(void **state)
 			cases[i].path ? 0 : -ENODATA);
 		assert_true(streq_null(path, cases[i].path));
 	}
+}
+
+static void test_mount_without_memory(void **state)
+{
+	static const char text[] = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+	char *path = NULL;
+
+	(void)state;
+	failing_in = 0;
+	assert_int_equal(proc_parse_cgroup2_mount(text, strlen(text), &path), -ENOMEM);
+	assert_int_equal(failing_in, UINT_MAX);
+	assert_null(path);
 }
 
 static void test_ticks(void **state)
@@ -257,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_socket),
 		cmocka_unit_test(test_pid),
 		cmocka_unit_test(test_mount),
+		cmocka_unit_test(test_mount_without_memory),
 		cmocka_unit_test(test_ticks),
 		cmocka_unit_test(test_unit),
 	};

@@ -8,7 +8,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <ini.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "common/escape.h"
 #include "common/varlink.h"
@@ -63,6 +66,16 @@ int __wrap___asprintf_chk(char **ret, int flag _unused_, const char *format, ...
 	return n;
 }
 #pragma GCC diagnostic pop
+
+static bool no_line;
+
+int __real_ini_parse_stream(ini_reader reader, void *stream, ini_handler handler, void *user);
+int __wrap_ini_parse_stream(ini_reader reader, void *stream, ini_handler handler, void *user);
+
+int __wrap_ini_parse_stream(ini_reader reader, void *stream, ini_handler handler, void *user)
+{
+	return no_line ? -2 : __real_ini_parse_stream(reader, stream, handler, user);
+}
 
 /* A piece of work: 0, or -ENOMEM with nothing done. */
 typedef int work_fn(void);
@@ -145,6 +158,33 @@ static int work_reply(void)
 
 	assert_true(r == 0 || !reply.parameters);
 	varlink_reply_done(&reply);
+	return r;
+}
+
+/* What is left out of a message is there, and empty. */
+static int work_bare(void)
+{
+	struct varlink_call call = {0};
+	struct varlink_reply reply = {0};
+	int r = varlink_parse_call("{\"method\":\"a.b\"}", 16, &call);
+
+	if (r == 0)
+		r = varlink_parse_reply("{}", 2, &reply);
+	if (r == 0)
+		assert_true(json_object_size(call.parameters) == 0 &&
+			    json_object_size(reply.parameters) == 0);
+	varlink_call_done(&call);
+	varlink_reply_done(&reply);
+	return r;
+}
+
+static int work_null(void)
+{
+	static const char text[] = "{\"method\":\"a.b\",\"parameters\":null}";
+	struct varlink_call call = {0};
+	int r = varlink_parse_call(text, sizeof(text) - 1, &call);
+
+	varlink_call_done(&call);
 	return r;
 }
 
@@ -235,6 +275,51 @@ static int work_wrong_config(void)
 	return r == -EINVAL ? 0 : r;
 }
 
+static int work_large_config(void)
+{
+	struct config config = {0};
+	char *error = NULL;
+	int r = config_parse("name", NULL, LIMIT_CONFIG_BYTES + 1, &config, &error);
+
+	assert_true(r == -EFBIG ? error != NULL : !error);
+	free(error);
+	return r == -EFBIG ? 0 : r;
+}
+
+/* Where the files are. */
+static char place[] = "/tmp/portledger-scarce.XXXXXX";
+
+static int work_load(void)
+{
+	struct config config = {0};
+	char *error = NULL, path[64];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "%s/main.conf", place);
+	r = config_load(path, true, &config, &error);
+	assert_null(error);
+	if (r == 0)
+		assert_int_equal(config.interval_usec, 2 * USEC_PER_SEC);
+	assert_int_equal(config.file_count, r == 0 ? 2 : 0);
+	config_done(&config);
+	return r;
+}
+
+/* inih's own memory: it is compiled with its buffer on the stack, or not. */
+static int work_no_line(void)
+{
+	struct config config = {0};
+	char *error = NULL;
+	int r;
+
+	no_line = failing_now();
+	failing_in = UINT_MAX;
+	r = config_parse("name", "", 0, &config, &error);
+	assert_null(error);
+	config_done(&config);
+	return r;
+}
+
 static work_fn *const works[] = {
 	work_store,
 	work_restore,
@@ -251,6 +336,11 @@ static work_fn *const works[] = {
 	work_put_call,
 	work_config,
 	work_wrong_config,
+	work_large_config,
+	work_load,
+	work_no_line,
+	work_bare,
+	work_null,
 };
 
 static void test_each_allocation_fails_once(void **state)
@@ -278,9 +368,52 @@ static void test_each_allocation_fails_once(void **state)
 	assert_true(all > 100);
 }
 
+static void place_path(char path[static 64], const char *name)
+{
+	assert_true(snprintf(path, 64, "%s/%s", place, name) < 64);
+}
+
+static void place_write(const char *name, const char *text)
+{
+	_cleanup_(close_p) int fd = -1;
+	char path[64];
+
+	place_path(path, name);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static int setup(void **state)
+{
+	char path[64];
+
+	(void)state;
+	assert_non_null(mkdtemp(place));
+	place_path(path, "main.conf.d");
+	assert_int_equal(mkdir(path, 0700), 0);
+	place_write("main.conf", "[Capture]\nInterval=1s\n");
+	place_write("main.conf.d/a.conf", "[Capture]\nInterval=2s\n");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const names[] = {"main.conf.d/a.conf", "main.conf.d", "main.conf", ""};
+	char path[64];
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		place_path(path, names[i]);
+		assert_int_equal(remove(path), 0);
+	}
+	return 0;
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_allocation_fails_once)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_each_allocation_fails_once, setup, teardown)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,34 @@
 #include <cmocka.h>
 
 #include "daemon/capture/tunnels.h"
+#include "tests/support/refused.h"
+
+REFUSABLE(struct mnl_socket *, NULL, mnl_socket_open2, (int bus, int flags), (bus, flags))
+REFUSABLE(int, -1, mnl_socket_bind, (struct mnl_socket * s, unsigned groups, pid_t pid),
+	(s, groups, pid))
+REFUSABLE(int, -1, setsockopt, (int fd, int level, int option, const void *value, socklen_t size),
+	(fd, level, option, value, size))
+REFUSABLE(ssize_t, -1, mnl_socket_sendto,
+	(const struct mnl_socket *s, const void *bytes, size_t size), (s, bytes, size))
+
+/* What the kernel would say; NULL: it says it itself. */
+static const void *said;
+static size_t said_size;
+
+ssize_t __real_mnl_socket_recvfrom(const struct mnl_socket *s, void *room, size_t size);
+ssize_t __wrap_mnl_socket_recvfrom(const struct mnl_socket *s, void *room, size_t size);
+
+ssize_t __wrap_mnl_socket_recvfrom(const struct mnl_socket *s, void *room, size_t size)
+{
+	if (refused_now("mnl_socket_recvfrom"))
+		return -1;
+	if (!said)
+		return __real_mnl_socket_recvfrom(s, room, size);
+	assert_true(said_size <= size);
+	memcpy(room, said, said_size);
+	said = NULL;
+	return (ssize_t)said_size;
+}
 
 #define MESSAGE_BYTES 1024
 
@@ -177,12 +205,96 @@ static void test_ports(void **state)
 	assert_int_equal(ipv6, 2);
 }
 
+/* Each way in which the kernel can be asked in vain: that is said, and what was known stays. */
+static void test_read_is_refused(void **state)
+{
+	static const struct {
+		const char *call;
+		int error, r;
+	} cases[] = {
+		{"mnl_socket_open2", EMFILE, -EMFILE},
+		{"mnl_socket_bind", ENOMEM, -ENOMEM},
+		{"setsockopt", EINVAL, -EINVAL},
+		{"mnl_socket_sendto", ENOBUFS, -ENOBUFS},
+		{"mnl_socket_recvfrom", ENOBUFS, -ENOBUFS},
+		/* it owes us the end, and does not send it */
+		{"mnl_socket_recvfrom", EAGAIN, -ETIMEDOUT},
+		{"mnl_socket_recvfrom", EINTR, 0},
+	};
+	_cleanup_(free_p) struct tunnel_ports *p = calloc(1, sizeof(*p));
+
+	(void)state;
+	assert_non_null(p);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		tunnel_ports_add(p, &(struct tunnel){.port = 7, .ipv4 = true});
+		refuse(cases[i].call, 0, cases[i].error);
+		assert_int_equal(tunnels_read(p), cases[i].r);
+		assert_true(refused_done());
+		assert_int_equal(tunnel_ports_contain(p, false, 7), cases[i].r < 0);
+	}
+}
+
+/* What comes instead of devices. */
+static void test_read_other_words(void **state)
+{
+	static const struct {
+		uint16_t type;
+		uint32_t size; /* of the message that it says it is, and of what there is */
+		int32_t code;
+		int r;
+		size_t given;
+	} cases[] = {
+		{NLMSG_DONE, 20, 0, 0, 20}, {NLMSG_DONE, 16, -EPERM, 0, 16}, /* without a code */
+		{NLMSG_ERROR, 36, -EPERM, -EPERM, 36}, {NLMSG_DONE, 20, -EIO, -EIO, 20},
+		{RTM_NEWLINK, 64, 0, -EBADMSG, 32}, /* cut off */
+	};
+	_cleanup_(free_p) struct tunnel_ports *p = calloc(1, sizeof(*p));
+
+	(void)state;
+	assert_non_null(p);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_Alignas(struct nlmsghdr) char message[64] = {0};
+		const struct nlmsghdr h = {.nlmsg_len = cases[i].size, .nlmsg_type = cases[i].type};
+
+		memcpy(message, &h, sizeof(h));
+		memcpy(message + sizeof(h), &cases[i].code, sizeof(cases[i].code));
+		said = message;
+		said_size = cases[i].given;
+		assert_int_equal(tunnels_read(p), cases[i].r);
+		assert_null(said);
+	}
+}
+
+/* A device among messages of other kinds, in two parts. */
+static void test_read_devices(void **state)
+{
+	_Alignas(struct nlmsghdr) char room[2 * MESSAGE_BYTES] = {0};
+	_cleanup_(free_p) struct tunnel_ports *p = calloc(1, sizeof(*p));
+	struct nlmsghdr *noise, *device, *done;
+
+	(void)state;
+	assert_non_null(p);
+	noise = put_device(room, &devices[2]);
+	noise->nlmsg_type = RTM_DELLINK;
+	device = put_device(room + noise->nlmsg_len, &devices[ELEMENTSOF(devices) - 1]);
+	done = mnl_nlmsg_put_header(room + noise->nlmsg_len + device->nlmsg_len);
+	done->nlmsg_type = NLMSG_DONE;
+	said = room;
+	said_size = noise->nlmsg_len + device->nlmsg_len + done->nlmsg_len;
+	assert_int_equal(tunnels_read(p), 0);
+	assert_true(tunnel_ports_contain(p, true, 65535));
+	assert_false(tunnel_ports_contain(p, false, 50000));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_read_is_refused),
+		cmocka_unit_test(test_read_other_words),
+		cmocka_unit_test(test_read_devices),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
