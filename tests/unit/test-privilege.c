@@ -310,7 +310,7 @@ static int look_into(pid_t pid)
 
 static void own_uid_does_not_look_into(const struct place *p)
 {
-	int ready[2], end[2];
+	int ready[2], end[2], status;
 	char byte = 0;
 	pid_t pid;
 
@@ -320,8 +320,8 @@ static void own_uid_does_not_look_into(const struct place *p)
 	EXPECT(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), 0); /* setresuid() took it */
 	EXPECT(pipe(ready) == 0 && pipe(end) == 0, 1);
 	pid = fork();
+	(void)close(pid == 0 ? end[1] : ready[1]);
 	if (pid == 0) {
-		(void)close(end[1]);
 		EXPECT((int)write(ready[1], "a", 1), 1);
 		EXPECT((int)read(end[0], &byte, 1), 1);
 		drop(PRIVILEGE_LEDGER, -1);
@@ -331,7 +331,10 @@ static void own_uid_does_not_look_into(const struct place *p)
 	EXPECT((int)read(ready[0], &byte, 1), 1);
 	EXPECT(look_into(pid), 0);
 	EXPECT((int)write(end[1], "a", 1), 1);
-	EXPECT((int)read(ready[0], &byte, 1), 1);
+	if (read(ready[0], &byte, 1) != 1) { /* it has ended, and said why */
+		EXPECT((int)waitpid(pid, &status, 0), (int)pid);
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+	}
 	EXPECT(look_into(pid), EACCES);
 	(void)close(end[1]);
 	EXPECT((int)waitpid(pid, NULL, 0), (int)pid);
