@@ -40,14 +40,20 @@ int explain_class(const json_t *reply, struct buf *b)
 			: "");
 }
 
-/* The first open claim of the role that still has its socket. */
+/* The first open claim of the role (NULL: of any, or of none that is known) that still has its socket. */
 static const json_t *find_role(const json_t *claims, const char *role)
 {
 	const json_t *claim;
 	size_t i;
 
-	json_array_foreach(claims, i, claim) if (row_time(claim, "closed_usec") == USEC_UNSET &&
-						 streq(row_text(claim, "role"), role)) return claim;
+	json_array_foreach(claims, i, claim)
+	{
+		const char *its = row_text(claim, "role");
+
+		if (row_time(claim, "closed_usec") == USEC_UNSET &&
+			(!role || (its && streq(its, role))))
+			return claim;
+	}
 	return NULL;
 }
 
@@ -91,7 +97,7 @@ int explain_verdict(const json_t *reply, const struct view *v, struct buf *b)
 	const json_t *now = json_object_get(reply, "now");
 	const json_t *listening = find_role(now, "listening"), *bound = find_role(now, "bound");
 	const json_t *connected = find_role(now, "connected"),
-		     *accepted = find_role(now, "accepted");
+		     *accepted = find_role(now, "accepted"), *any = find_role(now, NULL);
 	bool ephemeral = row_true(reply, "ephemeral") && !row_true(reply, "reserved");
 
 	if (listening)
@@ -110,6 +116,8 @@ int explain_verdict(const json_t *reply, const struct view *v, struct buf *b)
 	if (accepted)
 		return put_process_first(b, accepted, v,
 			"has a connection that a listener took; the listener is gone.");
+	if (any)
+		return put_process_first(b, any, v, "has it; as what is not known.");
 	if (json_array_size(now) > 0)
 		return buf_append_string(
 			b, "The connection is gone; the kernel still keeps the port (TIME_WAIT).");

@@ -21,6 +21,14 @@ static const struct {
 	{"listener", '*', "opened_usec", "new server "},
 };
 
+/* Which way a connection went; of a claim of unknown role not even that. */
+static char sign_of(const char *role)
+{
+	if (!role)
+		return '-';
+	return streq(role, "accepted") ? '<' : '>';
+}
+
 /* "60530/tcp node[9120] web-api.service connected > 10.2.0.9:5432" */
 static int put_claim(struct buf *b, const json_t *claim, const struct view *v)
 {
@@ -36,9 +44,9 @@ static int put_claim(struct buf *b, const json_t *claim, const struct view *v)
 	if (r == 0 && unit && row_int(claim, "pid", 0) > 0)
 		r = buf_append_format(b, " %s", unit);
 	if (r == 0)
-		r = buf_append_format(b, " %s", role);
+		r = buf_append_format(b, " %s", role ? role : "?");
 	if (r == 0 && row_text(claim, "remote_address"))
-		r = buf_append_format(b, " %c %s", streq(role, "accepted") ? '<' : '>', remote);
+		r = buf_append_format(b, " %c %s", sign_of(role), remote);
 	return r < 0 ? r : buf_put_u8(b, 0);
 }
 

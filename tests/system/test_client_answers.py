@@ -400,6 +400,7 @@ def test_status(fake):
      "nginx[1] is a server here; while it is down the kernel may give the port to a client.", 0),
     ({"now": [claim(closed_usec=None, released_usec=None, role="bound")], "ephemeral": False}, "bound it on purpose", 0),
     ({"now": [claim(closed_usec=None, released_usec=None)]}, "an ordinary outgoing connection; nothing listens here", 0),
+    ({"now": [claim(closed_usec=None, released_usec=None, role=None)]}, "curl[48211] has it; as what is not known.", 0),
     ({"now": [claim(released_usec=None)]}, "TIME_WAIT", 0),
     ({"last": []}, "Free now, and nobody was seen to hold it.", 1),
     ({"last": [], "coverage": coverage(stretches=[])}, "Nothing can be said: nobody was watching.", 1),
@@ -494,6 +495,8 @@ def test_follow(fake):
         assert [r.get("event") for r in rows] == ["open", None, "opened", "released"] and rows[1] == {"lost": 214}
         assert list(rows[0]) == ["event", *COLUMNS]
     assert daemon.calls[0]["more"] is True
+    untold = fake({"Follow": [{"event": "released", "claims": [recent(role=None)], "lost": 0}]})
+    assert run(untold, "follow").stdout.endswith("session-3.scope ? - 93.184.216.34:443\n")
 
 
 def test_doctor(fake):
