@@ -119,7 +119,8 @@ static int open_connection(struct store *s, int dir_fd)
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	/* there is none of ours */
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-	/* Until all is well (store_open): a start that is refused leaves the file as it is. */
+	/* Until it is closed (store_free): a start that is refused leaves the file as it is. To change it makes SQLite parse every
+	 * statement again. */
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
 	r = sql_exec(s, pragmas);
@@ -519,7 +520,7 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 		r = start_session(s, now, version, &before);
 	if (r < 0)
 		return r;
-	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+	s->accepted = true;
 	store_settings(s, &defaults);
 	*ret = TAKE_PTR(s);
 	*ret_before = before;
@@ -531,8 +532,8 @@ struct store *store_free(struct store *s)
 	if (!s)
 		return NULL;
 	sql_done(s);
-	if (s->db && s->wal_doubtful)
-		sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	if (s->db && s->accepted && !s->wal_doubtful)
+		sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
 	(void)sqlite3_close(s->db); /* rolls back what is open */
 	intern_done(&s->apps);
 	intern_done(&s->processes);

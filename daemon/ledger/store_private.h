@@ -197,6 +197,7 @@ struct store {
 	uint64_t checkpoint_at; /* frames in the WAL at which the next checkpoint is due */
 	usec_t checkpoint_next; /* boottime by which it is due in any case */
 	bool wal_dirty;         /* something was committed since the last complete checkpoint */
+	bool accepted;          /* a session has it: closing it may move the WAL */
 	bool wal_doubtful; /* an fsync of it may have failed: what it says is on the disk may not be */
 	usec_t tail_next;     /* boottime at which the next round over what has no segment is due */
 	bool last_resort;     /* the database is too large, and no segment is left to drop */

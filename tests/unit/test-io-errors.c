@@ -153,7 +153,7 @@ static void cut(struct life *l)
 {
 	disk_stop_at(disk_operations());
 	l->batch = batch_free(l->batch);
-	sqlite3_db_config(l->f.store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	l->f.store->accepted = false; /* nobody tidies up */
 	l->f.store = store_free(l->f.store);
 	disk_power_back(DISK_KEPT_NOTHING);
 	memset(l->f.boot_id, 0xb1, sizeof(l->f.boot_id));
