@@ -227,14 +227,19 @@ static void open_keeper(struct sim *s)
 	close(control[0]);
 }
 
-/* The disk may not let it open the books yet: then it tries again with each second. */
+/* The disk may not let it open the books yet: then it tries again with each second. Of many attempts that fail alike some
+ * are enough: each costs as much as a start. */
 static void await_ready(struct sim *s)
 {
+	usec_t pause = USEC_PER_SEC;
+
 	session_pump(s);
-	for (unsigned seconds = 0; !s->running && !disk_is_stopped(); seconds++) {
-		if (seconds > 100 || (s->disk_fails_until == 0 && seconds > 1))
+	for (unsigned healthy = 0; !s->running && !disk_is_stopped();
+		healthy += s->disk_fails_until == 0) {
+		if (healthy > 1)
 			wrong(s, "no READY");
-		world_pass(s, USEC_PER_SEC);
+		world_pass(s, pause);
+		pause = MIN(3 * pause, 16 * USEC_PER_SEC);
 		if (s->clock.boot >= s->disk_fails_until)
 			heal_disk(s);
 		event_active(s->keeper.tick, EV_TIMEOUT, 1);
@@ -322,7 +327,7 @@ static void die(struct sim *s)
 	if (!disk_is_stopped())
 		disk_stop_at(disk_operations());
 	if (s->keeper.store)
-		sqlite3_db_config(s->keeper.store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+		s->keeper.store->accepted = false; /* nor does it tidy up */
 	close_keeper(s);
 }
 

@@ -7,8 +7,9 @@
  *   --count N     so many, from --from on (200)
  *   --from N      the first (1)
  *   --seconds N   as many as fit into that, from a random one on; each is named before it is played
+ *   --jobs N      in so many processes at once (1)
  *
- * The last line says how many and what happened in them; a failure says how to see it again, and the exit status is 1.
+ * The last line (of each process) says how many and what happened in them; a failure says how to see it again, and the exit status is 1.
  *
  * A seed is the same life with every compiler, on every machine: so each draw has its statement (the order in which those of
  * one expression are made is the compiler's choice).
@@ -20,9 +21,11 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "common/log.h"
@@ -283,6 +286,7 @@ static void conclude(struct sim *s)
 	session_stop(s);
 }
 
+/* In memory, where that is possible. One for all seeds. */
 static void make_directory(struct sim *s)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -296,37 +300,49 @@ static void make_directory(struct sim *s)
 	s->state_fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static void remove_directory(struct sim *s)
+/* But the ballast: no seed fills the real disk, and to make its pages takes longer than all else of some. */
+static void empty_directory(struct sim *s, bool whole)
 {
 	DIR *dir = opendir(s->path);
 	struct dirent *e;
 
 	while (dir && (e = readdir(dir)))
-		if (e->d_name[0] != '.')
+		if (e->d_name[0] != '.' && (whole || !streq(e->d_name, "ballast")))
 			(void)unlinkat(s->state_fd, e->d_name, 0);
 	if (dir)
 		closedir(dir);
+}
+
+static void remove_directory(struct sim *s)
+{
+	empty_directory(s, true);
 	close(s->state_fd);
 	(void)rmdir(s->path);
+}
+
+static void begin(struct sim *s, uint64_t seed, bool tracing, const struct sim *total)
+{
+	memset(s, 0, sizeof(*s));
+	memcpy(s->path, total->path, sizeof(s->path));
+	s->state_fd = total->state_fd;
+	s->seed = seed;
+	s->random = seed * 2 + 1;
+	s->trace = tracing;
+	s->capture_fd = s->supervisor_fd = s->control_fd = -1;
+	for (unsigned i = 0; i < 20; i++)
+		draw(s, 2);
+	s->events = chance(s, 75);
+	s->outlives = chance(s, 60);
+	s->steps = chance(s, 35);
+	disk_reset(seed);
+	world_begin(s);
 }
 
 static void play(struct sim *total, uint64_t seed, bool tracing)
 {
 	static struct sim s;
 
-	memset(&s, 0, sizeof(s));
-	s.seed = seed;
-	s.random = seed * 2 + 1;
-	s.trace = tracing;
-	for (unsigned i = 0; i < 20; i++)
-		draw(&s, 2);
-	s.capture_fd = s.supervisor_fd = s.control_fd = -1;
-	s.events = chance(&s, 75);
-	s.outlives = chance(&s, 60);
-	s.steps = chance(&s, 35);
-	make_directory(&s);
-	disk_reset(seed);
-	world_begin(&s);
+	begin(&s, seed, tracing, total);
 	session_start(&s);
 	for (unsigned i = 0; i < STEPS; i++) {
 		restart_if_dead(&s);
@@ -336,7 +352,7 @@ static void play(struct sim *total, uint64_t seed, bool tracing)
 	restart_if_dead(&s);
 	conclude(&s);
 	prove_all(&s);
-	remove_directory(&s);
+	empty_directory(&s, false);
 	for (size_t i = 0; i < sizeof(s.count) / sizeof(uint64_t); i++)
 		((uint64_t *)&total->count)[i] += ((uint64_t *)&s.count)[i];
 }
@@ -371,43 +387,101 @@ static void sum_up(const struct sim *total, uint64_t seeds, double took)
 		total->count.replayed);
 }
 
-int main(int argc, char *argv[])
+/* There is one thread, and nobody asks SQLite how much memory it has. What a seed frees the next one takes. */
+static void make_haste(void)
 {
-	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-		{"count", required_argument, NULL, 'c'}, {"from", required_argument, NULL, 'f'},
-		{"seconds", required_argument, NULL, 't'}, {0}};
-	static struct sim total;
-	uint64_t from = 1, count = 200, seeds = 0;
-	bool one = false;
-	double limit = 0, begun = seconds_now();
-	int o;
+	(void)sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+	(void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 512, 512);
+	(void)mallopt(M_MXFAST, 0);
+	(void)mallopt(M_TRIM_THRESHOLD, 64 << 20);
+	(void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
+}
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 's' || o == 'f')
-			from = strtoull(optarg, NULL, 10);
-		one |= o == 's';
-		if (o == 'c')
-			count = strtoull(optarg, NULL, 10);
-		if (o == 't')
-			limit = strtod(optarg, NULL);
-		if (o == '?')
-			return 2;
-	}
-	umask(0);
+struct plan {
+	uint64_t from, count;
+	double seconds; /* 0: `count` says how many */
+	bool one;
+};
+
+static void run(const struct plan *plan)
+{
+	static struct sim total;
+	uint64_t from = plan->from, seeds = 0;
+	double begun = seconds_now();
+
+	make_haste();
 	disk_install();
-	log_open("sim", one ? LOG_LEVEL_INFO : (enum log_level)0);
-	if (limit > 0) {
+	make_directory(&total);
+	if (plan->seconds > 0) {
 		from = fresh_seed();
-		for (; seconds_now() - begun < limit; seeds++) {
+		for (; seconds_now() - begun < plan->seconds; seeds++) {
 			/* nobody would know it after a crash */
 			printf("seed %" PRIu64 "\n", from + seeds);
 			fflush(stdout);
 			play(&total, from + seeds, false);
 		}
 	} else {
-		for (; seeds < (one ? 1 : count); seeds++)
-			play(&total, from + seeds, one);
+		for (; seeds < plan->count; seeds++)
+			play(&total, from + seeds, plan->one);
 	}
+	remove_directory(&total);
 	sum_up(&total, seeds, seconds_now() - begun);
+}
+
+/* Each process has its part of the seeds. Returns the exit status. */
+static int run_all(const struct plan *plan, uint64_t jobs)
+{
+	int status, failed = 0;
+
+	for (uint64_t i = 0; i < jobs; i++) {
+		struct plan part = *plan;
+		pid_t child = fork();
+
+		if (child < 0)
+			perror("fork");
+		failed |= child < 0;
+		if (child != 0)
+			continue;
+		part.from += plan->count * i / jobs;
+		part.count = plan->count * (i + 1) / jobs - plan->count * i / jobs;
+		run(&part);
+		exit(0);
+	}
+	while (wait(&status) > 0)
+		failed |= status != 0;
+	return failed;
+}
+
+int main(int argc, char *argv[])
+{
+	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+		{"count", required_argument, NULL, 'c'}, {"from", required_argument, NULL, 'f'},
+		{"seconds", required_argument, NULL, 't'}, {"jobs", required_argument, NULL, 'j'},
+		{0}};
+	struct plan plan = {.from = 1, .count = 200};
+	uint64_t jobs = 1;
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (o == 's' || o == 'f')
+			plan.from = strtoull(optarg, NULL, 10);
+		plan.one |= o == 's';
+		if (o == 'c')
+			plan.count = strtoull(optarg, NULL, 10);
+		if (o == 't')
+			plan.seconds = strtod(optarg, NULL);
+		if (o == 'j')
+			jobs = strtoull(optarg, NULL, 10);
+		if (o == '?')
+			return 2;
+	}
+	if (plan.one)
+		plan.count = jobs = 1;
+	umask(0);
+	log_open("sim", plan.one ? LOG_LEVEL_INFO : (enum log_level)0);
+	if (jobs > 1)
+		return run_all(&plan, jobs);
+	run(&plan);
 	return 0;
 }
