@@ -78,29 +78,40 @@ static void print_extras(const struct view *v, const json_t *reply)
 	view_wrapped(v, v->out, text, LABEL, LABEL);
 }
 
+/* Where it cannot be counted, it can be measured (decision 0033). */
+static void print_gaps(const struct view *v, const json_t *reply)
+{
+	char gaps[FORMAT_MAX], lost[FORMAT_MAX], ends[FORMAT_MAX], found[FORMAT_MAX], text[256];
+	bool events = streq(row_text(reply, "rung"), "events");
+	bool told = streq(row_text(reply, "rung"), "destroy");
+	int length = snprintf(text, sizeof(text), "%s; ", count(reply, "gaps", gaps));
+	char *rest = text + length;
+	size_t room = sizeof(text) - (size_t)length;
+
+	if (events)
+		snprintf(rest, room, "%s claims lost, %s ends lost; %s found only by sweep",
+			count(reply, "lost", lost), count(reply, "lost_ends", ends),
+			count(reply, "found_only_by_sweep", found));
+	else if (row_int(reply, "lost", -1) >= 0)
+		snprintf(rest, room, "%s claims lost", count(reply, "lost", lost));
+	else
+		snprintf(rest, room,
+			"what lives shorter than the interval is %s (doctor --self-test measures how much)",
+			told ? "without a process, or missing" : "not seen, nor counted");
+	print_label(v, "gaps");
+	view_wrapped(v, v->out, text, LABEL, LABEL);
+}
+
 static void print_counts(const struct view *v, const json_t *reply)
 {
 	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
-	bool events = streq(row_text(reply, "rung"), "events");
-	bool told = streq(row_text(reply, "rung"), "destroy");
 
 	print_label(v, "claims");
 	fprintf(v->out, "%s recorded, %s open now, %s without a process\n",
 		count(reply, "recorded", a), count(reply, "open_claims", b),
 		count(reply, "unattributed", c));
-	print_label(v, "gaps");
-	fprintf(v->out, "%s; ", count(reply, "gaps", a));
-	if (events || row_int(reply, "lost", -1) >= 0)
-		fprintf(v->out, "%s claims lost", count(reply, "lost", b));
-	else
-		fputs(told ? "what lives shorter than the interval is without a process, or missing"
-			   : "what lives shorter than the interval is not seen, nor counted",
-			v->out);
-	if (events)
-		fprintf(v->out, ", %s ends lost; %s found only by sweep",
-			count(reply, "lost_ends", a), count(reply, "found_only_by_sweep", c));
-	fputc('\n', v->out);
-	if (events)
+	print_gaps(v, reply);
+	if (streq(row_text(reply, "rung"), "events"))
 		print_extras(v, reply);
 }
 

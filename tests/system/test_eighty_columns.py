@@ -88,3 +88,11 @@ def test_with_nothing_yet(watched):
 def test_used_wrongly(watched):
     for arguments in WRONG:
         check(watched, arguments, (2,))
+
+
+@pytest.mark.parametrize("rung", ("sweep", "destroy"))
+def test_the_state_of_the_lower_rungs(make_daemon, rung):
+    """What cannot be counted there can be measured, and it is said how."""
+    daemon = make_daemon(options=("--rung", rung)).start()
+    check(daemon, ("status",), (0,))
+    assert "doctor --self-test" in " ".join(on_a_terminal(daemon, "status")[1].split())
