@@ -36,6 +36,8 @@
 	X(PROGRAM_NEW, "program-new", NOTICE, "f16b1c4a44a34b67b3700801ed9dbab6") \
 	X(LISTENER_NEW, "listener-new", NOTICE, "ca1bffe08bd840458656c36ee68f8140") \
 	X(LISTENER_VARIES, "listener-varies", NOTICE, "03bec7fbf2574453af2bc7a164e5dbe6") \
+	X(PORTS_SHORT, "ports-short", WARNING, "a7e780ee0bcf4f8a8f82983e9605fe15") \
+	X(PORTS_EASED, "ports-eased", NOTICE, "1dfcf881a65044fc9b69e1d613f6700e") \
 	X(NEWS_UNNAMED, "news-unnamed", WARNING, "623e7da8eaab47bea3a5213a84462980") \
 	X(KNOWN_FULL, "known-full", WARNING, "c1ae3064ce7a4e4cad6ba59dcddac320") \
 	X(SUMMARY, "summary", INFO, "b08ee0c2c6b34eb79e5782105e74362d") \

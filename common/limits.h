@@ -103,6 +103,7 @@
 #define LIMIT_NEWS_KEPT       1024u  /* for those who follow what is new */
 #define LIMIT_NEWS_WAITING    1024u  /* that wait for a commit; further ones are looked at again */
 #define LIMIT_NEWS_HOURLY     60u    /* lines an hour, of each kind; the rest is counted */
+#define LIMIT_CROWDS          256u /* destinations whose ports may run short, told apart at a time */
 
 /* Configuration (config/). The length of a line is inih's own limit. */
 #define LIMIT_CONFIG_BYTES (1024u * 1024u) /* one file */

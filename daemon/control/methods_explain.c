@@ -7,7 +7,7 @@
 #include <inttypes.h>
 
 #include "daemon/control/query_ports.h"
-#include "daemon/control/reserved.h"
+#include "daemon/reserved.h"
 
 #define EXPLAIN_LAST     10u /* of those who had the port before */
 #define EXPLAIN_LISTENED 3u  /* of those who served there */

@@ -7,7 +7,7 @@
 
 #include "daemon/control/coverage.h"
 #include "daemon/control/query_ports.h"
-#include "daemon/control/reserved.h"
+#include "daemon/reserved.h"
 
 #define IANA_LOW 49152 /* RFC 6335 */
 

@@ -8,7 +8,7 @@
 
 #include "daemon/control/coverage.h"
 #include "daemon/control/query_ports.h"
-#include "daemon/control/reserved.h"
+#include "daemon/reserved.h"
 
 #define LISTENERS_WINDOW (30 * USEC_PER_DAY) /* in which collisions are counted */
 #define PRESSURE_WINDOW  (10 * USEC_PER_MINUTE)

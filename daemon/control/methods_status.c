@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 
 #include "common/escape.h"
-#include "daemon/control/reserved.h"
+#include "daemon/reserved.h"
 #include "daemon/cost.h"
 #include "daemon/schema.h"
 

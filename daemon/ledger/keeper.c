@@ -23,10 +23,12 @@
 #include "common/log.h"
 #include "daemon/cost.h"
 #include "daemon/handover.h"
+#include "daemon/reserved.h"
 #include "daemon/schema.h"
 
 #define TICK_USEC           USEC_PER_SEC
-#define COMMIT_BUSY_CHANGES 100u /* in one second: commit every second */
+#define RESERVED_USEC       USEC_PER_MINUTE /* between two looks at the ports that are reserved */
+#define COMMIT_BUSY_CHANGES 100u            /* in one second: commit every second */
 #define COMMIT_QUIET_USEC   (30 * USEC_PER_SEC)
 #define COMMIT_SWEPT_USEC   (900 * USEC_PER_MSEC)      /* with a ring, when busy: after a sweep */
 #define COMMIT_LATE_USEC    (2 * USEC_PER_SEC)         /* ... and without one, at the latest */
@@ -206,7 +208,15 @@ static void summarize(struct keeper *k, struct now now)
 /* Is there something to be said that only waits for a commit? It is rare and it is news: it does not wait for long. */
 static bool note(struct keeper *k, struct now now)
 {
+	if (now.boot >= k->reserved_next) {
+		struct port_set reserved;
+
+		k->reserved_next = now.boot + RESERVED_USEC;
+		notable_reserved(k->notable, reserved_read(&reserved) == 0 ? &reserved : NULL,
+			reserved_netns());
+	}
 	notable_look(k->notable, k->ledger, now.boot);
+	notable_look_at_ports(k->notable, k->ledger, now);
 	if (notable_hour_is_over(k->notable, now.boot))
 		summarize(k, now);
 	return notable_waits(k->notable);
@@ -411,6 +421,8 @@ static void on_record(void *context, const struct record *r, const void *bytes, 
 	}
 	if (r->type == RECORD_SETTINGS) {
 		store_settings(k->store, &r->settings);
+		if (k->notable)
+			notable_settings(k->notable, &r->settings);
 	} else if (r->type == RECORD_BARRIER) {
 		k->capture_cost = r->barrier.capture;
 		answer(k, r->barrier.id);

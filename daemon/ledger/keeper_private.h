@@ -48,14 +48,15 @@ struct keeper {
 	int store_error;
 	int durable_error; /* of the last commit with fsync */
 	/* keeper_disk.c */
-	struct hello hello;  /* what waits; owns its version */
-	int open_error;      /* why there is no database yet; 0: there is, or nobody has tried */
-	int ballast_error;   /* why there is no ballast; 0: there is */
-	unsigned aside;      /* damaged databases beside this one */
-	usec_t look_next;    /* boottime of the next look at these two */
-	bool damaged;        /* the database, as a commit has shown */
-	bool path_was_right; /* it has named the directory once */
-	int status;          /* exit status */
+	struct hello hello;   /* what waits; owns its version */
+	int open_error;       /* why there is no database yet; 0: there is, or nobody has tried */
+	int ballast_error;    /* why there is no ballast; 0: there is */
+	unsigned aside;       /* damaged databases beside this one */
+	usec_t look_next;     /* boottime of the next look at these two */
+	usec_t reserved_next; /* boottime of the next look at the ports that are reserved */
+	bool damaged;         /* the database, as a commit has shown */
+	bool path_was_right;  /* it has named the directory once */
+	int status;           /* exit status */
 };
 
 /* keeper_disk.c: what becomes of the books where the disk does not do as it should. */

@@ -173,6 +173,13 @@ struct port_range ledger_ephemeral(const struct ledger *l, uint64_t netns)
 	return p ? p->ephemeral : (struct port_range){0};
 }
 
+uint64_t ledger_netns_inode(const struct ledger *l, uint64_t netns)
+{
+	const struct place *p = find_place(l, netns);
+
+	return p ? p->inode : 0;
+}
+
 bool ledger_is_watched(const struct coverage *c, uint8_t protocol, uint16_t port)
 {
 	return (c->protocols >> protocol & 1) && port_ranges_contain(&c->ranges, port);
@@ -208,6 +215,7 @@ static int apply_netns(struct ledger *l, const struct netns *n)
 			return -ENOMEM;
 		}
 	}
+	p->inode = n->inode;
 	if (n->ephemeral.high != 0)
 		p->ephemeral = n->ephemeral;
 	if (l->coverage.ranges.count == 0)

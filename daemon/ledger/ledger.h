@@ -64,6 +64,9 @@ DEFINE_CLEANUP(struct ledger, ledger_free)
 /* What the kernel hands out in a namespace (its net cookie); low and high 0: not known. */
 struct port_range ledger_ephemeral(const struct ledger *l, uint64_t netns);
 
+/* The inode number of a namespace (its net cookie); 0: not known. */
+uint64_t ledger_netns_inode(const struct ledger *l, uint64_t netns);
+
 /*
  * Hands the ledger what an earlier session of the same boot left open, before the first record. Takes over what
  * `claim` owns. A PRESENT of the same cookie, port and protocol continues it. What the first whole sweep of its

@@ -37,7 +37,7 @@ LIST_HEAD(port_entries, entry);
 
 /* A namespace that the stream names. */
 struct place {
-	uint64_t cookie;
+	uint64_t cookie, inode;
 	struct port_range ephemeral; /* 0, 0: not known */
 	UT_hash_handle hh;           /* by cookie */
 };

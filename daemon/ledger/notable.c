@@ -218,7 +218,10 @@ static void on_clock_step(void *context, usec_t at_wall, int64_t by_usec)
 static void on_netns(void *context, const struct netns *netns)
 {
 	struct notable *n = context;
+	unsigned size = (unsigned)(netns->ephemeral.high - netns->ephemeral.low) + 1;
 
+	if (netns->ephemeral.high != 0)
+		n->narrowest = n->narrowest == 0 ? size : MIN(n->narrowest, size);
 	n->next.netns(n->next.context, netns);
 }
 
@@ -309,6 +312,7 @@ struct notable *notable_free(struct notable *n)
 	if (!n)
 		return NULL;
 	forget_waiting(n);
+	notable_ports_done(n);
 	hash_set_done(&n->known);
 	free(n);
 	return NULL;
@@ -425,6 +429,11 @@ void notable_committed(struct notable *n)
 void notable_coverage(struct notable *n, const struct coverage *c)
 {
 	n->ephemeral = c->ephemeral;
+}
+
+void notable_settings(struct notable *n, const struct settings *settings)
+{
+	n->addresses_go = settings->remote_addresses != REMOTE_ADDRESSES_FULL;
 }
 
 void notable_ledger(struct notable *n, const struct ledger *ledger)

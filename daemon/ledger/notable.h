@@ -3,7 +3,7 @@
 
 /*
  * What is worth a line in the log beyond a claim: a program that claims a port for the first time ever, a program that
- * listens on a port for the first time ever, gaps, steps of the clock, and an hourly summary. It stands between the ledger and
+ * listens on a port for the first time ever, ports that run short, gaps, steps of the clock, and an hourly summary. It stands between the ledger and
  * its sink and hears everything, at the cost of a bit per claim of a known program and of a hash per listener.
  *
  * A program is its exe (its comm where there is no exe) together with exe_note. A listener is a program, a protocol and
@@ -16,6 +16,7 @@
  * said twice; only a power cut after a commit without fsync can have it said again.
  */
 
+#include "common/port_set.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/ledger/store.h"
 
@@ -42,6 +43,16 @@ void notable_adopted(struct notable *n, struct ledger *l);
 /* Looks at the open claims for listeners that have settled, and for programs that had no place when they came, when that is
  * due. O(open claims), every NOTABLE_LOOK_USEC. */
 void notable_look(struct notable *n, struct ledger *l, usec_t boot);
+
+/* Says whose ports run short, and where that is over: a destination of TCP, when 80 % of those that a client can be given are
+ * taken, and again not before it was less than 60 %. When that is due: O(open claims), where there are enough of them. */
+void notable_look_at_ports(struct notable *n, struct ledger *l, struct now now);
+
+/* What the daemon's own namespace (its inode number; 0: not known) does not hand out. NULL: not known. */
+void notable_reserved(struct notable *n, const struct port_set *reserved, uint64_t netns);
+
+/* What is kept of remote addresses is what may be said of them. */
+void notable_settings(struct notable *n, const struct settings *settings);
 
 /* Something waits for a commit. */
 bool notable_waits(const struct notable *n);

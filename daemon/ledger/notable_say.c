@@ -99,8 +99,10 @@ void notable_say_learnt(const struct notable *n)
 
 static const char *kind_name(enum news which)
 {
-	static const char *const names[] = {
-		[NEWS_PROGRAM] = "programs", [NEWS_LISTENER] = "listeners", [NEWS_GAP] = "gaps"};
+	static const char *const names[] = {[NEWS_PROGRAM] = "programs",
+		[NEWS_LISTENER] = "listeners",
+		[NEWS_GAP] = "gaps",
+		[NEWS_SHORTAGE] = "shortages"};
 
 	return names[which];
 }
@@ -130,6 +132,71 @@ void notable_gap(
 			NUMBER_UNLESS(LOST_UNKNOWN, "LOST", lost)),
 		"a gap of %" PRIu64 ".%03" PRIu64 " s (%s): %s", length / USEC_PER_SEC,
 		length % USEC_PER_SEC / USEC_PER_MSEC, reason, count);
+}
+
+/* "203.0.113.9:443"; what is not kept of it is not said either. */
+static void describe_destination(const struct notable *n, const struct shortage *s, char *address,
+	size_t address_size, char *text, size_t size)
+{
+	const struct endpoint remote = {s->key.remote, s->key.remote_port};
+	char whole[ENDPOINT_TEXT_MAX];
+
+	if (n->addresses_go) {
+		snprintf(text, size, "one address, port %u", s->key.remote_port);
+		return;
+	}
+	snprintf(text, size, "%s", endpoint_format(&remote, whole));
+	snprintf(address, address_size, "%s",
+		address_format(&s->key.remote, (char[ADDRESS_TEXT_MAX]){0}));
+}
+
+void notable_say_short(struct notable *n, const struct shortage *s, const struct process *most,
+	usec_t full_wall, usec_t wall)
+{
+	static const struct process nobody = {.uid = UID_UNSET};
+	const struct process *p = most ? most : &nobody;
+	char local[ADDRESS_TEXT_MAX], remote[ADDRESS_TEXT_MAX] = "", to[64], who[900] = "",
+				      when[64] = "";
+	uint64_t netns = n->ledger ? ledger_netns_inode(n->ledger, s->key.netns) : 0;
+
+	if (!may_say(n, NEWS_SHORTAGE))
+		return;
+	describe_destination(n, s, remote, sizeof(remote), to, sizeof(to));
+	if (most)
+		describe(most, who, sizeof(who));
+	if (full_wall != USEC_UNSET)
+		snprintf(when, sizeof(when), "; at this rate all are in %" PRIu64 " s",
+			usec_sub(full_wall, wall) / USEC_PER_SEC);
+	log_event(LOG_EVENT_PORTS_SHORT,
+		LOG_FIELDS(NUMBER_UNLESS(0, "NETNS", netns),
+			LOG_TEXT("LOCAL_ADDRESS", address_format(&s->key.local, local)),
+			LOG_TEXT("REMOTE_ADDRESS", *remote != '\0' ? remote : NULL),
+			LOG_NUMBER("REMOTE_PORT", s->key.remote_port),
+			LOG_NUMBER("USED", s->is.used), LOG_NUMBER("AVAILABLE", s->is.available),
+			NUMBER_UNLESS(USEC_UNSET, "FULL_USEC", full_wall), LOG_TEXT("EXE", p->exe),
+			LOG_TEXT("COMM", p->comm), NUMBER_UNLESS(UID_UNSET, "UID", p->uid),
+			LOG_TEXT("UNIT", p->unit)),
+		"ports run short: %u of %u from %s to %s are taken%s%s%s", s->is.used,
+		s->is.available, local, to, most ? ", mostly by " : "", who, when);
+}
+
+void notable_say_eased(struct notable *n, const struct shortage *s)
+{
+	char local[ADDRESS_TEXT_MAX], remote[ADDRESS_TEXT_MAX] = "", to[64];
+	uint64_t netns = n->ledger ? ledger_netns_inode(n->ledger, s->key.netns) : 0;
+
+	if (!may_say(n, NEWS_SHORTAGE))
+		return;
+	describe_destination(n, s, remote, sizeof(remote), to, sizeof(to));
+	log_event(LOG_EVENT_PORTS_EASED,
+		LOG_FIELDS(NUMBER_UNLESS(0, "NETNS", netns),
+			LOG_TEXT("LOCAL_ADDRESS", address_format(&s->key.local, local)),
+			LOG_TEXT("REMOTE_ADDRESS", *remote != '\0' ? remote : NULL),
+			LOG_NUMBER("REMOTE_PORT", s->key.remote_port),
+			LOG_NUMBER("USED", s->is.used), LOG_NUMBER("AVAILABLE", s->is.available),
+			LOG_NUMBER("PEAK", s->peak)),
+		"ports suffice again: %u of %u from %s to %s are taken, it was %u at most",
+		s->is.used, s->is.available, local, to, s->peak);
 }
 
 void notable_clock_step(void *notable, usec_t at_wall, int64_t by_usec)

@@ -18,7 +18,7 @@ import sys
 
 import pytest
 
-from conftest import DAEMON, PATIENCE, ROOT, Daemon, wait_for
+from conftest import DAEMON, PATIENCE, ROOT, Daemon, sysctl, wait_for
 
 
 @pytest.fixture
@@ -500,3 +500,44 @@ def test_a_child_that_is_given_up(journalled):
     assert journalled.process.wait(PATIENCE) == 1
     assert [e["PORTLEDGER_CHILD"] for e in journalled.journal.events("child-given-up")] == ["control"]
     assert len(journalled.journal.events("child-died")) == 6
+
+
+def test_ports_that_run_short_are_said_once(journalled, namespace, make_actor):
+    """80 % of what a destination's ten ports are; again only after it was over; and another destination for itself."""
+    journal = journalled.journal
+    sysctl(namespace, "net.ipv4.ip_local_port_range", "40000 40009")
+    sync(journalled)
+    wait_for(lambda: journal.events("ephemeral-changed"), "the range")
+    far, worker = make_actor(), make_actor()
+    worker.do("set_name('776f726b6572')")
+    for port in (20000, 20001):
+        far.do(f"listener('l{port}', at={port})")
+        worker.do(f"[client(f'c{port}-{{i}}', {port}) for i in range(7)]")
+    sync(journalled)
+
+    def told(name):
+        return [(e["PORTLEDGER_REMOTE_ADDRESS"], e["PORTLEDGER_REMOTE_PORT"], e["PORTLEDGER_USED"], e["PORTLEDGER_AVAILABLE"])
+                for e in journal.events(name)]
+
+    worker.do("client('c20000-7', 20000)")
+    sync(journalled)
+    short, = wait_for(lambda: journal.events("ports-short"), "the warning")
+    assert told("ports-short") == [("127.0.0.1", "20000", "8", "10")]
+    assert short["PRIORITY"] == "4" and short["PORTLEDGER_COMM"] == "worker" and "mostly by " in short["MESSAGE"]
+    assert short["PORTLEDGER_NETNS"] == str(os.stat(f"/proc/{worker.pid}/ns/net").st_ino)
+    # the same that the answer has
+    row, = [r for r in journalled.call("org.portledger.ledger.Pressure")["pressure"] if r["remote_port"] == 20000]
+    assert (row["used"], row["available"]) == (8, 10)
+    for i in range(7):  # the far end first: its own ports are what waits
+        far.do(f"accept('l20000', 'a{i}')")
+    far.do("close(*[f'a{i}' for i in range(7)])")
+    worker.do("close(*[f'c20000-{i}' for i in range(7)])")
+    sync(journalled)
+    sync(journalled)
+    eased, = wait_for(lambda: journal.events("ports-eased"), "that it is over")
+    assert (eased["PORTLEDGER_USED"], eased["PORTLEDGER_PEAK"], eased["PORTLEDGER_REMOTE_PORT"]) == ("1", "8", "20000")
+    worker.do("[client(f'd{i}', 20000) for i in range(8)]")
+    worker.do("client('c20001-7', 20001)")
+    sync(journalled)
+    wait_for(lambda: len(journal.events("ports-short")) == 3, "both warnings")
+    assert sorted(told("ports-short")[1:]) == [("127.0.0.1", "20000", "9", "10"), ("127.0.0.1", "20001", "8", "10")]

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "daemon/control/reserved.h"
+#include "daemon/reserved.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
