@@ -44,6 +44,7 @@ struct tenure {
 	uint32_t before;       /* of the same socket and port; NOBODY: none */
 	usec_t opened, closed,
 		released; /* boottime; closed and released: USEC_UNSET while they are to come */
+	int64_t offset;   /* wall - boottime, when it was opened */
 
 	/* what the kernel's programs did with it */
 	bool in_ring, marked, lost, end_lost;
