@@ -416,6 +416,16 @@ static int extend(json_t *to, const json_t *from, const char *name)
 		       : 0;
 }
 
+/* What is wrong now is so for each of the windows: said once. */
+static int extend_degraded(json_t *to, const json_t *from)
+{
+	json_t *reasons = json_object_get(from, "degraded");
+
+	if (json_array_size(reasons) == 0)
+		return 0;
+	return json_object_set(to, "degraded", reasons) < 0 ? -ENOMEM : 0;
+}
+
 /* Adds the receipt of a later window. */
 static int merge_one(json_t *merged, const json_t *next)
 {
@@ -434,7 +444,9 @@ static int merge_one(json_t *merged, const json_t *next)
 		return -ENOMEM;
 	if (extend(merged, next, "stretches") < 0 || extend(merged, next, "gaps") < 0)
 		return -ENOMEM;
-	return extend(merged, next, "coalesced");
+	if (extend(merged, next, "coalesced") < 0)
+		return -ENOMEM;
+	return extend_degraded(merged, next);
 }
 
 json_t *receipt_merge(const json_t *receipts)

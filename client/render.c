@@ -62,9 +62,22 @@ static int print_json(
 	return r;
 }
 
+void writer_degraded(const struct view *v, FILE *out, const json_t *reasons)
+{
+	const json_t *reason;
+	size_t i;
+
+	json_array_foreach(reasons, i, reason)
+	{
+		fprintf(out, "%sdegraded:%s ", out == v->out ? view_tone(v, TONE_WARNING) : "",
+			out == v->out ? view_plain(v) : "");
+		view_wrapped(v, out, json_string_value(reason), 10, 10);
+	}
+}
+
 int writer_receipts(const struct view *v, FILE *out, const json_t *receipts)
 {
-	const json_t *receipt;
+	const json_t *receipt, *degraded = NULL;
 	size_t i;
 
 	json_array_foreach(receipts, i, receipt)
@@ -77,7 +90,10 @@ int writer_receipts(const struct view *v, FILE *out, const json_t *receipts)
 		fputs(watched || out != v->out ? "" : view_tone(v, TONE_WARNING), out);
 		view_wrapped(v, out, (const char *)buf_bytes(&b), 0, 2);
 		fputs(watched || out != v->out ? "" : view_plain(v), out);
+		if (json_array_size(json_object_get(receipt, "degraded")) > 0)
+			degraded = json_object_get(receipt, "degraded");
 	}
+	writer_degraded(v, out, degraded); /* now is once */
 	return 0;
 }
 

@@ -35,7 +35,10 @@ int writer_finish(struct writer *w, const json_t *total, const json_t *receipts)
  * form. `o` is ordered. -ENOMEM. */
 int writer_object(const struct view *v, json_t *o) _must_check_;
 
-/* Prints the receipts as lines for people. -ENOMEM. */
+/* Prints what is wrong with the daemon, a line each: `reasons` as in Status and in receipts; NULL: nothing. */
+void writer_degraded(const struct view *v, FILE *out, const json_t *reasons);
+
+/* Prints the receipts as lines for people, and below them what is wrong now. -ENOMEM. */
 int writer_receipts(const struct view *v, FILE *out, const json_t *receipts) _must_check_;
 
 /* The daemon sends `user` as null on purpose: sets it from `uid` where the user has a name. -ENOMEM. */

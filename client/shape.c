@@ -28,7 +28,7 @@ INNER_SHAPE(
 SHAPE(shape_coverage, {"from_usec", SHAPE_TIME}, {"until_usec", SHAPE_TIME},
 	{"stretches", SHAPE_LIST, false, &shape_stretch}, {"lost", SHAPE_INT, true},
 	{"gaps", SHAPE_LIST, false, &shape_gap}, {"complete", SHAPE_BOOL},
-	{"coalesced", SHAPE_LIST, true, &shape_coalesced},
+	{"coalesced", SHAPE_LIST, true, &shape_coalesced}, {"degraded", SHAPE_TEXTS, true},
 	{"parts", SHAPE_LIST, true, &shape_part});
 
 INNER_SHAPE(

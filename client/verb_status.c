@@ -5,6 +5,7 @@
 #include "client/ask.h"
 #include "client/format.h"
 #include "client/jsonout.h"
+#include "client/render.h"
 #include "client/shape.h"
 
 #define LABEL 13 /* columns */
@@ -25,17 +26,11 @@ static const char *count(const json_t *reply, const char *name, char text[static
 
 static void print_head(const struct view *v, const json_t *reply)
 {
-	const json_t *degraded = json_object_get(reply, "degraded"), *reason;
 	bool watching = row_true(reply, "watching");
 	const char *rung = row_text(reply, "rung");
 	char way[FORMAT_WAY_MAX];
-	size_t i;
 
-	json_array_foreach(degraded, i, reason)
-	{
-		fprintf(v->out, "%sdegraded:%s ", view_tone(v, TONE_WARNING), view_plain(v));
-		view_wrapped(v, v->out, json_string_value(reason), 10, 10);
-	}
+	writer_degraded(v, v->out, json_object_get(reply, "degraded"));
 	fputs("portledgerd ", v->out);
 	view_text(v, row_text(reply, "version"));
 	fprintf(v->out, " is %s%s%s", view_tone(v, watching ? TONE_GOOD : TONE_BAD),

@@ -26,7 +26,8 @@ struct stretch {
 struct receipt {
 	const struct filter *asked;
 	bool of_failures, of_remotes;
-	const struct parts *parts; /* NULL: nothing is said of them */
+	const struct parts *parts;  /* NULL: nothing is said of them */
+	const struct buf *degraded; /* NULL: nothing is */
 	struct window window;
 	struct buf stretches, gaps, coalesced; /* JSON text of the elements */
 	struct stretch last; /* counted, and not among the elements yet: it may go on */
@@ -436,6 +437,7 @@ static int append_parts(const struct parts *parts, struct buf *out)
 
 static int append_receipt(const struct receipt *c, struct buf *out)
 {
+	static const struct buf nothing;
 	bool watched = c->stretch_count > 0 && !c->hole && c->watched_until >= c->window.until;
 	int r = buf_append_format(out, "{\"from_usec\":%llu,\"until_usec\":%llu",
 		(unsigned long long)c->window.from, (unsigned long long)c->window.until);
@@ -453,21 +455,23 @@ static int append_receipt(const struct receipt *c, struct buf *out)
 			watched && !c->swept && c->gap_count == 0 ? "true" : "false");
 	if (r == 0)
 		r = append_list(out, "coalesced", &c->coalesced);
+	if (r == 0)
+		r = append_list(out, "degraded", watched || !c->degraded ? &nothing : c->degraded);
 	if (r == 0 && c->parts)
 		r = append_parts(c->parts, out);
 	return r == 0 ? buf_append_string(out, "}") : r;
 }
 
-static int append(struct query *q, struct receipt start, struct buf *out)
+int coverage_receipt(struct query *q, const struct receipt_of *of, struct buf *out)
 {
-	struct window window = start.window;
 	_cleanup_(receipt_done) struct receipt c = {
-		.asked = start.asked,
-		.of_failures = start.of_failures,
-		.of_remotes = start.of_remotes,
-		.parts = start.parts,
-		.window = window,
-		.watched_until = window.from,
+		.asked = of->asked,
+		.of_failures = of->failures,
+		.of_remotes = of->remotes,
+		.parts = of->parts,
+		.degraded = of->degraded,
+		.window = of->window,
+		.watched_until = of->window.from,
 		.part = {USEC_UNSET, 0},
 		.unlisted = USEC_UNSET,
 		.lost_known = true,
@@ -480,30 +484,4 @@ static int append(struct query *q, struct receipt start, struct buf *out)
 	if (r < 0)
 		buf_truncate(out, before);
 	return r;
-}
-
-int coverage_receipt(
-	struct query *q, const struct filter *asked, struct window window, struct buf *out)
-{
-	return append(q, (struct receipt){.asked = asked, .window = window}, out);
-}
-
-int coverage_receipt_failures(
-	struct query *q, const struct filter *asked, struct window window, struct buf *out)
-{
-	return append(
-		q, (struct receipt){.asked = asked, .of_failures = true, .window = window}, out);
-}
-
-int coverage_receipt_remotes(
-	struct query *q, const struct filter *asked, struct window window, struct buf *out)
-{
-	return append(
-		q, (struct receipt){.asked = asked, .of_remotes = true, .window = window}, out);
-}
-
-int coverage_receipt_audit(struct query *q, const struct filter *asked, struct window window,
-	const struct parts *parts, struct buf *out)
-{
-	return append(q, (struct receipt){.asked = asked, .parts = parts, .window = window}, out);
 }

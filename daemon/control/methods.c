@@ -234,6 +234,7 @@ static void on_looked(void *context, enum look how)
 	struct request *r = context;
 
 	r->look = how;
+	r->looked = true;
 	conclude(r, run_step(r, r->method->run));
 }
 

@@ -13,8 +13,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "daemon/control/coverage.h"
-
 #define NO_LIMIT UINT64_MAX
 
 int append_rows(struct request *r, const struct rows *rows, size_t *next, struct buf *text)
@@ -218,7 +216,7 @@ int append_coverage(struct request *r, const struct filter *asked, struct buf *t
 {
 	int e = buf_append_string(text, ",\"coverage\":");
 
-	return e == 0 ? coverage_receipt(r->methods->query, asked, r->window, text) : e;
+	return e == 0 ? append_receipt(r, (struct receipt_of){.asked = asked}, text) : e;
 }
 
 /* One page: the whole answer, or what fits. */
@@ -329,8 +327,8 @@ static int audit(struct request *r)
 	if (e == 0)
 		e = buf_append_string(&text, ",\"coverage\":");
 	if (e == 0)
-		e = coverage_receipt_audit(
-			r->methods->query, &r->audit.filter, r->window, &parts, &text);
+		e = append_receipt(
+			r, (struct receipt_of){.asked = &r->audit.filter, .parts = &parts}, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);

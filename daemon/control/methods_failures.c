@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "daemon/control/coverage.h"
-
 #define NO_LIMIT UINT64_MAX
 
 /* "FROM-UNTIL-LEFT-USEC-ID": the window of the first question, how many rows are left, and the last one that was given. */
@@ -95,7 +93,8 @@ static int reply_failures(struct request *r)
 	if (e == 0 && (last || !r->call.more))
 		e = buf_append_string(&text, ",\"coverage\":");
 	if (e == 0 && (last || !r->call.more))
-		e = coverage_receipt_failures(r->methods->query, &s->filter, r->window, &text);
+		e = append_receipt(
+			r, (struct receipt_of){.asked = &s->filter, .failures = true}, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply_page(r, &text, last);

@@ -6,8 +6,6 @@
 
 #include <sys/socket.h>
 
-#include "daemon/control/coverage.h"
-
 #define TIME_MAX (INT64_C(1) << 53)
 
 /* A member of one flow that must be there, or may be null. 0, or -EINVAL. */
@@ -173,7 +171,7 @@ static int receipt(struct request *r)
 	int e = buf_append_string(&text, "{\"coverage\":");
 
 	if (e == 0)
-		e = coverage_receipt(r->methods->query, &r->audit.filter, r->window, &text);
+		e = append_receipt(r, (struct receipt_of){.asked = &r->audit.filter}, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);

@@ -5,7 +5,6 @@
 
 #include "daemon/control/methods_private.h"
 
-#include "daemon/control/coverage.h"
 #include "daemon/control/query_ports.h"
 #include "daemon/reserved.h"
 
@@ -58,7 +57,7 @@ static int append_rest(struct request *r, struct port_range range, struct buf *t
 		(unsigned long long)r->picture.steps.length, range.low, range.high);
 
 	if (e == 0)
-		e = coverage_receipt(r->methods->query, &r->picture.filter, r->window, text);
+		e = append_receipt(r, (struct receipt_of){.asked = &r->picture.filter}, text);
 	return e == 0 ? buf_append_string(text, "}") : e;
 }
 

@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 
-#include "daemon/control/coverage.h"
 #include "daemon/control/query_ports.h"
 #include "daemon/reserved.h"
 
@@ -153,8 +152,8 @@ static int pressure(struct request *r)
 	if (e == 0)
 		e = buf_append_string(&text, ",\"coverage\":");
 	if (e == 0)
-		e = coverage_receipt_remotes(
-			r->methods->query, &r->pressure.filter, r->window, &text);
+		e = append_receipt(r,
+			(struct receipt_of){.asked = &r->pressure.filter, .remotes = true}, &text);
 	if (e == 0)
 		e = buf_append_string(&text, "}");
 	return e < 0 ? e : request_reply(r, &text, false);

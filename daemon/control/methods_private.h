@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "common/varlink.h"
+#include "daemon/control/coverage.h"
 #include "daemon/control/methods.h"
 #include "daemon/control/query_failures.h"
 #include "daemon/control/query_flows.h"
@@ -72,6 +73,7 @@ struct request {
 	struct now asked;
 	struct waiter waiter;
 	enum look look; /* how the look that it asked for ended; LOOK_DONE where it needed none */
+	bool looked;    /* it has asked for one */
 	struct window window; /* fixed when asked */
 	union {
 		struct claims_stream claims;
@@ -207,5 +209,7 @@ void follow_committed(struct request *r);
 
 /* methods_status.c */
 extern const struct method method_status, method_doctor;
+/* Appends the receipt of the call's window, with what is wrong now; `of` says the rest. */
+int append_receipt(struct request *r, struct receipt_of of, struct buf *text) _must_check_;
 /* What a negative errno of a query means, for people. */
 const char *store_trouble(int error);

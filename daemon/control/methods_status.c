@@ -139,6 +139,26 @@ static int append_reason(void *context, const char *reason)
 	return e == 0 ? escape_json(l->text, reason) : e;
 }
 
+/* Why no better rung is there, each stretch of a receipt says in its way. */
+static int append_wrong(void *context, const char *reason)
+{
+	return strncmp(reason, DEGRADED_OBSTACLE, strlen(DEGRADED_OBSTACLE)) == 0
+		       ? 0
+		       : append_reason(context, reason);
+}
+
+int append_receipt(struct request *r, struct receipt_of of, struct buf *text)
+{
+	_cleanup_(buf_done) struct buf wrong = {0};
+	struct list list = {.text = &wrong};
+	/* what the ledger said once may be over; where nobody had to look, all that was asked for was stored before */
+	int e = r->looked ? each_degraded(r, 0, append_wrong, &list) : 0;
+
+	of.window = r->window;
+	of.degraded = &wrong;
+	return e == 0 ? coverage_receipt(r->methods->query, &of, text) : e;
+}
+
 static int append_processes(const struct picture *p, struct buf *text)
 {
 	const struct cost self = cost_of_self();

@@ -53,7 +53,7 @@ static void tell_control(struct keeper *k, uint64_t id, bool answered)
 			{
 				.id = id,
 				.commit = s.commits,
-				.until_wall = k->until.wall,
+				.until_wall = k->committed_wall,
 				.capture = k->capture_cost,
 				.ledger = cost_of_self(),
 				.sweeps = l.sweeps,
@@ -135,6 +135,7 @@ static void commit(struct keeper *k, bool durable)
 	}
 	if (r < 0)
 		return;
+	k->committed_wall = k->until.wall;
 	if (k->notable)
 		notable_committed(k->notable);
 	tell_kept(k);

@@ -32,6 +32,7 @@ struct keeper {
 	struct coverage coverage;
 	struct cost capture_cost;
 	struct now until;            /* beginning of the last whole sweep */
+	usec_t committed_wall;       /* up to there the database is complete; 0: not known */
 	usec_t committed_boot;       /* when the last durable commit was made */
 	bool undurable;              /* committed since then without fsync */
 	struct store_session before; /* the session before this one */

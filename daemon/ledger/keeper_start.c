@@ -150,6 +150,7 @@ static int start_session(struct keeper *k, const struct hello *hello)
 	if (k->notable)
 		notable_adopted(k->notable, k->ledger);
 	k->until = hello->at;
+	k->committed_wall = before->known ? before->last_seen_wall : 0;
 	k->committed_boot = hello->at.boot;
 	keeper_looks_first(k);
 	return channel_put(k->capture, &ready);

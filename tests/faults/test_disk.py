@@ -25,8 +25,8 @@ def ballast(daemon):
         return 0
 
 
-def receipt(daemon, since):
-    return daemon.call("org.portledger.ledger.Claims", {"since_usec": since, "limit": 1})["coverage"]
+def receipt(daemon, since, until=None):
+    return daemon.call("org.portledger.ledger.Claims", {"since_usec": since, "until_usec": until, "limit": 1})["coverage"]
 
 
 def until_it_refuses(daemon, make_load, fill):
@@ -54,14 +54,22 @@ def test_full_and_full_again(make_daemon, make_disk, make_load):
             # What the WAL has room for is written without any new byte; then the reserve goes, and then it refuses.
             made += until_it_refuses(daemon, make_load, fill)
             assert ballast(daemon) == 0 and LOW in reasons(daemon)
-            # what waits is in no answer, and no receipt says that it is whole
-            assert not receipt(daemon, begun)["complete"]
+            # what waits is in no answer: no receipt says that it is whole, and each says why, and what mends it; one of a time that
+            # is over by now, too
+            over = time.time_ns() // 1000
+            sync(daemon)
+            for until in None, over:
+                lacking = receipt(daemon, begun, until)
+                assert not lacking["complete"]
+                assert any(REFUSES in why and why.endswith("; make room, or lower MaxBytes=") for why in lacking["degraded"]), lacking
+            assert f"degraded: {REFUSES} (No space left on device)" in daemon.client("history").stdout
         wait_for(lambda: REFUSES not in reasons(daemon), "the writes to be taken again")
         wait_for(lambda: ballast(daemon) == BALLAST and reasons(daemon) == "", "the reserve to be there again")
         log = daemon.log.read_text()
         assert log.count("there is no reserve on the disk") == log.count("the disk has room again") == i + 1, log
     result = all_there(daemon, *made)
-    assert receipt(daemon, begun)["complete"]
+    whole = receipt(daemon, begun)
+    assert whole["complete"] and whole["degraded"] == []
     assert gaps(daemon) == [] and status(daemon)["lost"] == 0
     assert integrity(daemon.database) == [("ok",)]
     print(f"{cycles} cycles, {result.made} claims made, {result.recorded} recorded, lost 0")

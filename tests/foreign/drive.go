@@ -97,7 +97,7 @@ func (d *driver) ours(k orgportledgerledger.Claim, port int, protocol string, ro
 }
 
 func (d *driver) coverage(r orgportledgerledger.Coverage) {
-	check(!r.Complete && r.Lost == nil && r.Stretches != nil && r.Gaps != nil, "receipt %v", r)
+	check(!r.Complete && r.Lost == nil && r.Stretches != nil && r.Gaps != nil && len(r.Degraded) == 0, "receipt %v", r)
 	for _, s := range r.Stretches {
 		check(s.Source == "destroy" && s.Interval_usec > 0 && s.From_usec < s.Until_usec, "stretch %v", s)
 	}

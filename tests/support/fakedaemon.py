@@ -38,7 +38,7 @@ def coverage(since=NIGHT - 7_114_000, until=NIGHT + 52_886_000, **members):
     whole = {"from_usec": since, "until_usec": until, "lost": None, "gaps": [], "complete": False,
              "stretches": [{"from_usec": since, "until_usec": until, "source": "sweep", "interval_usec": 1_000_000,
                             "udp_connect": False, "failures": False}],
-             "coalesced": [], "parts": None}
+             "coalesced": [], "degraded": [], "parts": None}
     return {**whole, **members}
 
 

@@ -484,7 +484,10 @@ static void test_receipt(void **state)
 
 		asked.ports[0] = cases[i].port;
 		asked.port_count = cases[i].port > 0;
-		assert_int_equal(coverage_receipt(w->query, &asked, all, &text), 0);
+		assert_int_equal(
+			coverage_receipt(w->query,
+				&(struct receipt_of){.asked = &asked, .window = all}, &text),
+			0);
 		assert_int_equal(buf_put_u8(&text, 0), 0);
 		at = strstr((char *)text.data, "\"coalesced\":[");
 		for (; at && (at = strstr(at, "\"claims\":")); at++)

@@ -181,7 +181,8 @@ static void test_shared_look(void **state)
 		"{\"method\":\"" LEDGER
 		"Who\",\"parameters\":{\"port\":50000,\"from_usec\":1,\"until_usec\":3000}}");
 	assert_reply(&p[0],
-		"{\"claims\":[],\"coverage\":{\"coalesced\":[],\"complete\":false,\"from_usec\":1,\"gaps\":[],"
+		"{\"claims\":[],\"coverage\":{\"coalesced\":[],\"complete\":false,\"degraded\":[],"
+		"\"from_usec\":1,\"gaps\":[],"
 		"\"lost\":null,\"stretches\":[{\"failures\":false,\"from_usec\":5,\"interval_usec\":1000000,"
 		"\"source\":\"sweep\",\"udp_connect\":false,\"until_usec\":3000}],\"until_usec\":3000}}");
 	assert_quiet(f);
@@ -207,8 +208,23 @@ static void assert_status(struct peer *p, const char *degraded, bool watching)
 	varlink_reply_done(&reply);
 }
 
+static void assert_degraded_receipt(struct peer *p, const char *expected)
+{
+	struct varlink_reply reply = peer_reply(p);
+	const json_t *list =
+		json_object_get(json_object_get(reply.parameters, "coverage"), "degraded");
+
+	assert_null(reply.error);
+	assert_int_equal(json_array_size(list), 1);
+	assert_string_equal(json_string_value(json_array_get(list, 0)), expected);
+	varlink_reply_done(&reply);
+}
+
 static void test_ledger_restarts(void **state)
 {
+	static const char until_now[] =
+		"{\"method\":\"" LEDGER
+		"Who\",\"parameters\":{\"port\":50000,\"from_usec\":1,\"until_usec\":1900000000000000}}";
 	static const char status[] = "{\"method\":\"" LEDGER "Status\"}";
 	struct fixture *f = *state;
 	struct peer p = peer_connect(f);
@@ -224,6 +240,8 @@ static void test_ledger_restarts(void **state)
 	assert_status(&p, "ledger is restarting", false);
 	peer_call(&p, status);
 	assert_status(&p, "ledger is restarting", false);
+	peer_call(&p, until_now);
+	assert_degraded_receipt(&p, "ledger is restarting");
 	peer_call(&p, "{\"method\":\"" LEDGER "Sync\"}");
 	assert_error(&p, LEDGER "StoreUnavailable", "{\"reason\":\"ledger is restarting\"}");
 	/* a new one */

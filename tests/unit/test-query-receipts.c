@@ -14,21 +14,21 @@ static const struct {
 } receipts[] = {
 	{"", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[],\"lost\":null,\"gaps\":[],"
-		"\"complete\":false,\"coalesced\":[]}"},
+		"\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":0,"
-		"\"gaps\":[],\"complete\":true,\"coalesced\":[]}"},
+		"\"gaps\":[],\"complete\":true,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,0,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"sweep\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
-		"\"gaps\":[],\"complete\":false,\"coalesced\":[]}"},
+		"\"gaps\":[],\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,19,2,7,'',1,2,1,1,1,1,1,0,0)", {10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":19,\"source\":\"events\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
-		"\"gaps\":[],\"complete\":false,\"coalesced\":[]}"},
+		"\"gaps\":[],\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,14,2,7,'',1,2,1,1,1,1,1,0,0),"
 	 "(2,2,14,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 	 "INSERT INTO gap VALUES(1,13,15,'ring-full',3),(2,2,10,'before',1),(3,20,21,'after',1)",
@@ -36,7 +36,7 @@ static const struct {
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":3,"
 		"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"ring-full\","
-		"\"lost\":3}],\"complete\":false,\"coalesced\":[]}"},
+		"\"lost\":3}],\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,13,2,7,'',1,2,1,1,1,1,1,0,0),"
 	 "(2,2,15,30,2,7,'',1,2,1,1,1,1,1,0,0);INSERT INTO gap VALUES(1,13,15,'killed',NULL)",
 		{10, 20},
@@ -46,7 +46,7 @@ static const struct {
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
 		"\"gaps\":[{\"from_usec\":13,\"until_usec\":15,\"reason\":\"killed\","
-		"\"lost\":null}],\"complete\":false,\"coalesced\":[]}"},
+		"\"lost\":null}],\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 	 "INSERT INTO counter VALUES('expired_until_usec',12)",
 		{10, 20},
@@ -54,14 +54,14 @@ static const struct {
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS
 		"}],\"lost\":null,"
 		"\"gaps\":[{\"from_usec\":10,\"until_usec\":12,\"reason\":\"expired\","
-		"\"lost\":null}],\"complete\":false,\"coalesced\":[]}"},
+		"\"lost\":null}],\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0);"
 	 "INSERT INTO gap VALUES(1,12,12,'a \"b\"',1)",
 		{10, 20},
 		"{\"from_usec\":10,\"until_usec\":20,\"stretches\":[{\"from_usec\":10,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":1,"
 		"\"gaps\":[{\"from_usec\":12,\"until_usec\":12,\"reason\":\"a \\\"b\\\"\","
-		"\"lost\":1}],\"complete\":false,\"coalesced\":[]}"},
+		"\"lost\":1}],\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 	/* two ways of watching, of which the second was started anew in between and has missed nothing */
 	{"INSERT INTO coverage VALUES(1,1,5,12,2,7,'',1,2,1,1,1,1,1,0,1),"
 	 "(2,1,12,15,2,7,'',1,2,1,1,1,1,1,1,0),(3,2,15,30,2,7,'',1,2,1,1,1,1,1,1,0)",
@@ -71,15 +71,15 @@ static const struct {
 		"\"udp_connect\":false,\"failures\":true},{\"from_usec\":12,"
 		"\"until_usec\":20,\"source\":\"events\",\"interval_usec\":7,"
 		"\"udp_connect\":true,\"failures\":false}],\"lost\":0,\"gaps\":[],"
-		"\"complete\":true,\"coalesced\":[]}"},
+		"\"complete\":true,\"coalesced\":[],\"degraded\":[]}"},
 	/* a moment */
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {30, 30},
 		"{\"from_usec\":30,\"until_usec\":30,\"stretches\":[{\"from_usec\":30,"
 		"\"until_usec\":30,\"source\":\"events\",\"interval_usec\":7" FLAGS "}],\"lost\":0,"
-		"\"gaps\":[],\"complete\":true,\"coalesced\":[]}"},
+		"\"gaps\":[],\"complete\":true,\"coalesced\":[],\"degraded\":[]}"},
 	{"INSERT INTO coverage VALUES(1,1,5,30,2,7,'',1,2,1,1,1,1,1,0,0)", {31, 31},
 		"{\"from_usec\":31,\"until_usec\":31,\"stretches\":[],\"lost\":null,\"gaps\":[],"
-		"\"complete\":false,\"coalesced\":[]}"},
+		"\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 };
 
 /* Stretches are of the database's only two sessions; times are small so that a case is readable. */
@@ -95,9 +95,46 @@ static void test_receipt(void **state)
 			&f->history, "DELETE FROM coverage; DELETE FROM gap; DELETE FROM counter");
 		history_sql(&f->history, receipts[i].rows);
 		begin(f);
-		assert_int_equal(coverage_receipt(f->query, &any, receipts[i].window, &text), 0);
+		assert_int_equal(
+			coverage_receipt(f->query,
+				&(struct receipt_of){.asked = &any, .window = receipts[i].window},
+				&text),
+			0);
 		query_end(f->query);
 		assert_text(&text, receipts[i].expected);
+	}
+}
+
+/* What is wrong now matters where something is lacking. */
+static void test_receipt_degraded(void **state)
+{
+	static const struct {
+		struct window window;
+		const char *expected;
+	} cases[] = {
+		{{10, 20}, "\"degraded\":[]}"},
+		{{15, 15}, "\"degraded\":[]}"},
+		{{10, 21}, "\"degraded\":[\"full; make room\"]}"},
+		{{5, 20}, "\"degraded\":[\"full; make room\"]}"},
+		{{21, 21}, "\"degraded\":[\"full; make room\"]}"},
+	};
+	const struct filter any = FILTER_ANY;
+	struct fixture *f = *state;
+	_cleanup_(buf_done) struct buf wrong = {0};
+
+	history_sql(&f->history, "DELETE FROM coverage; DELETE FROM gap; DELETE FROM counter");
+	history_sql(&f->history, "INSERT INTO coverage VALUES(1,1,10,20,2,7,'',1,2,1,1,1,1,1,0,0)");
+	assert_int_equal(buf_append_string(&wrong, "\"full; make room\""), 0);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_cleanup_(buf_done) struct buf text = {0};
+		const struct receipt_of of = {
+			.asked = &any, .window = cases[i].window, .degraded = &wrong};
+
+		begin(f);
+		assert_int_equal(coverage_receipt(f->query, &of, &text), 0);
+		query_end(f->query);
+		assert_int_equal(buf_put_u8(&text, 0), 0);
+		assert_non_null(strstr((const char *)buf_bytes(&text), cases[i].expected));
 	}
 }
 
@@ -151,7 +188,9 @@ static void test_receipt_asked(void **state)
 			asked.ports[asked.port_count] = cases[i].ports[asked.port_count];
 		begin(f);
 		assert_int_equal(
-			coverage_receipt(f->query, &asked, (struct window){10, 20}, &text), 0);
+			coverage_receipt(f->query,
+				&(struct receipt_of){.asked = &asked, .window = {10, 20}}, &text),
+			0);
 		query_end(f->query);
 		assert_int_equal(buf_append(&text, "", 1), 0);
 		receipt = (const char *)buf_bytes(&text);
@@ -177,14 +216,16 @@ static void test_receipt_limit(void **state)
 		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000)"
 		" INSERT INTO gap SELECT i,i*10,i*10+1,'x',0 FROM n");
 	begin(f);
-	assert_int_equal(coverage_receipt(f->query, &any, (struct window){0, 90000}, &text), 0);
+	assert_int_equal(coverage_receipt(f->query,
+				 &(struct receipt_of){.asked = &any, .window = {0, 90000}}, &text),
+		0);
 	query_end(f->query);
 	assert_int_equal(buf_append(&text, "", 1), 0);
 	end = strstr((const char *)buf_bytes(&text), "{\"from_usec\":10250,");
 	assert_non_null(end);
 	assert_string_equal(end,
 		"{\"from_usec\":10250,\"until_usec\":90000,\"reason\":\"unlisted\",\"lost\":null}],"
-		"\"complete\":false,\"coalesced\":[]}");
+		"\"complete\":false,\"coalesced\":[],\"degraded\":[]}");
 }
 
 /* Who asks for a peer is told of the time whose peers are not whole; nobody else is. */
@@ -214,8 +255,11 @@ static void test_receipt_remotes(void **state)
 		_cleanup_(buf_done) struct buf text = {0};
 		const char *receipt;
 
-		assert_int_equal(
-			coverage_receipt(f->query, cases[i].asked, cases[i].window, &text), 0);
+		assert_int_equal(coverage_receipt(f->query,
+					 &(struct receipt_of){.asked = cases[i].asked,
+						 .window = cases[i].window},
+					 &text),
+			0);
 		assert_int_equal(buf_append(&text, "", 1), 0);
 		receipt = (const char *)buf_bytes(&text);
 		assert_int_equal(
@@ -228,7 +272,10 @@ static void test_receipt_remotes(void **state)
 		_cleanup_(buf_done) struct buf text = {0};
 
 		assert_int_equal(
-			coverage_receipt_remotes(f->query, &any, (struct window){from, 20}, &text),
+			coverage_receipt(f->query,
+				&(struct receipt_of){
+					.asked = &any, .window = {from, 20}, .remotes = true},
+				&text),
 			0);
 		assert_int_equal(buf_append(&text, "", 1), 0);
 		assert_int_equal(strstr((const char *)buf_bytes(&text), "remote-addresses") != NULL,
@@ -241,6 +288,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_receipt, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_receipt_degraded, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_asked, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_limit, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_remotes, setup_empty, teardown),
