@@ -14,6 +14,7 @@
 #include "daemon/ledger/batch.h"
 
 #include <sys/queue.h>
+#define HASH_NONFATAL_OOM   1 /* what could not be added has no hh.tbl */
 #define uthash_malloc(size) malloc(size)
 #include <uthash.h>
 
@@ -136,13 +137,15 @@ static void mark_dirty(struct batch *b, struct claim *claim)
 	if (d)
 		return;
 	d = calloc(1, sizeof(*d));
-	if (!d) {
-		log_error("no memory for an open claim's change");
-		return;
+	if (d) {
+		d->id = claim->id;
+		d->claim = claim;
+		HASH_ADD(hh, b->dirty, id, sizeof(d->id), d);
 	}
-	d->id = claim->id;
-	d->claim = claim;
-	HASH_ADD(hh, b->dirty, id, sizeof(d->id), d);
+	if (!d || !d->hh.tbl) {
+		log_error("no memory for an open claim's change");
+		free(d);
+	}
 }
 
 static void unmark_dirty(struct batch *b, const struct claim *claim)
@@ -166,6 +169,10 @@ int batch_left_open(struct batch *b, const struct claim *claim)
 	l->tenure.opened = claim->opened_boot;
 	l->id = claim->id;
 	HASH_ADD(hh, b->left, tenure, sizeof(l->tenure), l);
+	if (!l->hh.tbl) {
+		free(l);
+		return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -202,6 +209,13 @@ static void on_changed(void *context, struct claim *claim)
 	mark_dirty(b, claim);
 }
 
+/* From then on, so many were lost for want of room. */
+static void lose(struct batch *b, usec_t from_wall, uint64_t count)
+{
+	b->lost_from = b->lost_untold > 0 ? MIN(b->lost_from, from_wall) : from_wall;
+	b->lost_untold += count;
+}
+
 static void on_released(void *context, struct claim *claim)
 {
 	struct batch *b = context;
@@ -212,8 +226,7 @@ static void on_released(void *context, struct claim *claim)
 	if (b->stats.waiting < LIMIT_PENDING_CLAIMS)
 		e = add_entry(b, ENTRY_RELEASED);
 	if (!e) {
-		if (b->lost_untold++ == 0)
-			b->lost_from = claim_wall(claim, claim->released_boot);
+		lose(b, claim_wall(claim, claim->released_boot), 1);
 		b->stats.lost++;
 		return;
 	}
@@ -231,8 +244,10 @@ static void add_gap(
 	_cleanup_(free_p) char *copy = strdup(reason);
 	struct entry *e = copy ? add_entry(b, ENTRY_GAP) : NULL;
 
-	if (!e)
+	if (!e) { /* without it, what came in it would be missing from an answer that says it is whole */
+		lose(b, from_wall, lost == LOST_UNKNOWN ? 1 : lost);
 		return;
+	}
 	e->from_wall = from_wall;
 	e->until_wall = until_wall;
 	e->gap.reason = TAKE_PTR(copy);
