@@ -31,13 +31,25 @@ static bool is_under_way(const struct link *l, usec_t now)
 	return l->asked > l->answered && now - l->asked_boot < (usec_t)LIMIT_SYNC_USEC;
 }
 
+/* Who waits for the look that could not be asked for is answered without it, as if it were late. */
+static void give_up(struct link *l, usec_t now)
+{
+	struct waiter *w;
+
+	log_error("no memory to ask the ledger");
+	l->answered = l->asked;
+	TAILQ_FOREACH (w, &l->waiters, entry)
+		if (w->look <= l->asked)
+			w->deadline = now;
+}
+
 static void ask(struct link *l, usec_t now)
 {
 	const struct record r = {.type = RECORD_SYNC, .sync = ++l->asked};
 
 	l->asked_boot = now;
 	if (channel_put(l->channel, &r) < 0)
-		log_error("no memory to ask the ledger");
+		give_up(l, now);
 }
 
 /* Asks if somebody waits for a look that is not asked for yet, and no other is under way. */
@@ -203,8 +215,11 @@ void link_connect(struct link *l, int fd)
 		send_follow(l);
 	/* Who still waits was answered by no one: it asks again. */
 	if (!TAILQ_EMPTY(&l->waiters)) {
+		usec_t now = clock_now().boot;
+
 		l->asked = MAX(l->asked, TAILQ_LAST(&l->waiters, waiters)->look);
-		ask(l, clock_now().boot);
+		ask(l, now);
+		arm(l, now);
 	}
 }
 
