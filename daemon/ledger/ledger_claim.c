@@ -41,21 +41,11 @@ static enum knowledge knowledge_of(uint8_t attribution, const struct process *op
 {
 	if (is_process(opener))
 		return KNOWLEDGE_PROCESS;
-	switch ((enum attribution)attribution) {
-	case ATTRIBUTION_KERNEL:
+	if (attribution == ATTRIBUTION_KERNEL)
 		return KNOWLEDGE_KERNEL;
-	case ATTRIBUTION_CGROUP:
+	if (attribution == ATTRIBUTION_CGROUP)
 		return KNOWLEDGE_UNIT;
-	case ATTRIBUTION_UID:
-		return KNOWLEDGE_OWNER;
-	case ATTRIBUTION_NONE:
-	case ATTRIBUTION_EVENT:
-	case ATTRIBUTION_ITER:
-	case ATTRIBUTION_PROCFD:
-	case ATTRIBUTION_COUNT:
-		break;
-	}
-	return KNOWLEDGE_NOTHING;
+	return attribution == ATTRIBUTION_UID ? KNOWLEDGE_OWNER : KNOWLEDGE_NOTHING;
 }
 
 bool ledger_claim_unattributed(const struct claim *c)
@@ -63,11 +53,10 @@ bool ledger_claim_unattributed(const struct claim *c)
 	return knowledge_of(c->attribution, c->opener) < KNOWLEDGE_KERNEL;
 }
 
-/* Of one boot: a pid is reused, a pid with its start time is not. */
+/* Of one boot: a pid is reused, a pid with its start time is not. `b` may be NULL, or no process. */
 static bool same_process(const struct process *a, const struct process *b)
 {
-	return a == b || (is_process(a) && is_process(b) && a->pid == b->pid &&
-				 a->start_boot == b->start_boot);
+	return a == b || (is_process(b) && a->pid == b->pid && a->start_boot == b->start_boot);
 }
 
 static bool among(struct process *const *list, size_t count, const struct process *p)

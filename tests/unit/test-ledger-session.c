@@ -76,7 +76,7 @@ static void test_not_for_the_ledger(void **state)
 {
 	static const enum record_type types[] = {RECORD_SETTINGS, RECORD_BARRIER, RECORD_BYE,
 		RECORD_READY, RECORD_KEPT, RECORD_WAITS, RECORD_SYNC, RECORD_COMMITTED,
-		RECORD_FOLLOW};
+		RECORD_FOLLOW, RECORD_OBSTACLE, (enum record_type)99};
 	struct log log = {0};
 	struct ledger_sink sink = sink_of(&log);
 	_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
