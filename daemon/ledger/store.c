@@ -467,6 +467,8 @@ static int open_database(struct store *s, int dir_fd, int32_t *ret_holder_pid)
 	int r = files_lock(dir_fd, &s->lock_fd, ret_holder_pid);
 
 	if (r == 0)
+		r = aside_finish(dir_fd);
+	if (r == 0)
 		r = schema_check(dir_fd);
 	if (r == 0)
 		r = open_connection(s, dir_fd);

@@ -63,7 +63,7 @@ int store_forget(int dir_fd, const struct forget *what, uint64_t *ret_rows,
 
 /*
  * The database of DIR is damaged (store_open() or a commit said -EUCLEAN) and nobody has it open here any more: renames it,
- * with its -wal and -shm, to portledger.db.damaged-N, under the lock. 0: *ret_number is the first free N; -EEXIST: all up to
+ * with its -wal, to portledger.db.damaged-N, under the lock. Whoever is killed in between, the next store_open() goes on. 0: *ret_number is the first free N; -EEXIST: all up to
  * LIMIT_SET_ASIDE are taken, nothing was done; else as store_open().
  */
 int store_set_aside(int dir_fd, unsigned *ret_number, int32_t *ret_holder_pid) _must_check_;

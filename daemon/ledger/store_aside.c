@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A damaged database is out of the way, not gone: sqlite3's .recover may save most of it. Its WAL goes first. A database
- * that has lost its WAL is one of some time ago; a new database beside an old WAL would take that for its own.
+ * A damaged database is out of the way, not gone: sqlite3's .recover may save most of it. Whoever is killed in between, no step
+ * leaves what could be taken for something else. -shm goes first: it has nothing that SQLite does not make again of the WAL, and
+ * beside a new database a reader of the old one would share it. Then the database, and when that is on the disk, its WAL: a database that
+ * has lost its WAL is one of some time ago, and often a whole one. A WAL alone is none of a new database: who opens the next one
+ * moves it after the old one first (aside_finish).
  */
 
 #include "daemon/ledger/store_private.h"
@@ -21,7 +24,7 @@ static void aside_name(char *text, unsigned number, const char *suffix)
 	(void)snprintf(text, NAME_MAX_BYTES, SCHEMA_FILE ".damaged-%u%s", number, suffix);
 }
 
-static const char *const suffixes[] = {"-wal", "-shm", ""};
+static const char *const suffixes[] = {"-wal", ""};
 
 static bool is_taken(int dir_fd, unsigned number)
 {
@@ -36,17 +39,60 @@ static bool is_taken(int dir_fd, unsigned number)
 	return false;
 }
 
-static int move(int dir_fd, unsigned number)
+static int move(int dir_fd, unsigned number, const char *suffix)
 {
 	char from[NAME_MAX_BYTES], to[NAME_MAX_BYTES];
 
-	for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
-		(void)snprintf(from, sizeof(from), SCHEMA_FILE "%s", suffixes[i]);
-		aside_name(to, number, suffixes[i]);
-		if (renameat(dir_fd, from, dir_fd, to) < 0 && errno != ENOENT)
-			return -errno;
-	}
+	(void)snprintf(from, sizeof(from), SCHEMA_FILE "%s", suffix);
+	aside_name(to, number, suffix);
+	if (renameat(dir_fd, from, dir_fd, to) < 0 && errno != ENOENT)
+		return -errno;
 	return fsync(dir_fd) < 0 && errno != EINVAL ? -errno : 0;
+}
+
+static int move_all(int dir_fd, unsigned number)
+{
+	int r;
+
+	if (unlinkat(dir_fd, SCHEMA_FILE "-shm", 0) < 0 && errno != ENOENT)
+		return -errno;
+	r = move(dir_fd, number, "");
+	return r == 0 ? move(dir_fd, number, "-wal") : r;
+}
+
+/* The one that was set aside last, and has no WAL beside it; 0: none. */
+static unsigned find_bereft(int dir_fd)
+{
+	struct timespec newest = {0};
+	char name[NAME_MAX_BYTES];
+	struct stat st, wal;
+	unsigned found = 0;
+
+	for (unsigned number = 1; number <= LIMIT_SET_ASIDE; number++) {
+		aside_name(name, number, "-wal");
+		if (fstatat(dir_fd, name, &wal, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		aside_name(name, number, "");
+		if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (st.st_ctim.tv_sec < newest.tv_sec ||
+			(st.st_ctim.tv_sec == newest.tv_sec && st.st_ctim.tv_nsec < newest.tv_nsec))
+			continue;
+		newest = st.st_ctim;
+		found = number;
+	}
+	return found;
+}
+
+int aside_finish(int dir_fd)
+{
+	struct stat st;
+	unsigned number;
+
+	if (fstatat(dir_fd, SCHEMA_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+		return 0;
+	number = find_bereft(dir_fd);
+	return number > 0 ? move(dir_fd, number, "-wal") : 0;
 }
 
 int store_set_aside(int dir_fd, unsigned *ret_number, int32_t *ret_holder_pid)
@@ -61,7 +107,7 @@ int store_set_aside(int dir_fd, unsigned *ret_number, int32_t *ret_holder_pid)
 		number++;
 	if (number > LIMIT_SET_ASIDE)
 		return -EEXIST;
-	r = move(dir_fd, number);
+	r = move_all(dir_fd, number);
 	if (r == 0)
 		*ret_number = number;
 	return r;

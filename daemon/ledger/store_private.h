@@ -242,6 +242,9 @@ void sql_reset(struct store *s, enum statement which);
 
 /* Takes DIR/lock for as long as *ret_fd is open. Errors as store_open(). */
 int files_lock(int dir_fd, int *ret_fd, int32_t *ret_holder_pid) _must_check_;
+/* store_aside.c: moves the WAL of a database that was set aside, where whoever did that was killed before. Under the lock, before DIR's
+ * database is opened or made. 0 or a negative errno. */
+int aside_finish(int dir_fd) _must_check_;
 /* Opens a file for reading and writing, makes it (0640) where it is not there. *ret_made may be NULL.
  * -EUCLEAN: it is no regular file. */
 int files_open(int dir_fd, const char *name, int *ret_fd, bool *ret_made) _must_check_;

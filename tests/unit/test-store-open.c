@@ -14,6 +14,34 @@
 
 #include "tests/support/store_fixture.h"
 
+/* Whoever changes the directory is killed after so many changes of it. */
+static unsigned changes_left = UINT_MAX;
+
+static bool is_killed(void)
+{
+	if (changes_left == UINT_MAX)
+		return false;
+	errno = EIO;
+	if (changes_left == 0)
+		return true;
+	changes_left--;
+	return false;
+}
+
+int __real_renameat(int from_fd, const char *from, int to_fd, const char *to);
+int __wrap_renameat(int from_fd, const char *from, int to_fd, const char *to);
+int __wrap_renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+	return is_killed() ? -1 : __real_renameat(from_fd, from, to_fd, to);
+}
+
+int __real_unlinkat(int fd, const char *name, int flags);
+int __wrap_unlinkat(int fd, const char *name, int flags);
+int __wrap_unlinkat(int fd, const char *name, int flags)
+{
+	return is_killed() ? -1 : __real_unlinkat(fd, name, flags);
+}
+
 static void put(struct fixture *f, uint16_t port)
 {
 	struct claim c = fixture_claim(f, port);
@@ -315,6 +343,71 @@ static void test_damaged(void **state)
 	assert_null(f->store);
 }
 
+static int64_t rows_in(const struct fixture *f, const char *name)
+{
+	char path[PATH_MAX];
+	sqlite3 *db = NULL;
+	sqlite3_stmt *row = NULL;
+	int64_t rows;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", f->path, name);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_prepare_v2(db, "SELECT count(*) FROM claims", -1, &row, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(row), SQLITE_ROW);
+	rows = sqlite3_column_int64(row, 0);
+	sqlite3_finalize(row);
+	sqlite3_close(db);
+	return rows;
+}
+
+/* A database of which all rows are in its WAL: without that, it is whole and empty. */
+static void leave_in_wal(struct fixture *f)
+{
+	fixture_open(f);
+	commit(f);
+	assert_int_equal(store_stop(f->store, f->now), 0);
+	f->store = store_free(f->store);
+	assert_int_equal(fixture_try_open(f), 0);
+	for (uint16_t i = 0; i < 100; i++)
+		put(f, (uint16_t)(50000 + i));
+	commit(f);
+	f->store->accepted = false; /* killed: nobody tidies up */
+	f->store = store_free(f->store);
+}
+
+/* Setting a database aside is killed after each of its steps. The next one has all of it, where it was or aside, never a part. */
+static void test_set_aside_is_killed(void **state)
+{
+	struct fixture *f = *state;
+	unsigned number, step, moved = 0;
+	int32_t pid;
+	bool done = false;
+
+	for (step = 0; !done; step++) {
+		leave_in_wal(f);
+		changes_left = step;
+		done = store_set_aside(f->dir, &number, &pid) == 0;
+		changes_left = UINT_MAX;
+		fixture_open(f);
+		commit(f);
+		f->store = store_free(f->store);
+		if (faccessat(f->dir, SCHEMA_FILE ".damaged-1", F_OK, 0) == 0) {
+			assert_int_equal(rows_in(f, SCHEMA_FILE), 0);
+			assert_int_equal(rows_in(f, SCHEMA_FILE ".damaged-1"), 100);
+			assert_int_equal(store_count_aside(f->dir), 1);
+			moved++;
+		} else {
+			assert_int_equal(rows_in(f, SCHEMA_FILE), 100);
+			assert_int_equal(store_count_aside(f->dir), 0);
+		}
+		fixture_done(f);
+		fixture_init(f);
+	}
+	assert_int_equal(step, 4); /* after none of three steps, one, two, and all */
+	assert_int_equal(moved, 2);
+}
+
 /* The child commits, writes on and is killed in its transaction. */
 static void test_killed(void **state)
 {
@@ -487,6 +580,7 @@ int main(void)
 		CASE(test_foreign),
 		CASE(test_garbage),
 		CASE(test_damaged),
+		CASE(test_set_aside_is_killed),
 		CASE(test_killed),
 		CASE(test_readers),
 		CASE(test_migration),
