@@ -141,7 +141,6 @@ static struct tenure make_tenure(struct sim *s, bool udp)
 		.heir = NOBODY,
 		.before = NOBODY,
 		.opened = s->clock.boot,
-		.offset = (int64_t)(s->clock.wall - s->clock.boot),
 		.closed = USEC_UNSET,
 		.released = USEC_UNSET,
 		.told_at = USEC_UNSET,
@@ -183,7 +182,6 @@ void world_open(struct sim *s)
 		t->protocol = PROTOCOL_UDP;
 		t->role = ROLE_BOUND;
 		t->opened = s->clock.boot;
-		t->offset = (int64_t)(s->clock.wall - s->clock.boot);
 		/* where the word of its end, or of all of it, is lost, nobody can tell the same port again from the same
 		 * tenure: that there is a gap, is all */
 		if (chance(s, 50) && !before->end_lost && !before->lost) {
