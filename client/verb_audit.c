@@ -278,11 +278,12 @@ static int key_of(const json_t *row, struct known **ret)
 		json_object_get(row, "port"), json_object_get(row, "protocol"),
 		json_object_get(row, "netns"), json_object_get(row, "netns_name"));
 	_cleanup_(free_p) char *text = key ? json_dumps(key, JSON_COMPACT) : NULL;
-	struct known *known = text ? calloc(1, sizeof(*known) + strlen(text) + 1) : NULL;
+	size_t size = text ? strlen(text) + 1 : 0;
+	struct known *known = text ? calloc(1, sizeof(*known) + size) : NULL;
 
 	if (!known)
 		return -ENOMEM;
-	strcpy(known->text, text);
+	memcpy(known->text, text, size);
 	*ret = known;
 	return 0;
 }

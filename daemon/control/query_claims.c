@@ -252,6 +252,7 @@ static int nth_newest(struct query *q, const struct question *question, usec_t l
 		r = rows_append(&rows, statement);
 	if (r < 0)
 		return r;
+	assert(rows.row); /* gcc's analyzer does not see that one was added */
 	place = place_of(&rows.row[0]);
 	r = count_chunk(q, question, low, high, &place, &count, &first);
 	if (r < 0)
