@@ -97,6 +97,7 @@ static void truncate_wal(struct store *s)
 
 int maintain_step(struct store *s, struct now now)
 {
+	struct now aged = {.boot = now.boot, .wall = retention_wall(s, now)};
 	int r;
 
 	if (s->wal_dirty && (s->wal_frames >= MAX(s->checkpoint_at, checkpoint_frames(s)) ||
@@ -107,16 +108,16 @@ int maintain_step(struct store *s, struct now now)
 	}
 	/* Sealing may need more than it frees. Where there is no room it would fail, again and again, with retention
 	 * waiting behind it for ever; so what makes room comes first, and is tried as well when sealing had none. */
-	r = retention_room_step(s, now);
+	r = retention_room_step(s, aged);
 	if (r == 0)
 		r = seal_step(s, now);
 	if (r == 0 || r == -ENOSPC) {
-		int freed = retention_step(s, now);
+		int freed = retention_step(s, aged);
 
 		r = freed != 0 ? freed : r;
 	}
 	if (r == 0)
-		r = remotes_step(s, now);
+		r = remotes_step(s, aged);
 	return r;
 }
 

@@ -434,6 +434,29 @@ static int take_step(struct store *s, struct now now, const struct choice *c)
 	return r < 0 ? store_fail(s, r) : 1;
 }
 
+/* What a clock may be ahead of the time that has passed, and for how long one that is further ahead is not believed. */
+#define LEAP_USEC        USEC_PER_HOUR
+#define LEAP_BELIEF_USEC USEC_PER_DAY
+
+/*
+ * A clock that is wrong by years must not drop what it makes old: it may be set right again, and what is dropped stays so. Until it
+ * has stood where it is for a day, rows grow old by the time since boot. A machine that was off for long waits a day, too.
+ */
+usec_t retention_wall(struct store *s, struct now now)
+{
+	usec_t expected = s->age.wall + usec_sub(now.boot, s->age.boot);
+
+	if (now.wall > expected + LEAP_USEC) {
+		if (s->leapt_boot == 0)
+			s->leapt_boot = MAX(now.boot, (usec_t)1);
+		if (usec_sub(now.boot, s->leapt_boot) < LEAP_BELIEF_USEC)
+			return expected;
+	}
+	s->age = now;
+	s->leapt_boot = 0;
+	return now.wall;
+}
+
 static bool is_too_large(const struct store *s, uint64_t pages, uint64_t unused)
 {
 	return (pages - unused) * s->page_bytes > s->settings.max_bytes;

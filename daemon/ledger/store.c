@@ -523,6 +523,10 @@ int store_open(int dir_fd, const uint8_t boot_id[BOOT_ID_BYTES], struct now now,
 	if (r < 0)
 		return r;
 	s->accepted = true;
+	s->age = now;
+	if (before.known)
+		s->age = (struct now){.boot = before.same_boot ? before.last_seen_boot : now.boot,
+			.wall = before.last_seen_wall};
 	store_settings(s, &defaults);
 	*ret = TAKE_PTR(s);
 	*ret_before = before;

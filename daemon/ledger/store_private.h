@@ -199,6 +199,8 @@ struct store {
 	bool wal_dirty;         /* something was committed since the last complete checkpoint */
 	bool accepted;          /* a session has it: closing it may move the WAL */
 	bool wal_doubtful; /* an fsync of it may have failed: what it says is on the disk may not be */
+	struct now age;       /* when the clock that makes old was last believed, and what it said */
+	usec_t leapt_boot;    /* boottime at which it was seen to have leapt ahead; 0: it has not */
 	usec_t tail_next;     /* boottime at which the next round over what has no segment is due */
 	bool last_resort;     /* the database is too large, and no segment is left to drop */
 	uint64_t max_pages;   /* hard limit, in force as PRAGMA max_page_count */
@@ -309,6 +311,8 @@ int seal_step(struct store *s, struct now now) _must_check_;
 int retention_step(struct store *s, struct now now) _must_check_;
 /* The part of it that frees pages now: drops the oldest while the database is larger than it may be. */
 int retention_room_step(struct store *s, struct now now) _must_check_;
+/* The time by which rows are old: the wall clock, but a leap ahead counts only after a day. */
+usec_t retention_wall(struct store *s, struct now now);
 int maintain_step(struct store *s, struct now now) _must_check_; /* all of them, and checkpoints */
 uint64_t maintain_wal_bytes(const struct store *s);
 /* Writes the WAL once more as it is, where it is doubtful, so that an fsync means all of it. Not while a transaction has written. */

@@ -220,6 +220,7 @@ def test_a_damaged_database_is_set_aside(make_daemon, make_actor, damage):
     daemon.start()
     assert port in [c["port"] for c in daemon.rows("now")[0]]
     aside = daemon.state / "portledger.db.damaged-1"
+    wait_for(aside.exists, "it to be set aside; until then answers are from memory")
     assert aside.read_bytes() == before and aside.with_name(f"{aside.name}-wal").exists()
     assert integrity(daemon.database) == [("ok",)]
     assert ASIDE in reasons(daemon) and "it is now portledger.db.damaged-1" in daemon.log.read_text()

@@ -410,6 +410,7 @@ static inline void seal_all(struct fixture *f)
 	struct now now = f->now;
 
 	f->now.wall += 2 * USEC_PER_DAY;
+	f->now.boot += 2 * USEC_PER_DAY;
 	maintain(f);
 	f->now = now;
 	assert_rows(f, "SELECT count(*) FROM claim_hot", "0|\n");

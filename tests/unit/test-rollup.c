@@ -134,7 +134,7 @@ static void test_refused(void **state)
 		"INSERT ON main.segment", "INSERT ON main.claim_seg", "DELETE ON main.claim_hot"};
 	struct fixture *f = *state;
 	struct process *processes[FIXTURE_PROCESSES];
-	struct now later = {f->now.boot, f->now.wall + 2 * USEC_PER_DAY};
+	struct now later = {f->now.boot + 2 * USEC_PER_DAY, f->now.wall + 2 * USEC_PER_DAY};
 	const struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
 		.max_bytes = UINT64_C(1) << 30,
 		OTHER_SETTINGS};

@@ -308,6 +308,47 @@ static void test_expire_by_age(void **state)
 	process_unref(always);
 }
 
+/* A clock that leaps ahead by years makes nothing old until it has stood there for a day; a start does not change that. */
+static void test_expire_after_a_leap(void **state)
+{
+	struct fixture *f = *state;
+	struct settings settings = {
+		.max_age_usec = 5 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
+	struct process *worker = fixture_process(100, "worker");
+	char *count;
+
+	store_settings(f->store, &settings);
+	put_day(f, worker, worker, 30);
+	tick(f, USEC_PER_DAY);
+	maintain(f);
+	count = read_rows(f, "SELECT count(*) FROM claims");
+	assert_string_not_equal(count, "0|\n");
+
+	f->now.wall += 15 * 365 * USEC_PER_DAY;
+	maintain(f); /* seen to leap */
+	tick(f, USEC_PER_DAY - USEC_PER_MINUTE);
+	maintain(f);
+	assert_rows(f, "SELECT count(*) FROM claims", count);
+	f->now.wall -= 15 * 365 * USEC_PER_DAY; /* set right again */
+	tick(f, USEC_PER_DAY);
+	maintain(f);
+	assert_rows(f, "SELECT count(*) FROM claims", count);
+
+	commit(f);
+	f->store = store_free(f->store);
+	f->now.wall += 15 * 365 * USEC_PER_DAY; /* while nobody runs */
+	fixture_open(f);
+	store_settings(f->store, &settings);
+	commit(f);
+	maintain(f);
+	assert_rows(f, "SELECT count(*) FROM claims", count);
+	tick(f, USEC_PER_DAY + 1);
+	maintain(f); /* it stayed: believed */
+	assert_rows(f, "SELECT count(*) FROM claims", "0|\n");
+	free(count);
+	process_unref(worker);
+}
+
 /* A session that open claims or the present boot need stays. */
 static void test_expire_sessions(void **state)
 {
@@ -577,6 +618,7 @@ int main(void)
 		CASE(test_age),
 		CASE(test_seal_refused),
 		CASE(test_expire_by_age),
+		CASE(test_expire_after_a_leap),
 		CASE(test_expire_sessions),
 		CASE(test_expire_by_bytes),
 		CASE(test_seal_waits_for_room),
