@@ -199,7 +199,7 @@ struct store {
 	bool wal_dirty;         /* something was committed since the last complete checkpoint */
 	bool accepted;          /* a session has it: closing it may move the WAL */
 	bool wal_doubtful; /* an fsync of it may have failed: what it says is on the disk may not be */
-	struct now age;       /* when the clock that makes old was last believed, and what it said */
+	struct now age;    /* when the clock that makes old was last believed, and what it said */
 	usec_t leapt_boot;    /* boottime at which it was seen to have leapt ahead; 0: it has not */
 	usec_t tail_next;     /* boottime at which the next round over what has no segment is due */
 	bool last_resort;     /* the database is too large, and no segment is left to drop */

@@ -165,6 +165,7 @@ def silent(connect, count):
     return made
 
 
+@pytest.mark.long
 def test_silent_readers_are_cut(daemon, control):
     """Each is kept at most ten seconds, and costs at most a mebibyte meanwhile."""
     before, few = memory(control, "VmRSS"), descriptors(control)
@@ -180,6 +181,7 @@ def test_silent_readers_are_cut(daemon, control):
     status(daemon)
 
 
+@pytest.mark.long
 def test_a_thousand_connections_and_64_silent_readers_under_load(make_daemon, make_load, namespace):
     """... and of 5,000 claims a second not one is lost."""
     daemon = make_daemon(options=EVENTS).start()

@@ -157,7 +157,7 @@ def test_writes_that_fail(make_daemon, make_load, call, error, text):
     assert integrity(daemon.database) == [("ok",)]
 
 
-@pytest.mark.parametrize("nth", range(1, 41 if FULL else 9))
+@pytest.mark.parametrize("nth", range(1, 41 if FULL else 5))
 def test_the_nth_write_fails(make_daemon, make_load, nth):
     """One error, wherever it falls: nothing is lost by it, and nothing is written twice."""
     daemon = make_daemon(options=EVENTS).start()
@@ -274,6 +274,7 @@ def test_too_many_damaged_databases(make_daemon):
     assert daemon.database.read_bytes() == bytes(range(256)) * 64
 
 
+@pytest.mark.long
 def test_damage_that_shows_while_it_runs(make_daemon, make_load):
     """The commit that meets it is the last: a new database, and the kernel's ring has what was not stored."""
     daemon = make_daemon(options=EVENTS).start()
@@ -358,6 +359,7 @@ def test_the_state_directory_is(make_daemon, make_load, how):
         assert result.is_exact(), str(result)
 
 
+@pytest.mark.long
 def test_somebody_has_the_database_for_himself(make_daemon, make_load):
     """BEGIN EXCLUSIVE, for longer than any commit waits: what is claimed waits in memory, and questions are answered."""
     daemon = make_daemon(options=EVENTS).start()
@@ -377,6 +379,7 @@ def test_somebody_has_the_database_for_himself(make_daemon, make_load):
     assert status(daemon)["lost"] == 0 and gaps(daemon) == []
 
 
+@pytest.mark.long
 def test_a_reader_that_does_not_end(make_daemon, make_load):
     """It keeps the WAL growing, which is told; the WAL is short again when it is gone."""
     daemon = make_daemon(options=EVENTS, config="[Store]\nMaxBytes=64M\n").start()
@@ -412,6 +415,7 @@ def test_a_directory_of_another_user(make_daemon):
     assert result.returncode == 78 and "another user's" in result.stderr, result
 
 
+@pytest.mark.long
 def test_memory_is_bounded_while_the_disk_refuses(make_daemon, make_disk, make_load):
     """What does not fit is counted."""
     state = make_disk("1m")

@@ -10,6 +10,8 @@ import sqlite3
 import threading
 import time
 
+import pytest
+
 import conftest
 from conftest import EVENTS, FULL, PATIENCE, descriptors, filled, gaps, injected, integrity, reasons, status, sync, wait_for
 
@@ -95,6 +97,7 @@ class Mix:
             self.pause(0.5)
 
 
+@pytest.mark.long
 def test_all_of_it_at_random(make_daemon, make_disk, make_load):
     print(f"PORTLEDGER_SEED={SEED} PORTLEDGER_SECONDS={SECONDS}")
     rng = random.Random(SEED)

@@ -12,6 +12,7 @@ import pytest
 from conftest import DAEMON, EVENTS, FULL, PATIENCE, all_there, gaps, injected, reasons, run_daemon, status, sync, wait_for
 
 
+@pytest.mark.long
 def test_sigterm_under_load(make_daemon, make_load):
     """It ends in order and soon, whatever is on its way; what comes until the next start is in the gap."""
     daemon = make_daemon(options=EVENTS).start()
@@ -30,6 +31,7 @@ def test_sigterm_under_load(make_daemon, make_load):
     assert took < PATIENCE / 2, took
 
 
+@pytest.mark.long
 def test_a_thousand_hangups_a_second(make_daemon, make_load):
     """The configuration is read once a second, and after the last of them; nothing else suffers."""
     daemon = make_daemon(options=EVENTS, interval="1h").start()
@@ -86,6 +88,7 @@ def test_signals_that_are_nobodys(make_daemon, make_load):
     assert daemon.children() == children
 
 
+@pytest.mark.long
 def test_stopped_for_half_a_minute(make_daemon, make_load):
     """All three, under a load that the ring has room for: it is all there when they go on. (test_complete.py has rings that are too small.)"""
     daemon = make_daemon(options=EVENTS).start()

@@ -29,6 +29,7 @@ with open(read) as f:
 """
 
 
+@pytest.mark.long
 def test_a_bounded_fork_bomb(make_daemon, make_load):
     """As many processes as come, each of one claim and gone: each is named, and nobody else's claims suffer."""
     daemon = make_daemon(options=EVENTS).start()
@@ -83,6 +84,7 @@ def test_a_proc_that_hides_from_sweeps(make_daemon, make_actor, namespace, direc
     assert "processes of other users cannot be named" in reasons(daemon)
 
 
+@pytest.mark.long
 def test_namespaces_that_come_and_go(make_daemon, directory):
     """Each claim of each of them is there, with its namespace; and nothing of them stays open."""
     daemon = make_daemon(options=(*EVENTS, "--netns", "all")).start()
@@ -217,6 +219,7 @@ def open_claims(daemon):
     return status(daemon)["open_claims"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rung", ("events", "destroy"))
 def test_memory_of_many_sockets(make_daemon, namespace, rung):
     """What each process keeps of an open claim is bounded, and given back."""

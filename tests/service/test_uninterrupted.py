@@ -188,7 +188,7 @@ if [ "$2" = portledgerd ]; then kill -KILL "$1"; else pkill -KILL -x -P "$1" "$2
 
 
 # Which of the three is killed while the two rings are read, if any.
-@pytest.mark.parametrize("victim", (None, "pl-ledger", "portledgerd", "pl-control") if FULL else (None, "pl-ledger", "portledgerd"))
+@pytest.mark.parametrize("victim", (None, *(pytest.param(name, marks=pytest.mark.long) for name in ("pl-ledger", "portledgerd", "pl-control"))))
 def test_an_upgrade_to_another_version_loses_nothing(service, earlier, churn, tmp_path, victim):
     """What it has attached is another set of programs. The ring of before is read to its end, and is not there any more."""
     service.run("systemctl", "stop", UNIT)
@@ -210,6 +210,7 @@ def test_an_upgrade_to_another_version_loses_nothing(service, earlier, churn, tm
     assert gaps_since(service, truth) == []
 
 
+@pytest.mark.long
 def test_kill_9_of_each_process_loses_nothing(service, churn, tmp_path):
     """While 3,000 claims a second are made by processes of a unit."""
     victims_in_turn = [["portledgerd"], ["pl-ledger"], sorted(NAMES), ["pl-control"]]
@@ -238,6 +239,7 @@ def take_away_a_program(box):
     subprocess.run(["bpftool", "link", "detach", "id", link], check=True)
 
 
+@pytest.mark.long
 def test_events_that_are_taken_away_come_back(service):
     """The process that had them has no right to attach them again, nor to name others' processes without: another one has. But
     not more than once a minute."""

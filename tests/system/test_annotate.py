@@ -229,6 +229,7 @@ def test_a_log_that_grows_is_annotated_as_it_grows(daemon, actor):
         client.stderr.close()
 
 
+@pytest.mark.long
 def test_tshark(daemon, namespace, make_actor, directory):
     """A capture of the test's own traffic: every packet has both its processes."""
     capture = directory / "x.pcap"

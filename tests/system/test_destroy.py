@@ -324,6 +324,7 @@ def notifications_dropped(namespace):
     return sum(int(f[8]) for f in map(str.split, table.splitlines()[1:]) if f[1] == "4")
 
 
+@pytest.mark.long
 def test_notifications_that_are_lost_are_a_gap(make_daemon, namespace):
     """Capture does not run while more sockets go than the kernel keeps for it."""
     daemon = make_daemon(options=("--rung", "destroy")).start()

@@ -118,6 +118,7 @@ def test_inherited(daemon, make_actor):
     assert only(history(daemon), port=port)["closed_usec"]
 
 
+@pytest.mark.long
 def test_the_ledger_is_killed_under_load(make_daemon, namespace, directory):
     """What it had not stored is in the ring yet, and is told to the next one."""
     daemon = make_daemon(interval="1s").start()
@@ -132,6 +133,7 @@ def test_the_ledger_is_killed_under_load(make_daemon, namespace, directory):
     compare(daemon, load, made)
 
 
+@pytest.mark.long
 def test_a_ledger_that_does_not_read(make_daemon, namespace, directory):
     """While it is stopped the ring waits, and capture with it: nothing is lost."""
     daemon = make_daemon().start()

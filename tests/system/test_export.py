@@ -149,6 +149,7 @@ def test_sqlite(daemon, actor, directory):
     assert daemon.client("export", "--format=sqlite", "--to", directory / "no/such").returncode == 5
 
 
+@pytest.mark.long
 def test_killed_and_gone_on_with(history, directory):
     """kill -9 at any moment: the database has whole pages and their cursor, and the next run adds the rest."""
     daemon = history
@@ -219,6 +220,7 @@ def test_a_reader_that_is_too_slow_misses_nothing(history, directory):
     assert by_release(rows) == by_release(released(daemon))
 
 
+@pytest.mark.long
 def test_progress_is_for_a_terminal(history, directory):
     daemon = history
     master, slave = pty.openpty()

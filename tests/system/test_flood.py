@@ -100,6 +100,7 @@ def test_a_flood_becomes_few_rows_and_is_counted_exactly(flooded):
     assert set(flooded["others"]) <= theirs
 
 
+@pytest.mark.long
 def test_who_had_a_port_in_a_flood_is_said_as_it_is_known(flooded):
     daemon = flooded["daemon"]
     rows, _ = daemon.rows("history", "-S", stamp(flooded["began"]), "-U", stamp(flooded["until"]), "--user", UID)
@@ -128,6 +129,7 @@ def test_who_had_a_port_in_a_flood_is_said_as_it_is_known(flooded):
     assert explained["claims_ever"] >= sum(1 for had, _ in flooded["had"] if had == port) - (receipt["lost"] or 0)
 
 
+@pytest.mark.long
 def test_export_and_csv_show_what_is_told_together(flooded):
     daemon = flooded["daemon"]
     window = ["-S", stamp(flooded["began"]), "-U", stamp(flooded["until"])]
@@ -142,6 +144,7 @@ def test_export_and_csv_show_what_is_told_together(flooded):
                           key=lambda row: (row[1], row[0]))
 
 
+@pytest.mark.long
 def test_annotate_says_that_a_claim_is_one_of_many(flooded):
     daemon = flooded["daemon"]
     lines = [json.dumps({"ts": at / 1e6, "id.orig_h": "127.0.0.1", "id.orig_p": port, "id.resp_h": "127.0.0.1", "id.resp_p": 9,

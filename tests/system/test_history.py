@@ -40,6 +40,7 @@ def at_rest(daemon):
     wait_for(lambda: query(daemon, "SELECT count(*) FROM claim_hot")[0][0] < SEGMENT_ROWS, "the seals")
 
 
+@pytest.mark.long
 def test_all_is_kept_however_fast_it_comes(make_daemon, directory):
     """What waits for a commit is limited; a disk that takes everything must not lose a claim by that."""
     daemon, _ = replay(make_daemon, directory, 150_000, 3000)

@@ -65,7 +65,7 @@ def test_raw_names_come_back(daemon, claims):
 
 
 @pytest.mark.parametrize("mode", [[], ["--json=short"], ["--json=pretty"], ["--csv"], ["--color=always"], ["--no-legend"]])
-@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+@pytest.mark.parametrize("locale", ["C.UTF-8", pytest.param("C", marks=pytest.mark.long)])
 def test_no_mode_lets_a_control_byte_through(daemon, claims, mode, locale):
     for command in commands(claims):
         result = daemon.client(*command, *mode, env={"LC_ALL": locale})
@@ -78,6 +78,7 @@ def test_no_mode_lets_a_control_byte_through(daemon, claims, mode, locale):
         assert not found, (command, mode, repr(text[max(0, found.start() - 20):found.end() + 20]))
 
 
+@pytest.mark.long
 def test_as_many_rows_as_claims(daemon, claims):
     result = daemon.client("now", "--no-legend")
     assert sum(1 for line in result.stdout.splitlines() if re.search(r"\b\d{5}/udp\b", line)) == len(claims)

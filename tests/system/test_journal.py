@@ -384,6 +384,7 @@ def test_control_reaches_the_journal_from_within_its_landlock(journalled):
     assert journalled.said() == ""
 
 
+@pytest.mark.long
 def test_a_journal_that_does_not_read(journalled, actor):
     """Neither journald nor the stream takes anything: nothing waits, and the lines are counted."""
     journal = journalled.journal

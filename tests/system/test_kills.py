@@ -10,11 +10,13 @@ import subprocess
 import threading
 import time
 
+import pytest
+
 import oracle
 from conftest import PATIENCE, SUPPORT, wait_for
 
-# check --full; a failure says the seed
-KILLS = int(os.environ.get("PORTLEDGER_KILLS", 1000 if os.environ.get("PORTLEDGER_FULL") else 20))
+# check --full and --soak; a failure says the seed
+KILLS = int(os.environ.get("PORTLEDGER_KILLS", 200 if os.environ.get("PORTLEDGER_FULL") else 20))
 SEED = int(os.environ.get("PORTLEDGER_SEED", random.randrange(1 << 32)))
 RATE = 150
 # Not MPTCP: what is left of it in TIME_WAIT, if a sweep sees no more of it, is TCP.
@@ -111,6 +113,7 @@ def check_missing(daemon, missing):
     assert not wrong, f"seed {SEED}: {len(wrong)} claims are missing where it was watched: {wrong[:3]}"
 
 
+@pytest.mark.long
 def test_random_kills(make_daemon, namespace, directory):
     print(f"seed {SEED}")
     daemon = make_daemon(interval="1s")

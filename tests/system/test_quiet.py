@@ -135,7 +135,7 @@ class World:
         return sorted([("tcp", p) for p in [*self.listeners.values(), *self.pairs.values()]] + list(self.plain.values()))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_nothing_is_missed(daemon, actor, directory, seed):
     """Anything may happen between two questions, and often nothing does: each answer is what is open, neither more nor less."""
     world = World(actor, random.Random(seed))

@@ -63,6 +63,7 @@ def reload(daemon, remotes):
     wait_for(lambda: daemon.log.read_text().count("configuration reloaded") > said, "the reload")
 
 
+@pytest.mark.long
 def test_they_go_by_age(began, make_daemon, make_actor):
     daemon = make_daemon(config="[Store]\nRemoteAddresses=full\n").start()
     far, client = make_actor(), make_actor()

@@ -168,7 +168,7 @@ def test_a_new_ring_counts_from_nothing(make_daemon, directory):
     assert "1 claims lost, 4 ends lost; 0 found only by sweep" in text and "failures are watched" in text
 
 
-@pytest.mark.parametrize("what", ("ledger", "ledger, in the midst of an answer"))
+@pytest.mark.parametrize("what", ("ledger", pytest.param("ledger, in the midst of an answer", marks=pytest.mark.long)))
 def test_the_ledger_killed_under_load(make_daemon, namespace, directory, what):
     """kill -9, three times, while 10,000 claims of less than a millisecond are made: each is recorded, once, and with its process."""
     daemon = make_daemon(options=("--rung", "events")).start()
