@@ -309,6 +309,9 @@ static void on_drained(struct keeper *k, const struct drained *d)
 
 static void on_swept(struct keeper *k, const struct sweep *sweep)
 {
+	/* By the clock as it is now: where it was set, that is told with the sweep, and would be told again by who finds this moment
+	 * stored by the clock as it was. */
+	k->until.wall = ledger_wall(k->ledger, k->until.boot);
 	if ((sweep->protocols & k->coverage.protocols) != k->coverage.protocols)
 		return;
 	k->lost_ends = ledger_stats(k->ledger).lost_ends;

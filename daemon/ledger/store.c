@@ -578,13 +578,14 @@ int store_settle_coverage(struct store *s)
 	return sql_run(s, STATEMENT_COVERAGE_EXTEND);
 }
 
-/* The session's end moves to `until`, if it is later than where it is, and with it the present stretch's, which says so
- * itself only when that is not enough (SQL_WATCHED_UNTIL): a page less in each commit. */
+/* The session's end moves to `until`, if it is later than where it is, or the same by a clock that was set; and with it the present
+ * stretch's, which says so itself only when that is not enough (SQL_WATCHED_UNTIL): a page less in each commit. */
 static int extend(struct store *s, struct now until)
 {
 	int r = 0;
 
-	if (until.boot <= s->state.seen.boot)
+	if (until.boot < s->state.seen.boot ||
+		(until.boot == s->state.seen.boot && until.wall == s->state.seen.wall))
 		return 0;
 	if (until.wall < s->state.seen.wall) /* the clock was set back */
 		r = store_settle_coverage(s);

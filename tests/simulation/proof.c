@@ -320,6 +320,13 @@ static void check_lost(struct sim *s, sqlite3 *db)
 			lost, least, most);
 }
 
+/* Each by its own length. */
+static void check_steps(struct sim *s, sqlite3 *db)
+{
+	if (number(s, db, "SELECT count(*)-count(DISTINCT by_usec) FROM clock_step") != 0)
+		wrong(s, "that the clock was set is there twice");
+}
+
 static void check_absences(struct sim *s, sqlite3 *db)
 {
 	sqlite3_stmt *row = ask(s, db, OVER_GAP);
@@ -350,6 +357,7 @@ void prove_all(struct sim *s)
 		wrong(s, "a stretch or a gap that ends before it begins");
 	check_claims(s, db);
 	check_lost(s, db);
+	check_steps(s, db);
 	check_absences(s, db);
 	sqlite3_close(db);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Up to when the ledger process says that all is known: what it stores as the session's end, and where a gap begins. The process
- * as it is, but its loop, hears what capture may say.
+ * Up to when the ledger process says that all is known: what it stores as the session's end, and where a gap begins; and by which
+ * clock. The process as it is, but its loop, hears what capture may say.
  */
 
 #include "tests/support/ledger_script.h"
@@ -31,14 +31,14 @@ static void tell(struct keeping *g, const struct record *r)
 	assert_false(event_base_got_break(g->keeper.base));
 }
 
-static void begin(struct keeping *g)
+/* In the directory that is there. */
+static void begin_at(struct keeping *g, struct now at)
 {
 	char version[] = "1.2.3";
 	const struct record hello = {
-		RECORD_HELLO, .hello = {.at = {100, 1000100}, .generation = 9, .version = version}};
+		RECORD_HELLO, .hello = {.at = at, .generation = 9, .version = version}};
 	int capture[2], supervisor[2];
 
-	fixture_init(&g->f);
 	assert_int_equal(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, capture), 0);
 	assert_int_equal(
@@ -58,11 +58,25 @@ static void begin(struct keeping *g)
 	assert_non_null(g->keeper.store);
 }
 
+static void begin(struct keeping *g)
+{
+	fixture_init(&g->f);
+	begin_at(g, (struct now){100, 1000100});
+}
+
+/* Capture dies: what it said is kept. */
+static void leave(struct keeping *g)
+{
+	close(g->capture_fd);
+	assert_true(event_base_loop(g->keeper.base, EVLOOP_NONBLOCK) >= 0);
+	assert_int_equal(g->keeper.store_error, 0);
+	keeper_close(&g->keeper);
+	close(g->supervisor_fd);
+}
+
 static void end(struct keeping *g)
 {
-	keeper_close(&g->keeper);
-	close(g->capture_fd);
-	close(g->supervisor_fd);
+	leave(g);
 	fixture_done(&g->f);
 }
 
@@ -131,10 +145,56 @@ static void test_until(void **state)
 	}
 }
 
+/* The wall clock was set by a minute, as this sweep shows. */
+#define SET(n, mask)                                                                               \
+	{                                                                                          \
+		RECORD_SWEEP, .sweep = {                                                           \
+			.number = n,                                                               \
+			.begin = (n)*1000,                                                         \
+			.end = (n)*1000 + 10,                                                      \
+			.now = {(n)*1000 + 10, 61000000 + (n)*1000 + 10},                          \
+			.protocols = mask,                                                         \
+		}                                                                                  \
+	}
+
+static const struct {
+	const char *title;
+	const struct record *records;
+} settings[] = {
+	{"a whole sweep shows it", SCRIPT(WHOLE, SWEEP(1), SET(2, ALL))},
+	{"one that was aborted, which moves nothing else", SCRIPT(WHOLE, SWEEP(1), SET(2, 0))},
+	{"one that began before what the ring has told",
+		SCRIPT(WHOLE, SWEEP(1), DRAINED(9, 1, 2005), SET(2, ALL))},
+};
+
+/* That the clock was set is written with what says that it is known: once, whoever dies when. */
+static void test_clock_that_is_set(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(settings); i++) {
+		const struct record whole = WHOLE, swept = SET(3, ALL);
+		struct keeping g;
+
+		print_message("  %s\n", settings[i].title);
+		begin(&g);
+		for (const struct record *r = settings[i].records; r->type != 0; r++)
+			tell(&g, r);
+		leave(&g);
+		assert_rows(&g.f, "SELECT by_usec FROM clock_step", "60000000|\n");
+		begin_at(&g, (struct now){2900, 61002900});
+		tell(&g, &whole);
+		tell(&g, &swept);
+		leave(&g);
+		assert_rows(&g.f, "SELECT by_usec FROM clock_step", "60000000|\n");
+		fixture_done(&g.f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_until),
+		cmocka_unit_test(test_clock_that_is_set),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
