@@ -158,7 +158,7 @@ static int on_sighting(void *context, const struct sighting *s)
 		(l->protocol && !streq(l->protocol, protocol_name((enum protocol)s->protocol))))
 		return 0;
 	opener = s->opener ? process_json(refs_process(l->refs, s->opener)) : json_object();
-	claim = json_pack("{s:i,s:s,s:s,s:I,s:o,s:o,s:s,s:s,s:s,s:o,s:i}", "port", s->local.port,
+	claim = json_pack("{s:i,s:s,s:s,s:I,s:o,s:o,s:s?,s:s,s:s,s:o,s:i}", "port", s->local.port,
 		"protocol", protocol_name((enum protocol)s->protocol), "family",
 		s->local.address.family == FAMILY_IPV6 ? "ipv6" : "ipv4", "netns",
 		(json_int_t)l->netns, "local_address", address_json(&s->local.address),

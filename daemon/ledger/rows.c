@@ -95,11 +95,11 @@ static int put_references(struct store *s, struct claim *c, int64_t *ret_meta, i
 	int64_t local;
 	int r = intern_local(s, c->netns, c->local_unknown ? &unknown : &c->local.address, &local);
 
-	if (r == 0)
+	if (r >= 0)
 		r = intern_process(s, c->opener, c->opened_wall, ret_process);
-	if (r == 0)
+	if (r >= 0)
 		r = put_holders(s, c);
-	if (r == 0)
+	if (r >= 0)
 		*ret_meta = claim_meta(c, local);
 	return r;
 }
@@ -330,9 +330,9 @@ static int put_failure(struct store *s, const struct store_failure *f)
 	int64_t local, process, holder;
 	int r = intern_local(s, told->netns, &told->local.address, &local);
 
-	if (r == 0)
+	if (r >= 0)
 		r = put_process(s, f->process, f->at_wall, &process);
-	if (r == 0)
+	if (r >= 0)
 		r = put_process(s, f->holder, f->at_wall, &holder);
 	if (r < 0)
 		return r;
