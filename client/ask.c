@@ -253,6 +253,14 @@ static enum status complain_error(const struct connection *c, const struct varli
 	return STATUS_ERROR;
 }
 
+json_t *ask_about(json_t *parameters, const char *name, const char *text)
+{
+	if (!text || json_object_set_new(parameters, name, json_string(text)) == 0)
+		return parameters;
+	json_decref(parameters);
+	return NULL;
+}
+
 enum status ask_call(struct connection *c, const char *method, json_t *parameters, const char *flag)
 {
 	char name[64];

@@ -19,6 +19,10 @@ enum status ask_open(const struct options *o, bool quiet, struct connection *ret
 /* How to get a daemon, for whoever could not ask one. */
 void complain_no_daemon(const struct options *o);
 
+/* `parameters`, which it steals, with this text, if it is one. NULL: no memory. What json_pack() has no memory for where a text may be
+ * NULL ("s*") it leaves out, and so asks another question. */
+json_t *ask_about(json_t *parameters, const char *name, const char *text);
+
 /* Calls a method of org.portledger.ledger ("Who") and reads its only reply, checked. Steals `parameters` (NULL: no
  * memory). STATUS_FOUND: *ret is the reply's parameters, the caller's. */
 enum status ask(struct connection *c, const char *method, json_t *parameters,

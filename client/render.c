@@ -8,6 +8,7 @@
 
 #include "client/render.h"
 
+#define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
 
 #include "client/jsonout.h"
@@ -267,6 +268,10 @@ static int field_row(struct writer *w, const json_t *row)
 		return -ENOMEM;
 	memcpy(value->text, text, length + 1);
 	HASH_ADD(hh, w->values, text, length, value);
+	if (!value->hh.tbl) {
+		free(value);
+		return -ENOMEM;
+	}
 	view_text(w->view, text);
 	fputc('\n', w->view->out);
 	return 0;

@@ -3,6 +3,7 @@
 #include "client/users.h"
 
 #include <pwd.h>
+#define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
 
 #include "client/number.h"
@@ -57,7 +58,11 @@ const char *users_name(struct users *u, uint32_t uid)
 	if (getpwuid_r(uid, &entry, buffer, sizeof(buffer), &found) == 0 && found)
 		user->name = strdup(found->pw_name);
 	HASH_ADD(hh, u->by_uid, uid, sizeof(user->uid), user);
-	return user->name;
+	if (user->hh.tbl)
+		return user->name;
+	free(user->name);
+	free(user);
+	return NULL;
 }
 
 int users_uid(const char *name, uint32_t *ret)

@@ -229,13 +229,14 @@ static enum status flush_batch(struct annotate *a)
 
 static int add_flow(struct annotate *a, const struct sighted *s)
 {
-	json_t *flow = json_pack("{s:I,s:I,s:s*,s:s,s:i,s:s,s:i}", "at_usec", (json_int_t)s->at,
-		"until_usec", (json_int_t)s->until, "protocol", s->protocol, "source", s->source,
-		"source_port", s->source_port, "destination", s->destination, "destination_port",
-		s->destination_port);
+	json_t *flow =
+		json_pack("{s:I,s:I,s:s,s:i,s:s,s:i}", "at_usec", (json_int_t)s->at, "until_usec",
+			(json_int_t)s->until, "source", s->source, "source_port", s->source_port,
+			"destination", s->destination, "destination_port", s->destination_port);
 
 	a->first = MIN(a->first, s->at);
 	a->last = MAX(a->last, s->until);
+	flow = ask_about(flow, "protocol", s->protocol);
 	return json_array_append_new(a->flows, flow) < 0 ? -ENOMEM : 0;
 }
 

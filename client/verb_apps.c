@@ -22,7 +22,7 @@ static json_t *make_parameters(const struct options *o)
 	} times[] = {{"since_usec", o->since}, {"until_usec", o->until}};
 	json_t *name = o->name ? json_string(o->name) : json_null();
 
-	if (!parameters || json_object_set_new(parameters, "name", name) < 0) {
+	if (json_object_set_new(parameters, "name", name) < 0) {
 		json_decref(parameters);
 		return NULL;
 	}

@@ -5,6 +5,7 @@
 
 #include "client/ask.h"
 
+#define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
 
 #include "client/format.h"
@@ -231,10 +232,10 @@ failed:
 static enum status ask_audit(
 	const struct options *o, struct connection *c, struct window window, json_t **ret)
 {
-	json_t *parameters = json_pack("{s:I,s:I,s:o,s:s*}", "since_usec", (json_int_t)window.from,
-		"until_usec", (json_int_t)window.until, "filter", options_filter(o), "by", o->by);
+	json_t *parameters = json_pack("{s:I,s:I,s:o}", "since_usec", (json_int_t)window.from,
+		"until_usec", (json_int_t)window.until, "filter", options_filter(o));
 
-	return ask(c, "Audit", parameters, &shape_audit, ret);
+	return ask(c, "Audit", ask_about(parameters, "by", o->by), &shape_audit, ret);
 }
 
 static enum status print_audit(
@@ -310,6 +311,10 @@ static int know_all(struct known **all, const json_t *reply)
 		if (key_of(row, &known) < 0)
 			return -ENOMEM;
 		HASH_ADD_STR(*all, text, known);
+		if (!known->hh.tbl) {
+			free(known);
+			return -ENOMEM;
+		}
 	}
 	return 0;
 }

@@ -265,7 +265,8 @@ enum status verb_explain(const struct options *o, struct view *v)
 		complain_no_daemon(o);
 	if (status == STATUS_FOUND)
 		status = ask(&c, "Explain",
-			json_pack("{s:i,s:s*,s:s*}", "port", o->ports[0], "protocol", o->protocol,
+			ask_about(ask_about(json_pack("{s:i}", "port", o->ports[0]), "protocol",
+					  o->protocol),
 				"netns", o->netns),
 			&shape_explain, &reply);
 	if (status != STATUS_FOUND)

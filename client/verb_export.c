@@ -167,15 +167,17 @@ static enum status take_claims(void *context, const json_t *claims)
 static enum status take_page(struct export *x, const json_t *page)
 {
 	enum status status = take_claims(x, json_object_get(page, "claims"));
-	char *cursor = strdup(row_text(page, "cursor"));
+	char *cursor;
 
+	/* the place is behind this page when it was taken whole */
+	if (status != STATUS_FOUND)
+		return status;
+	cursor = strdup(row_text(page, "cursor"));
 	if (!cursor)
 		return complain_memory();
 	free(x->cursor);
 	x->cursor = cursor;
-	if (status == STATUS_FOUND && x->uncommitted >= COMMIT_ROWS)
-		status = keep_place(x);
-	return status;
+	return x->uncommitted >= COMMIT_ROWS ? keep_place(x) : STATUS_FOUND;
 }
 
 /* A moment that is not before now, by the daemon's clock, and three sweeps that begin after it. */
@@ -193,21 +195,21 @@ static enum status settle(struct connection *c, usec_t *ret)
 	return STATUS_FOUND;
 }
 
-/* One stream of pages, as far as it goes. */
-static enum status stream(struct export *x, json_t *receipts, bool *ret_last)
+/* One stream of pages, as far as it goes; *ret_cut: that was the daemon's end of it. */
+static enum status stream(struct export *x, json_t *receipts, bool *ret_last, bool *ret_cut)
 {
+	json_t *parameters = json_pack("{s:I,s:I,s:o}", "since_usec", (json_int_t)x->since,
+		"until_usec", (json_int_t)x->until, "filter", options_filter(x->options));
+	enum status status = ask_call(
+		x->connection, "Released", ask_about(parameters, "cursor", x->cursor), "more");
 	bool more = true;
-	enum status status = ask_call(x->connection, "Released",
-		json_pack("{s:I,s:I,s:s*,s:o}", "since_usec", (json_int_t)x->since, "until_usec",
-			(json_int_t)x->until, "cursor", x->cursor, "filter",
-			options_filter(x->options)),
-		"more");
 
-	*ret_last = false;
+	*ret_last = *ret_cut = false;
 	while (status == STATUS_FOUND && more && !ferror(x->view.out)) {
 		_cleanup_(json_decrefp) json_t *page = NULL;
 
 		status = ask_reply(x->connection, &shape_released, &page, &more);
+		*ret_cut = status == STATUS_ERROR;
 		if (status == STATUS_FOUND)
 			status = take_page(x, page);
 		*ret_last = status == STATUS_FOUND && row_true(page, "last");
@@ -232,7 +234,7 @@ static enum status export_all(struct export *x, json_t *receipts)
 {
 	enum status status = STATUS_FOUND;
 	uint64_t before;
-	bool last = false;
+	bool last = false, cut;
 	usec_t settled = USEC_UNSET;
 
 	status = settle(x->connection, &settled);
@@ -240,9 +242,9 @@ static enum status export_all(struct export *x, json_t *receipts)
 	x->since = x->options->since != USEC_UNSET ? MIN(x->options->since, x->until) : 0;
 	while (status == STATUS_FOUND && !last) {
 		before = x->count;
-		status = stream(x, receipts, &last);
+		status = stream(x, receipts, &last, &cut);
 		/* cut, since we were slow: what we have is whole, up to its cursor */
-		if (status == STATUS_ERROR && x->count > before && !ferror(x->view.out)) {
+		if (cut && x->count > before && !ferror(x->view.out)) {
 			connection_done(x->connection);
 			status = ask_open(x->options, false, x->connection);
 		}

@@ -155,7 +155,7 @@ static void print_ranges(const struct view *v, const json_t *reply)
 	fputs(printed == 0 ? ": all free\n" : "\n", v->out);
 }
 
-static void print_cost(const struct view *v, const json_t *reply)
+static enum status print_cost(const struct view *v, const json_t *reply)
 {
 	const json_t *processes = json_object_get(reply, "processes"), *process;
 	_cleanup_(buf_done) struct buf cost = {0};
@@ -181,9 +181,10 @@ static void print_cost(const struct view *v, const json_t *reply)
 			r = buf_append_format(&cost, " %s", format_bytes((uint64_t)bytes, text));
 	}
 	if (r < 0 || buf_append_string(&cost, " (CPU, memory)") < 0 || buf_put_u8(&cost, 0) < 0)
-		return;
+		return complain_memory();
 	print_label(v, "processes");
 	view_wrapped(v, v->out, (const char *)buf_bytes(&cost), LABEL, LABEL);
+	return STATUS_FOUND;
 }
 
 static enum status print_status(const struct view *v, const json_t *reply)
@@ -214,8 +215,7 @@ static enum status print_status(const struct view *v, const json_t *reply)
 	print_history(v, reply);
 	print_counts(v, reply);
 	print_ranges(v, reply);
-	print_cost(v, reply);
-	return STATUS_FOUND;
+	return print_cost(v, reply);
 }
 
 enum status verb_status(const struct options *o, struct view *v)
