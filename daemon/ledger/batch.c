@@ -90,24 +90,15 @@ struct batch {
 
 static void entry_free(struct entry *e)
 {
-	switch (e->kind) {
-	case ENTRY_RELEASED:
+	if (e->kind == ENTRY_RELEASED) {
 		claim_done(&e->released);
-		break;
-	case ENTRY_NETNS:
+	} else if (e->kind == ENTRY_NETNS) {
 		free(e->netns.name);
-		break;
-	case ENTRY_GAP:
+	} else if (e->kind == ENTRY_GAP) {
 		free(e->gap.reason);
-		break;
-	case ENTRY_FAILURE:
+	} else if (e->kind == ENTRY_FAILURE) {
 		process_unref(e->failure.process);
 		process_unref(e->failure.holder);
-		break;
-	case ENTRY_COVERAGE:
-	case ENTRY_CLOCK_STEP:
-	case ENTRY_LEFT_OUT:
-		break;
 	}
 	free(e);
 }
@@ -522,9 +513,9 @@ static int write_entry(struct store *s, struct entry *e)
 	case ENTRY_FAILURE:
 		return store_put_failure(s, &e->failure);
 	case ENTRY_LEFT_OUT:
-		return store_put_failures_left_out(s, e->from_wall, e->until_wall, e->left_out);
+		break;
 	}
-	return -EINVAL;
+	return store_put_failures_left_out(s, e->from_wall, e->until_wall, e->left_out);
 }
 
 /* What the stored position will tell again. */

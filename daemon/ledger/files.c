@@ -69,7 +69,7 @@ int files_lock(int dir_fd, int *ret_fd, int32_t *ret_holder_pid)
 	if (r < 0)
 		return r;
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
-		if (errno != EAGAIN && errno != EACCES)
+		if (errno != EAGAIN)
 			return -errno;
 		*ret_holder_pid = read_holder(fd);
 		return -EAGAIN;

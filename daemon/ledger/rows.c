@@ -144,17 +144,16 @@ static int put_open(struct store *s, struct claim *c)
 
 static int put_hot(struct store *s, const struct claim *c, int64_t meta, int64_t process)
 {
-	usec_t released = c->released_boot == USEC_UNSET ? c->opened_boot : c->released_boot;
-	usec_t closed = c->closed_boot == USEC_UNSET ? released : c->closed_boot;
-	usec_t linger = usec_sub(released, closed);
+	usec_t linger = usec_sub(c->released_boot, c->closed_boot);
 	struct binder b = sql_bind(s, STATEMENT_HOT_ADD);
 
+	assert(c->closed_boot != USEC_UNSET && c->released_boot != USEC_UNSET);
 	bind_unsigned(&b, s->state.next_hot);
 	bind_unsigned(&b, c->id);
 	bind_int(&b, c->holder_count > 0);
 	bind_int(&b, c->local.port);
 	bind_time(&b, c->opened_wall);
-	bind_unsigned(&b, usec_sub(closed, c->opened_boot));
+	bind_unsigned(&b, usec_sub(c->closed_boot, c->opened_boot));
 	bind_slack(&b, c->opened_boot, c->opened_after_boot);
 	bind_closed_slack(&b, c);
 	bind_time(&b, linger == 0 ? USEC_UNSET : msec_up(linger));

@@ -63,14 +63,16 @@ static int on_wal_commit(void *context, sqlite3 *db, const char *name, int frame
 static int read_page_bytes(struct store *s)
 {
 	sqlite3_stmt *statement = NULL;
-	int code = sqlite3_prepare_v2(s->db, "PRAGMA page_size", -1, &statement, NULL);
+	int r, code = sqlite3_prepare_v2(s->db, "PRAGMA page_size", -1, &statement, NULL);
 
 	if (code == SQLITE_OK)
 		code = sqlite3_step(statement);
 	if (code == SQLITE_ROW)
 		s->page_bytes = (uint64_t)sqlite3_column_int64(statement, 0);
 	sqlite3_finalize(statement);
-	return code == SQLITE_ROW && s->page_bytes == 0 ? -EIO : sql_error(s, code);
+	r = sql_error(s, code);
+	assert(r < 0 || s->page_bytes > 0);
+	return r;
 }
 
 /* SQLite says by the mode alone that this file system has no shared memory for a WAL. */

@@ -95,6 +95,12 @@ static inline unsigned stop_failing(void)
 	return in;
 }
 
+/* One that the database does not have yet. */
+static inline struct process *fresh_process(unsigned i)
+{
+	return fixture_process((int32_t)(1000 + i), "fresh");
+}
+
 /* The next claim, with what a claim can have. */
 static inline struct claim next_claim(struct life *l)
 {
@@ -147,6 +153,8 @@ static inline void tell_claims(struct life *l)
 /* In the way is `holder`, whom systemd may have given the socket to. */
 static inline void tell_failure(struct life *l, uint32_t of, const struct claim *holder)
 {
+	const unsigned in = stop_failing();
+	struct process *process = fresh_process(l->told.failures);
 	const struct failure failure = {.local = {{FAMILY_IPV4, {127, 0, 0, 1}}, 50000},
 		.remote = {{FAMILY_IPV4, {192, 0, 2, 1}}, 443},
 		.netns = FIXTURE_NETNS,
@@ -154,11 +162,13 @@ static inline void tell_failure(struct life *l, uint32_t of, const struct claim 
 		.error = FAILURE_IN_USE};
 	const struct ledger_failure told = {.failure = &failure,
 		.at_wall = l->f.now.wall,
-		.process = of == 0 ? NULL : l->processes[of % FIXTURE_PROCESSES],
+		.process = of == 0 ? NULL : process,
 		.holder = holder};
 
+	failing_in = in;
 	l->sink.failed(l->sink.context, &told);
 	l->told.failures++;
+	process_unref(process);
 }
 
 static inline void tell_failures(struct life *l)
@@ -169,6 +179,7 @@ static inline void tell_failures(struct life *l)
 		{.process = l->processes[4], .until_boot = l->f.now.boot}};
 	struct claim c = {.opened_wall = l->f.now.wall, .opener = systemd};
 
+	systemd->start_boot += l->told.failures; /* one that the database does not have yet */
 	failing_in = in;
 	tell_failure(l, 0, NULL);
 	tell_failure(l, 1, &l->open);

@@ -370,6 +370,90 @@ static void test_forget(void **state)
 	assert_true(n > 60);
 }
 
+/* Each thing that is put, by itself. */
+static int put_open(struct life *l)
+{
+	return store_put_open(l->f.store, &l->open);
+}
+
+static int put_released(struct life *l)
+{
+	return store_put_released(l->f.store, &l->open);
+}
+
+static int put_coverage(struct life *l)
+{
+	return store_put_coverage(l->f.store, &how, l->f.now.wall);
+}
+
+static int put_gap(struct life *l)
+{
+	return store_put_gap(l->f.store, l->f.now.wall, l->f.now.wall, "ring-lost", LOST_UNKNOWN);
+}
+
+static int put_clock_step(struct life *l)
+{
+	return store_put_clock_step(l->f.store, l->f.now.wall, 1);
+}
+
+static int put_netns(struct life *l)
+{
+	return store_put_netns(l->f.store, &(struct netns){.cookie = 5, .inode = 6});
+}
+
+static int put_failure(struct life *l)
+{
+	return store_put_failure(l->f.store, &(struct store_failure){.at_wall = l->f.now.wall,
+						     .process = l->processes[0],
+						     .held = true,
+						     .holder = l->processes[1],
+						     .failure = {.local = l->open.local,
+							     .error = FAILURE_IN_USE,
+							     .call = FAILURE_BIND}});
+}
+
+static int put_left_out(struct life *l)
+{
+	return store_put_failures_left_out(l->f.store, l->f.now.wall, l->f.now.wall, 1);
+}
+
+/* One that fails ends its transaction, and leaves nothing of it. */
+static void test_puts(void **state)
+{
+	static const struct {
+		int (*put)(struct life *);
+		const char *count;
+	} puts[] = {
+		{put_open, "SELECT count(*) FROM claim_open"},
+		{put_released, "SELECT count(*) FROM claim_hot"},
+		{put_coverage, "SELECT count(*) FROM coverage"},
+		{put_gap, "SELECT count(*) FROM gap"},
+		{put_clock_step, "SELECT count(*) FROM clock_step"},
+		{put_netns, "SELECT count(*) FROM netns WHERE cookie=5"},
+		{put_failure, "SELECT count(*) FROM failure"},
+		{put_left_out, "SELECT count(*) FROM failure_left_out"},
+	};
+	struct life *l = *state;
+
+	l->open = next_claim(l);
+	l->open.netns = 77;
+	for (size_t i = 0; i < ELEMENTSOF(puts); i++) {
+		bool refused = true;
+		int r;
+
+		for (unsigned n = 0; refused; n = after(n)) {
+			store_rollback(l->f.store);
+			refused = was_refused(l, n, puts[i].put, &r);
+			assert_int_equal(l->f.store->in_transaction, r == 0);
+		}
+		store_rollback(l->f.store);
+		assert_rows(&l->f, puts[i].count, "0|\n");
+		assert_int_equal(puts[i].put(l), 0);
+		commit(&l->f);
+		assert_rows(&l->f, puts[i].count, "1|\n");
+	}
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -384,6 +468,7 @@ int main(void)
 		CASE(test_seal),
 		CASE(test_retention),
 		CASE(test_forget),
+		CASE(test_puts),
 	};
 
 	(void)setenv("TMPDIR", "/dev/shm", 0); /* what a disk does is tried elsewhere */

@@ -100,6 +100,78 @@ static void test_two_daemons(void **state)
 	fixture_open(f);
 }
 
+/* Who holds the lock is said where it can be told; that somebody does is said in any case. */
+static void test_unnamed_holder(void **state)
+{
+	static const struct {
+		const char *text;
+		int32_t pid;
+	} cases[] = {{"", 0}, {"x\n", 0}, {"-4\n", 0}, {"4294967296\n", 0}, {"77\n", 77}};
+	struct fixture *f = *state;
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	_cleanup_(close_p) int fd = openat(f->dir, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct store *other = NULL;
+		struct store_session before;
+		int32_t pid = -1;
+
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(
+			pwrite(fd, cases[i].text, strlen(cases[i].text), 0), strlen(cases[i].text));
+		assert_int_equal(store_open(f->dir, f->boot_id, f->now, "2", &other, &before, &pid),
+			-EAGAIN);
+		assert_int_equal(pid, cases[i].pid);
+	}
+}
+
+/* Something else has the name of a file of ours: it is not touched. */
+static void test_names_taken(void **state)
+{
+	static const char *const names[] = {LOCK_FILE, HEARTBEAT_FILE, SCHEMA_FILE};
+	struct fixture *f = *state;
+
+	assert_int_equal(symlinkat("nowhere", f->dir, LOCK_FILE), 0);
+	assert_int_equal(fixture_try_open(f), -EUCLEAN);
+	assert_int_equal(unlinkat(f->dir, LOCK_FILE, 0), 0);
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		int error = i == 1 ? -EEXIST : -EUCLEAN;
+
+		(void)unlinkat(f->dir, names[i], 0);
+		assert_int_equal(mkdirat(f->dir, names[i], 0700), 0);
+		assert_int_equal(fixture_try_open(f), error);
+		assert_int_equal(unlinkat(f->dir, names[i], AT_REMOVEDIR), 0);
+		assert_int_equal(mkfifoat(f->dir, names[i], 0600), 0);
+		assert_int_equal(fixture_try_open(f), error);
+		assert_int_equal(unlinkat(f->dir, names[i], 0), 0);
+	}
+	close(f->dir);
+	f->dir = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* makes no files */
+	assert_true(fixture_try_open(f) < 0);
+	close(f->dir);
+	f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fixture_open(f);
+}
+
+/* A file system that has no shared memory, which a WAL needs. */
+static void test_no_shared_memory(void **state)
+{
+	struct fixture *f = *state;
+	sqlite3_vfs *usual = sqlite3_vfs_find(NULL), *without = sqlite3_vfs_find("unix-none");
+
+	assert_true(usual && without);
+	assert_int_equal(sqlite3_vfs_register(without, 1), SQLITE_OK);
+	assert_int_equal(fixture_try_open(f), -EIO);
+	assert_null(f->store);
+	assert_int_equal(sqlite3_vfs_register(usual, 1), SQLITE_OK);
+	fixture_open(f);
+	put(f, 50000);
+	commit(f);
+	assert_rows(f, "SELECT port FROM claims", "50000|\n");
+}
+
 /* A connection to the database that is not the store's. Its file is made with the mode of umask. */
 static sqlite3 *other_program(const struct fixture *f, const char *name, const char *sql)
 {
@@ -573,6 +645,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_modes),
 		CASE(test_two_daemons),
+		CASE(test_unnamed_holder),
+		CASE(test_names_taken),
+		CASE(test_no_shared_memory),
 		CASE(test_newer_in_main_file),
 		CASE(test_newer_in_wal),
 		CASE(test_torn_migration),
