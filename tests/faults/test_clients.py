@@ -211,7 +211,7 @@ BOMBS = {
     "deep": DEEP,
     "deep list": b"[" * 60_000 + b"\0",
     "huge": b'{"method":"' + b"a" * (LIMIT_FRAME_BYTES + 1) + b'"}\0',
-    "endless": b" " * (8 * LIMIT_FRAME_BYTES),
+    "endless": b" " * (256 * LIMIT_FRAME_BYTES),
     "huge number": b'{"method":"org.portledger.ledger.Claims","parameters":{"limit":' + b"9" * 5_000 + b"}}\0",
     "huge exponent": b'{"method":"org.portledger.ledger.Claims","parameters":{"limit":1e99999}}\0',
     "keys twice": b'{"method":"org.portledger.ledger.Sync","method":"org.portledger.ledger.Nope"}\0',
@@ -274,6 +274,18 @@ def test_gone_amid_an_answer(daemon, control):
             if i % 3 == 0:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     status(daemon)
+
+
+def test_gone_while_nothing_is_told(daemon, control):
+    """Who follows, and hangs up while there is nothing to send: no error of a send shows it."""
+    few = descriptors(control)
+    with connections(daemon.socket) as connect:
+        for _ in range(8):
+            s = connect()
+            s.sendall(call("org.portledger.ledger.Follow", more=True))
+            assert "error" not in replies(s, 1)[0]
+        assert descriptors(control) > few
+    wait_for(lambda: descriptors(control) <= few, "those who follow to be forgotten")
 
 
 def test_no_descriptor_is_left(make_daemon, make_load):

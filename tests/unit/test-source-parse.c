@@ -147,6 +147,14 @@ static void test_bad_messages(void **state)
 	b = good;
 	b.cgroup.nla_len = 13;
 	assert_int_equal(parse(&b, &row), -EBADMSG);
+	/* whole, but shorter than what it is to have, and longer */
+	b = good;
+	b.cgroup.nla_len = 8;
+	assert_int_equal(diag_parse(&b, sizeof(b) - 4, PROTOCOL_TCP, &row), -EBADMSG);
+	b = good;
+	b.shutdown.nla_len = sizeof(b) - sizeof(b.m);
+	b.shutdown.nla_type = INET_DIAG_CGROUP_ID;
+	assert_int_equal(parse(&b, &row), -EBADMSG);
 	assert_int_equal(row.cookie, 1); /* untouched */
 }
 

@@ -150,17 +150,33 @@ static void test_json(void **state)
 }
 
 /* A hundred thousand brackets must not become as many stack frames. */
+/* Objects, one in the other: JSON that is right but for its depth. */
+static int parse_nested(size_t depth, json_t **ret)
+{
+	static const char opening[] = "{\"a\":";
+	_cleanup_(buf_done) struct buf text = {0};
+
+	for (size_t i = 0; i < depth; i++)
+		assert_int_equal(buf_append_string(&text, opening), 0);
+	assert_int_equal(buf_append_string(&text, "1"), 0);
+	for (size_t i = 0; i < depth; i++)
+		assert_int_equal(buf_append_string(&text, "}"), 0);
+	return json_parse((const char *)buf_bytes(&text), buf_size(&text), LIMIT_JSON_DEPTH, ret);
+}
+
 static void test_json_deep(void **state)
 {
-	size_t size = 100000;
-	_cleanup_(free_p) char *text = malloc(size);
-	_cleanup_(json_decrefp) json_t *json = NULL;
+	static const size_t too_deep[] = {LIMIT_JSON_DEPTH + 1, 1000, 100000};
+	json_t *json = NULL;
 
 	(void)state;
-	assert_non_null(text);
-	memset(text, '[', size);
-	assert_int_equal(json_parse(text, size, LIMIT_JSON_DEPTH, &json), -EBADMSG);
-	assert_null(json);
+	assert_int_equal(parse_nested(LIMIT_JSON_DEPTH, &json), 0);
+	json_decref(json);
+	json = NULL;
+	for (size_t i = 0; i < ELEMENTSOF(too_deep); i++) {
+		assert_int_equal(parse_nested(too_deep[i], &json), -EBADMSG);
+		assert_null(json);
+	}
 }
 
 struct call_case {
