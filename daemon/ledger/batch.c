@@ -20,6 +20,9 @@
 
 #include "common/log.h"
 
+/* The ring is in the order of time, but for what processors do at once. */
+#define TOLD_BY_THEN_USEC USEC_PER_MINUTE
+
 /* The reason of the gap for claims that could not be kept. */
 #define DISK_FULL "disk-full"
 
@@ -66,12 +69,13 @@ struct left {
 		uint64_t cookie;
 		usec_t opened; /* boottime */
 	} tenure;
-	uint64_t id;
+	struct claim claim; /* owns its parts */
 };
 
 struct batch {
 	struct store *store;
 	struct left *left;
+	usec_t told_until; /* boottime of the latest opening that the ring has told */
 	struct entries entries;
 	struct entries held; /* since `drained`: released claims and failures */
 	bool has_ring;
@@ -150,7 +154,7 @@ static void unmark_dirty(struct batch *b, const struct claim *claim)
 	free(d);
 }
 
-int batch_left_open(struct batch *b, const struct claim *claim)
+int batch_left_open(struct batch *b, struct claim *claim)
 {
 	struct left *l = calloc(1, sizeof(*l));
 
@@ -158,13 +162,52 @@ int batch_left_open(struct batch *b, const struct claim *claim)
 		return -ENOMEM;
 	l->tenure.cookie = claim->cookie;
 	l->tenure.opened = claim->opened_boot;
-	l->id = claim->id;
 	HASH_ADD(hh, b->left, tenure, sizeof(l->tenure), l);
 	if (!l->hh.tbl) {
 		free(l);
 		return -ENOMEM;
 	}
+	l->claim = *claim;
+	*claim = (struct claim){0};
 	return 0;
+}
+
+static void drop_left(struct batch *b, struct left *l)
+{
+	HASH_DEL(b->left, l);
+	claim_done(&l->claim);
+	free(l);
+}
+
+/* What the ring does not tell of again is known by its row alone: it ended, where that has no end, nobody knows when. */
+static void end_left(struct batch *b, struct left *l)
+{
+	struct entry *e = add_entry(b, ENTRY_RELEASED);
+	struct claim *c = &l->claim;
+
+	if (!e)
+		return; /* it is ended with what is told next, or by the next session */
+	if (c->closed_boot == USEC_UNSET) {
+		c->closed_boot = c->opened_boot;
+		c->closed_after_boot = USEC_UNSET;
+		c->end_unseen = true;
+	}
+	c->released_boot = c->closed_boot;
+	e->released = *c;
+	*c = (struct claim){0};
+	b->stats.changes++;
+	b->stats.waiting++;
+	b->stats.held += b->has_ring;
+	drop_left(b, l);
+}
+
+static void end_left_before(struct batch *b, usec_t opened)
+{
+	struct left *l, *next;
+
+	HASH_ITER (hh, b->left, l, next)
+		if (l->tenure.opened < opened)
+			end_left(b, l);
 }
 
 /* The number that the database has for it; else a new one. */
@@ -178,9 +221,8 @@ static void number(struct batch *b, struct claim *claim)
 		store_number(b->store, claim);
 		return;
 	}
-	claim->id = l->id;
-	HASH_DEL(b->left, l);
-	free(l);
+	claim->id = l->claim.id;
+	drop_left(b, l);
 }
 
 static void on_opened(void *context, struct claim *claim)
@@ -188,6 +230,8 @@ static void on_opened(void *context, struct claim *claim)
 	struct batch *b = context;
 
 	number(b, claim);
+	if (claim->source == SOURCE_EVENTS)
+		b->told_until = MAX(b->told_until, claim->opened_boot);
 	b->stats.changes++;
 	mark_dirty(b, claim);
 }
@@ -363,6 +407,7 @@ static void on_drained(void *context, const struct drained *d)
 {
 	struct batch *b = context;
 
+	end_left_before(b, usec_sub(b->told_until, TOLD_BY_THEN_USEC));
 	TAILQ_CONCAT(&b->entries, &b->held, link);
 	b->stats.held = 0;
 	b->drained = *d;
@@ -451,10 +496,8 @@ struct batch *batch_free(struct batch *b)
 
 	if (!b)
 		return NULL;
-	HASH_ITER (hh, b->left, l, next) {
-		HASH_DEL(b->left, l);
-		free(l);
-	}
+	HASH_ITER (hh, b->left, l, next)
+		drop_left(b, l);
 	drop_written(b);
 	drop_entries(&b->held);
 	free(b);
@@ -466,6 +509,7 @@ void batch_ring(struct batch *b, bool there_is)
 	b->has_ring = there_is;
 	if (there_is)
 		return;
+	end_left_before(b, USEC_UNSET);
 	TAILQ_CONCAT(&b->entries, &b->held, link);
 	b->stats.held = 0;
 }

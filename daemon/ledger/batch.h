@@ -38,8 +38,9 @@ struct ledger_sink batch_sink(struct batch *b);
  */
 void batch_ring(struct batch *b, bool there_is);
 /* An open claim of the database of which the ring will tell again, from its opening on: it is not to become two, nor to be gone
- * before it is told. 0 or -ENOMEM. */
-int batch_left_open(struct batch *b, const struct claim *claim) _must_check_;
+ * before it is told. Where the ring does not, it ends: when the ring has told of later ones, or is not read any more. 0: takes over
+ * what `claim` owns; -ENOMEM. */
+int batch_left_open(struct batch *b, struct claim *claim) _must_check_;
 /* What the database has of the ring already. */
 void batch_ring_before(struct batch *b, const struct drained *stored);
 

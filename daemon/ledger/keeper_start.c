@@ -13,13 +13,8 @@ static int take_adopted(void *context, struct claim *claim)
 	struct keeper *k = context;
 	int r = ledger_adopt(k->ledger, claim, k->until.boot);
 
-	if (r != -EEXIST)
-		return r;
 	/* The earlier one was released after the stored place in the ring, which tells of the later one again. */
-	r = batch_left_open(k->batch, claim);
-	if (r == 0)
-		claim_done(claim);
-	return r;
+	return r == -EEXIST ? batch_left_open(k->batch, claim) : r;
 }
 
 static const char *absence_reason(const struct store_session *before)

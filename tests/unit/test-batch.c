@@ -89,10 +89,106 @@ static void test_limit(void **state)
 	assert_int_equal(batch_stats(b).lost, BEYOND);
 }
 
+static const struct drained read_on = {.ring = {9, 20}, .at = 1};
+
+/* `c` has what is known of the claim that was left open; it becomes what is told. */
+static void tell_opened(struct fixture *f, struct batch *b, struct claim *c, usec_t later)
+{
+	const struct ledger_sink sink = batch_sink(b);
+	const struct claim left = *c;
+
+	*c = fixture_claim(f, left.local.port);
+	c->source = SOURCE_EVENTS;
+	c->cookie = left.cookie;
+	c->opened_boot = left.opened_boot + later;
+	c->opened_wall = left.opened_wall + later;
+	c->closed_boot = c->closed_after_boot = c->released_boot = USEC_UNSET;
+	sink.opened(sink.context, c);
+	sink.drained(sink.context, &read_on);
+}
+
+static void told_again(struct fixture *f, struct batch *b, struct claim *c)
+{
+	tell_opened(f, b, c, 0);
+}
+
+static void told_of_a_minute_later(struct fixture *f, struct batch *b, struct claim *c)
+{
+	c->local.port++;
+	tell_opened(f, b, c, USEC_PER_MINUTE + 1);
+}
+
+static void told_of_soon_after(struct fixture *f, struct batch *b, struct claim *c)
+{
+	c->local.port++;
+	tell_opened(f, b, c, USEC_PER_MINUTE);
+}
+
+static void not_read_any_more(struct fixture *f, struct batch *b, struct claim *c)
+{
+	(void)f;
+	(void)c;
+	batch_ring(b, false);
+}
+
+/* A claim that an earlier session left open, and that the ring is to tell of again. */
+static void test_left_open(void **state)
+{
+	static const struct {
+		const char *title;
+		void (*tell)(struct fixture *f, struct batch *b, struct claim *c);
+		const char *rows; /* the port, whether it has ended, and whether that was seen */
+	} cases[] = {
+		{"it is, and goes on", told_again, "50000|0|~|\n"},
+		{"it was to be before what is told now: it has ended", told_of_a_minute_later,
+			"50000|1|0|\n50001|0|~|\n"},
+		{"it may come still", told_of_soon_after, "50000|0|~|\n50001|0|~|\n"},
+		{"nobody reads the ring any more: it has ended", not_read_any_more, "50000|1|0|\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_cleanup_(batch_free_p) struct batch *b = NULL;
+		struct claim claim, other;
+		struct fixture f;
+
+		print_message("  %s\n", cases[i].title);
+		fixture_init(&f);
+		fixture_open(&f);
+		claim = fixture_claim(&f, 50000);
+		claim.source = SOURCE_EVENTS;
+		claim.closed_boot = claim.closed_after_boot = claim.released_boot = USEC_UNSET;
+		store_number(f.store, &claim);
+		assert_int_equal(store_put_open(f.store, &claim), 0);
+		assert_int_equal(store_commit(f.store, f.now, true), 0);
+		b = batch_new(f.store);
+		assert_non_null(b);
+		batch_ring(b, true);
+		other = (struct claim){.cookie = claim.cookie,
+			.local.port = 50000,
+			.opened_boot = claim.opened_boot,
+			.opened_wall = claim.opened_wall};
+		assert_int_equal(batch_left_open(b, &claim), 0);
+		assert_null(claim.opener);
+		cases[i].tell(&f, b, &other);
+		assert_int_equal(batch_commit(b, f.now, true), 0);
+		assert_int_equal(batch_stats(b).waiting, 0);
+		assert_rows(&f,
+			"SELECT port,released_usec IS NOT NULL,"
+			"CASE WHEN released_usec IS NOT NULL THEN closed_usec<>closed_after_usec END"
+			" FROM claims ORDER BY port",
+			cases[i].rows);
+		b = batch_free(b);
+		claim_done(&other);
+		fixture_done(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_limit, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test(test_left_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,11 +256,7 @@ static int take(void *context, struct claim *claim)
 	struct world *w = context;
 	int r = ledger_adopt(w->ledger, claim, w->f.before.last_seen_boot);
 
-	if (r != -EEXIST)
-		return r;
-	r = batch_left_open(w->batch, claim);
-	claim_done(claim);
-	return r;
+	return r == -EEXIST ? batch_left_open(w->batch, claim) : r;
 }
 
 /* Whoever is killed now leaves what was there, whether the ring will tell of it or not. */
