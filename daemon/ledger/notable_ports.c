@@ -73,14 +73,12 @@ static void look_done(struct look *l)
 
 static struct crowd_key key_of(const struct claim *c)
 {
-	struct crowd_key key;
-
-	memset(&key, 0, sizeof(key)); /* it is compared with what is between its members */
-	key.netns = c->netns;
-	key.local = c->local.address;
-	key.remote = c->remote.address;
-	key.remote_port = c->remote.port;
-	return key;
+	return (struct crowd_key){
+		.netns = c->netns,
+		.local = c->local.address,
+		.remote = c->remote.address,
+		.remote_port = c->remote.port,
+	};
 }
 
 static bool blocks(const struct claim *c)

@@ -32,11 +32,12 @@ struct candidate {
 	bool dropped;   /* known already, under KNOWN_MANY_PORTS */
 };
 
-/* A destination, from where, and in which namespace. */
+/* A destination, from where, and in which namespace. Hashed and compared as bytes, so it has none that nobody sets. */
 struct crowd_key {
 	uint64_t netns;
 	struct address local, remote;
 	uint16_t remote_port;
+	uint16_t zero[2];
 };
 
 struct shortage_sample {
