@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What gcc's analyzer is shown in place of uthash's hash function, in whose loops it stays for minutes (check, step analyzer). */
+/* What gcc's and clang's analyzers are shown in place of uthash's hash function, in whose loops they stay for minutes and see garbage (check,
+ * steps analyzer and analysis). */
 
 static inline unsigned analyzer_hash(const void *key, unsigned long size)
 {
