@@ -2,6 +2,7 @@
 
 #include "daemon/capture/refs.h"
 
+#define HASH_NONFATAL_OOM 1 /* what could not be added has no .tbl */
 #include <uthash.h>
 
 struct known {
@@ -53,11 +54,19 @@ int refs_get(struct refs *r, struct process *p, uint32_t *ret_ref)
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return -ENOMEM;
-	k->process = process_ref(p);
-	k->ref = ++r->last;
+	k->process = p;
+	k->ref = r->last + 1;
 	HASH_ADD(by_process, r->by_process, process, sizeof(struct process *), k);
-	HASH_ADD(by_ref, r->by_ref, ref, sizeof(k->ref), k);
-	*ret_ref = k->ref;
+	if (k->by_process.tbl)
+		HASH_ADD(by_ref, r->by_ref, ref, sizeof(k->ref), k);
+	if (!k->by_ref.tbl) {
+		if (k->by_process.tbl)
+			HASH_DELETE(by_process, r->by_process, k);
+		free(k);
+		return -ENOMEM;
+	}
+	(void)process_ref(p);
+	*ret_ref = r->last = k->ref;
 	return 1;
 }
 
