@@ -4,6 +4,7 @@
 /* What the files of notable share. */
 
 #include <sys/queue.h>
+#define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
 
 #include "common/hash_set.h"
