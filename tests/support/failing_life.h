@@ -148,6 +148,7 @@ static inline void tell_claims(struct life *l)
 	}
 	l->open = next_claim(l);
 	l->sink.opened(l->sink.context, &l->open);
+	l->sink.changed(l->sink.context, &l->open);
 }
 
 /* In the way is `holder`, whom systemd may have given the socket to. */

@@ -143,6 +143,26 @@ static void test_told_without_memory(void **state)
 	assert_int_equal(gaps_lost, 4); /* two, their reason and the rest */
 }
 
+/* Which claims are to be told again is known of all of them, or the start fails. */
+static void test_left_open(void **state)
+{
+	struct life *l = *state;
+	unsigned n = 0;
+	int r = -ENOMEM;
+
+	l->open = next_claim(l);
+	for (; r < 0; n++) {
+		failing_in = n;
+		r = batch_left_open(l->batch, &l->open);
+		failing_in = UINT_MAX;
+		assert_true(r == 0 || r == -ENOMEM);
+	}
+	assert_true(n > 2);
+	failing_in = 0;
+	assert_null(batch_new(l->f.store));
+	failing_in = UINT_MAX;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -152,6 +172,7 @@ int main(void)
 		CASE(test_commit_of_a_question),
 		CASE(test_commit_in_the_midst_of_a_ring),
 		CASE(test_told_without_memory),
+		CASE(test_left_open),
 	};
 
 	(void)setenv("TMPDIR", "/dev/shm", 0); /* what a disk does is tried elsewhere */

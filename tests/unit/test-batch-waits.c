@@ -139,6 +139,9 @@ static void test_failures(void **state)
 	tell_failure(w, 10);
 	commit_all(w);
 	assert_rows(&w->f, "SELECT count(*)-4096 FROM failure", "1|\n");
+	w->sink.failures_left_out(w->sink.context, w->f.now.wall, w->f.now.wall, 5);
+	commit_all(w);
+	assert_rows(&w->f, "SELECT n FROM failure_left_out", "3|\n5|\n");
 }
 
 static const struct coverage how = {
