@@ -413,8 +413,15 @@ static void test_seal_waits_for_room(void **state)
 	struct fixture *f = *state;
 	struct settings settings = {
 		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 1 << 20, OTHER_SETTINGS};
+	struct process *programs[LIMIT_ROLLUP_PROGRAMS];
 	int64_t pages = 0, unused;
 
+	for (size_t i = 0; i < ELEMENTSOF(programs); i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "program-%zu", i);
+		programs[i] = fixture_process((int32_t)(1000 + i), name);
+	}
 	while (pages * page_bytes(f) < 20 << 20) { /* past the limit and its spare */
 		for (uint32_t i = 0; i < LIMIT_SEGMENT_ROWS; i++) {
 			struct claim c = fixture_claim(f, (uint16_t)(40000 + i));
@@ -428,14 +435,26 @@ static void test_seal_waits_for_room(void **state)
 		maintain(f);
 		assert_int_equal(sql_value(f->store, STATEMENT_PAGES, 0, &pages), 0);
 	}
+	/* each is to be there in two hours, and of a program of its own: sums and marks take more than the rows give back */
+	tick(f, USEC_PER_HOUR - f->now.wall % USEC_PER_HOUR - 30 * USEC_PER_SEC);
 	do { /* until a seal is due and no page is free that it could take */
 		assert_int_equal(store_begin_question(f->store), 0);
-		for (uint32_t i = 0; i < LIMIT_SEGMENT_ROWS; i++)
-			put_simple(f, 50000);
+		for (uint32_t i = 0; i < LIMIT_SEGMENT_ROWS; i++) {
+			struct claim c = fixture_claim(f, (uint16_t)(40000 + i));
+
+			c.opener = process_ref(programs[i % ELEMENTSOF(programs)]);
+			c.remote.address.bytes[2] = (uint8_t)(i >> 8);
+			c.remote.address.bytes[3] = (uint8_t)i;
+			put(f, &c);
+			claim_done(&c);
+		}
 		assert_int_equal(store_commit(f->store, f->now, false), 0);
 		assert_int_equal(sql_value(f->store, STATEMENT_FREE_PAGES, 0, &unused), 0);
 	} while (unused > 0);
+	for (size_t i = 0; i < ELEMENTSOF(programs); i++)
+		process_unref(programs[i]);
 	store_settings(f->store, &settings);
+	tick(f, 2 * USEC_PER_HOUR);
 	maintain(f);
 	assert_int_equal(sql_value(f->store, STATEMENT_PAGES, 0, &pages), 0);
 	assert_int_equal(sql_value(f->store, STATEMENT_FREE_PAGES, 0, &unused), 0);

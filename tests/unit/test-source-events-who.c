@@ -4,10 +4,12 @@
 
 #include "tests/unit/events-script.h"
 
+#include <linux/sched.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 /* ---- programs that make one claim and are gone ---- */
 
@@ -267,6 +269,82 @@ static void test_more_processes_than_slots(void **state _unused_)
 	source_events_free(s);
 }
 
+/* Who goes on to claim while others come by the hundred: his slot is another's by and by, and then he gets another number. */
+static void test_slot_taken_from_who_goes_on(void **state _unused_)
+{
+	enum { SLOTS = 1024, EVERY = 50, RELEASED = 500 };
+	struct source_events_options o = options_here();
+	struct process_place place;
+	struct source_events *s;
+
+	o.ring_bytes = 4 * SMALL_RING;
+	s = open_with(&o);
+	for (int i = 0; i <= 3 * SLOTS; i++) {
+		_cleanup_(process_unref_p) struct process *p = NULL;
+		struct told t = {0};
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), i % EVERY == 0 ? "again" : "name %d", i);
+		assert_int_equal(prctl(PR_SET_NAME, name), 0);
+		make_claims(1);
+		if (i % RELEASED != 0)
+			continue;
+		hear(s, &t);
+		source_events_release(s, source_events_position(s));
+		assert_true(t.count >= 2);
+		assert_int_equal(t.events[t.count - 2].kind, EVENT_CLAIM);
+		assert_int_equal(
+			source_events_process(s, t.events[t.count - 2].process, &p, &place), 0);
+		assert_string_equal(p->comm, "again");
+		told_done(&t);
+	}
+	assert_int_equal(prctl(PR_SET_NAME, "test-source-eve"), 0);
+	source_events_free(s);
+}
+
+/* A child with the pid that is asked for (0: any) makes a claim and ends: as whom it was told. NULL: that may not be. */
+static struct process *claim_as(struct source_events *s, pid_t wanted)
+{
+	struct clone_args args = {.exit_signal = SIGCHLD};
+	pid_t pid;
+
+	if (wanted != 0) {
+		args.set_tid = (uintptr_t)&wanted;
+		args.set_tid_size = 1;
+	}
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (pid < 0)
+		return NULL;
+	if (pid == 0)
+		_exit(claim_and_end());
+	wait_for(pid, 0);
+	return last_process(s);
+}
+
+/* One pid for two, of one name, of one program, one after the other: only when they began tells them apart. It is told in ticks, as
+ * /proc has it: the second begins in another one. */
+static void test_same_pid_again(void **state _unused_)
+{
+	const usec_t tick = USEC_PER_SEC / (usec_t)sysconf(_SC_CLK_TCK);
+	struct source_events_options o = options_here();
+	struct source_events *s = open_with(&o);
+	_cleanup_(process_unref_p) struct process *first = claim_as(s, 0), *second = NULL;
+
+	assert_non_null(first);
+	while (clock_boot() < first->start_boot + 2 * tick)
+		(void)usleep((useconds_t)tick);
+	second = claim_as(s, first->pid);
+	if (!second) {
+		source_events_free(s);
+		print_message("cannot run here: to choose a pid takes CAP_SYS_ADMIN\n");
+		skip();
+	}
+	assert_int_equal(second->pid, first->pid);
+	assert_string_equal(second->comm, first->comm);
+	assert_true(second->start_boot > first->start_boot);
+	source_events_free(s);
+}
+
 /* A thread, when the first one has ended already. */
 static void *claim_alone(void *context)
 {
@@ -469,6 +547,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_exe_that_was_removed),
 		cmocka_unit_test(test_what_changes_a_process),
 		cmocka_unit_test(test_more_processes_than_slots),
+		cmocka_unit_test(test_slot_taken_from_who_goes_on),
+		cmocka_unit_test(test_same_pid_again),
 		cmocka_unit_test(test_thread_alone),
 		cmocka_unit_test(test_udp_connect_at_once),
 		cmocka_unit_test(test_failures),
