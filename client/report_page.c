@@ -132,8 +132,10 @@ static void words_done(struct words *w)
 
 static int make_words(const struct report *r, struct words *w)
 {
+	const json_t *coverage = json_object_get(r->activity, "coverage"), *reason;
 	_cleanup_(buf_done) struct buf filters = {0};
 	int e = put_window(r, &w->what);
+	size_t i;
 
 	if (e == 0)
 		e = put_filters(r->view->options, &filters);
@@ -143,7 +145,13 @@ static int make_words(const struct report *r, struct words *w)
 		e = buf_append_format(&w->where, "%sonly %.*s", r->host ? ", " : "",
 			(int)buf_size(&filters), (const char *)buf_bytes(&filters));
 	if (e == 0)
-		e = receipt_text(json_object_get(r->activity, "coverage"), r->view, &w->receipt);
+		e = receipt_text(coverage, r->view, &w->receipt);
+	json_array_foreach(json_object_get(coverage, "degraded"), i, reason)
+	{
+		if (e == 0)
+			e = buf_append_format(
+				&w->receipt, "; degraded: %s", json_string_value(reason));
+	}
 	if (e == 0)
 		e = buf_put_u8(&w->what, 0);
 	if (e == 0)

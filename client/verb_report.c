@@ -8,6 +8,7 @@
 #include "client/format.h"
 #include "client/outfile.h"
 #include "client/receipt.h"
+#include "client/render.h"
 #include "client/report.h"
 #include "client/shape.h"
 
@@ -91,6 +92,7 @@ static enum status complain_file(const char *path, int r)
 /* What was made of how much, and the receipt. */
 static enum status say(const struct options *o, const struct view *v, const struct answers *a)
 {
+	const json_t *coverage = json_object_get(a->activity, "coverage");
 	_cleanup_(buf_done) struct buf b = {0};
 	char claims[FORMAT_MAX];
 
@@ -99,10 +101,10 @@ static enum status say(const struct options *o, const struct view *v, const stru
 	view_text(v, o->report_path);
 	fprintf(v->out, ": %s claims\n",
 		format_count((uint64_t)row_int(a->activity, "claims", 0), claims));
-	if (receipt_text(json_object_get(a->activity, "coverage"), v, &b) < 0 ||
-		buf_put_u8(&b, 0) < 0)
+	if (receipt_text(coverage, v, &b) < 0 || buf_put_u8(&b, 0) < 0)
 		return complain_memory();
 	view_wrapped(v, v->out, (const char *)buf_bytes(&b), 0, 2);
+	writer_degraded(v, v->out, json_object_get(coverage, "degraded"));
 	return STATUS_FOUND;
 }
 

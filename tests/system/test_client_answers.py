@@ -161,6 +161,21 @@ def test_receipt(fake, members, text):
     assert lines[-1].startswith("Coverage: ") and text in lines[-1]
 
 
+def test_what_is_wrong_stands_below_the_receipt(fake):
+    """Once, however many windows were asked for: it is what is wrong now."""
+    daemon = fake(who(degraded=["the disk is full; make room", "second thing"]))
+    told = ["degraded: the disk is full; make room", "degraded: second thing"]
+    lines = run(daemon, "who", 60530, "--at", "2026-11-23 03:12").stdout.splitlines()
+    assert lines[-2:] == told and lines[-3].startswith("Coverage: ")
+    lines = run(daemon, "who", 60530, "--at", "2026-11-23 03:12", "--at", "2026-11-23 03:13").stdout.splitlines()
+    assert lines[-2:] == told and len([line for line in lines if line.startswith("degraded")]) == 2
+    csv = run(daemon, "who", 60530, "--at", "2026-11-23 03:12", "--csv")
+    assert told[0] in csv.stderr and "degraded" not in csv.stdout
+    for line in run(daemon, "who", 60530, "--at", "2026-11-23 03:12", "--at", "2026-11-23 03:13", "--json").stdout.splitlines():
+        receipt = json.loads(line)["coverage"]
+        assert receipt["degraded"] == ["the disk is full; make room", "second thing"]
+
+
 def test_nothing_and_not_watching_never_look_alike(fake):
     watched, unwatched = fake(who()), fake(who(stretches=[]))
     complete = fake(who(complete=True, lost=0))

@@ -27,7 +27,7 @@ def hostile_answers():
     unnamed = {**bad, "pid": None}
     receipt = coverage(stretches=[{"from_usec": 0, "until_usec": 2**50, "source": HOSTILE, "interval_usec": 1,
                                    "udp_connect": False, "failures": False}],
-                       gaps=[{"from_usec": 0, "until_usec": 2**50, "reason": HOSTILE, "lost": 3}])
+                       gaps=[{"from_usec": 0, "until_usec": 2**50, "reason": HOSTILE, "lost": 3}], degraded=[HOSTILE])
     open_claims = [{**c, "closed_usec": None, "released_usec": None} for c in (bad, unnamed)]
     return {
         "Who": {"claims": [bad, unnamed], "coverage": receipt},

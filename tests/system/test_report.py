@@ -193,7 +193,7 @@ def test_nothing_and_not_watching(directory):
     def nothing(parameters):
         told = nightly.activity(parameters)
         return {**told, **empty, "steps": [0] * len(told["steps"]), "port_claims": [0] * 32768,
-                "coverage": coverage(nightly.START, nightly.END, stretches=[])}
+                "coverage": coverage(nightly.START, nightly.END, stretches=[], degraded=["full <i>\x1b; make room"])}
 
     def unused(parameters):
         return {**nightly.occupancy(parameters), "series": []}
@@ -203,6 +203,7 @@ def test_nothing_and_not_watching(directory):
         strict = run(fake, "report", "-o", directory / "none.html", *NIGHT, "--strict")
         assert strict.returncode == 6
     text = (directory / "none.html").read_text(encoding="utf-8")
+    assert "; degraded: full &lt;i&gt;\\x1b; make room" in text and "degraded: full <i>\\x1b; make room" in result.stdout
     assert "No claim matched." in text and "not watching at that time" in text and "No port of the kernel" in text
 
 
