@@ -169,10 +169,20 @@ int query_prepare(struct query *q, const char *sql, sqlite3_stmt **ret)
 	return *ret ? 0 : query_error(sqlite3_prepare_v2(q->db, sql, -1, ret, NULL));
 }
 
+/* Of a value that did not get into its statement, which would then ask another question. A name that it does not have is none. */
+static int bind_error;
+
+static void note_bind(int code)
+{
+	if (code != SQLITE_OK && code != SQLITE_RANGE)
+		bind_error = code;
+}
+
 int query_step(sqlite3_stmt *statement)
 {
-	int code = sqlite3_step(statement);
+	int code = bind_error != SQLITE_OK ? bind_error : sqlite3_step(statement);
 
+	bind_error = SQLITE_OK;
 	return code == SQLITE_ROW ? 1 : query_error(code);
 }
 
@@ -185,19 +195,20 @@ int query_first(struct query *q, const char *sql, sqlite3_stmt **ret)
 
 void query_bind(sqlite3_stmt *statement, const char *name, int64_t value)
 {
-	(void)sqlite3_bind_int64(statement, sqlite3_bind_parameter_index(statement, name), value);
+	note_bind(sqlite3_bind_int64(
+		statement, sqlite3_bind_parameter_index(statement, name), value));
 }
 
 void query_bind_text(sqlite3_stmt *statement, const char *name, const char *value)
 {
-	(void)sqlite3_bind_text(statement, sqlite3_bind_parameter_index(statement, name), value, -1,
-		SQLITE_TRANSIENT);
+	note_bind(sqlite3_bind_text(statement, sqlite3_bind_parameter_index(statement, name), value,
+		-1, SQLITE_TRANSIENT));
 }
 
 void query_bind_blob(sqlite3_stmt *statement, const char *name, const void *data, size_t size)
 {
-	(void)sqlite3_bind_blob(statement, sqlite3_bind_parameter_index(statement, name), data,
-		(int)size, SQLITE_TRANSIENT);
+	note_bind(sqlite3_bind_blob(statement, sqlite3_bind_parameter_index(statement, name), data,
+		(int)size, SQLITE_TRANSIENT));
 }
 
 int64_t query_column(sqlite3_stmt *statement, int column)

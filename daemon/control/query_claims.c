@@ -443,9 +443,9 @@ int query_row_json(struct query *q, const struct row *row, struct buf *out)
 			(void)sqlite3_bind_null(q->json, i + 1);
 		else
 			(void)sqlite3_bind_int64(q->json, i + 1, row->column[i]);
-	if (row->raddr_size)
+	if (row->raddr_size) /* not copied, which could fail: it outlives the step */
 		(void)sqlite3_bind_blob(
-			q->json, ROW_COLUMNS + 1, row->raddr, row->raddr_size, SQLITE_TRANSIENT);
+			q->json, ROW_COLUMNS + 1, row->raddr, row->raddr_size, SQLITE_STATIC);
 	else
 		(void)sqlite3_bind_null(q->json, ROW_COLUMNS + 1);
 	r = query_step(q->json);
@@ -455,5 +455,6 @@ int query_row_json(struct query *q, const struct row *row, struct buf *out)
 	else if (r >= 0)
 		r = -ENOMEM;
 	(void)sqlite3_reset(q->json);
+	(void)sqlite3_bind_null(q->json, ROW_COLUMNS + 1);
 	return r;
 }

@@ -30,6 +30,45 @@
 #define REPLY_MAX (16u << 20)
 #define IDLE      4 /* turns of the loop without anything to read: nothing more comes */
 
+/* SQLite's own memory, of which the n-th piece is refused. A call takes thousands, where the schema is to be read again. */
+static sqlite3_mem_methods memory;
+static volatile unsigned memory_in = UINT_MAX;
+
+static bool memory_is_short(void)
+{
+	if (memory_in == UINT_MAX || memory_in-- > 0)
+		return false;
+	memory_in = UINT_MAX;
+	failing_hits++;
+	return true;
+}
+
+static void *memory_allocate(int size)
+{
+	return memory_is_short() ? NULL : memory.xMalloc(size);
+}
+
+static void *memory_resize(void *old, int size)
+{
+	return memory_is_short() ? NULL : memory.xRealloc(old, size);
+}
+
+static void watch_memory(void)
+{
+	sqlite3_mem_methods watched;
+
+	assert_int_equal(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &memory), SQLITE_OK);
+	watched = memory;
+	watched.xMalloc = memory_allocate;
+	watched.xRealloc = memory_resize;
+	assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &watched), SQLITE_OK);
+	/* no pieces but these */
+	assert_int_equal(sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0), SQLITE_OK);
+}
+
+/* What is counted down while control works. */
+static volatile unsigned *refused_in = &failing_in;
+
 struct world {
 	struct fixture f;
 	struct process *processes[FIXTURE_PROCESSES];
@@ -368,12 +407,12 @@ static bool ask(struct world *w, const char *call, unsigned n, struct answer *re
 	failing_hits = 0;
 	for (unsigned idle = 0; idle < IDLE && !ret->whole && !ret->closed && !ret->error[0];
 		idle++) {
-		failing_in = in;
+		*refused_in = in;
 		/* until there was an answer, something will come: from a timer, if from nothing else */
 		(void)event_base_loop(
 			w->base, idle > 1 && !ret->some ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
-		in = failing_in;
-		failing_in = UINT_MAX;
+		in = *refused_in;
+		*refused_in = UINT_MAX;
 		if (answer_link(w))
 			idle = 0;
 		if (take_replies(w, ret))
@@ -502,17 +541,18 @@ static void assert_answer(const char *call, unsigned n, struct answer *got, stru
 		expected + at);
 }
 
-static unsigned try_call(struct world *w, const char *call)
+/* `stride`: of so many, one is tried. */
+static unsigned try_call(struct world *w, const char *call, unsigned stride)
 {
 	struct answer whole, again;
-	unsigned n = 0;
+	unsigned n = 0, tried = 0;
 
 	(void)ask(w, call, UINT_MAX, &whole);
 	answer_done(&whole);
 	(void)ask(w, call, UINT_MAX, &whole); /* statements are kept */
 	if (!is_follow(call) && !whole.whole && !whole.error[0])
 		fail_msg("%s was not answered", call);
-	for (bool refused = true; refused; n++) {
+	for (bool refused = true; refused; n += stride, tried++) {
 		struct answer got;
 
 		assert_true(n < 20000);
@@ -526,7 +566,7 @@ static unsigned try_call(struct world *w, const char *call)
 	assert_string_equal(again.error, whole.error);
 	answer_done(&again);
 	answer_done(&whole);
-	return n;
+	return tried;
 }
 
 static void test_each_call(void **state)
@@ -534,19 +574,64 @@ static void test_each_call(void **state)
 	unsigned all = 0;
 
 	for (size_t i = 0; i < ELEMENTSOF(calls); i++)
-		all += try_call(*state, calls[i]);
+		all += try_call(*state, calls[i], 1);
 	print_message("  %u calls failed in %zu methods' calls\n", all, ELEMENTSOF(calls));
 	assert_true(all > 1000);
+}
+
+static void test_sqlite_without_memory(void **state)
+{
+	unsigned all = 0;
+
+	refused_in = &memory_in;
+	for (size_t i = 0; i < ELEMENTSOF(calls); i++)
+		all += try_call(*state, calls[i], 397);
+	refused_in = &failing_in;
+	print_message("  %u pieces of SQLite's memory were refused\n", all);
+	assert_true(all > 150);
+}
+
+/* What is asked for must get into the statement: without it, the answer would be one to another question. */
+static void test_parameters_without_memory(void **state)
+{
+	static const char *const asked[] = {
+		CALL("Claims", PAST ",\"filter\":{\"app\":\"curl\",\"peer\":\"192.0.2.1\"}"),
+		CALL("Claims", PAST ",\"filter\":{\"ports\":[40001,40003]}"),
+	};
+	struct world *w = *state;
+	unsigned refused = 0;
+
+	for (size_t i = 0; i < ELEMENTSOF(asked); i++) {
+		struct answer whole, got;
+
+		(void)ask(w, asked[i], UINT_MAX, &whole);
+		assert_true(whole.whole);
+		for (unsigned n = 0; n < 150; n++) {
+			/* its statements are kept, so that few pieces are taken */
+			(void)ask(w, asked[i], UINT_MAX, &got);
+			answer_done(&got);
+			refused_in = &memory_in;
+			refused += ask(w, asked[i], n, &got);
+			refused_in = &failing_in;
+			assert_answer(asked[i], n, &got, &whole);
+			answer_done(&got);
+		}
+		answer_done(&whole);
+	}
+	assert_true(refused > 100);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_each_call, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sqlite_without_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parameters_without_memory, setup, teardown),
 	};
 
 	(void)setenv("TMPDIR", "/dev/shm", 0); /* what a disk does is tried elsewhere */
 	/* not what jansson allocates: its reader goes past the end of a string that could not grow */
+	watch_memory();
 	json_set_alloc_funcs(__real_malloc, free);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
