@@ -67,6 +67,7 @@ static const struct hook {
 	{"on_sendmsg6", "sendmsg6", ATTACH_CGROUP, SET_ALWAYS},
 	{"on_datagram_connect4", "udpconnect4", ATTACH_TRACE, SET_UDP_FEXIT},
 	{"on_datagram_connect6", "udpconnect6", ATTACH_TRACE, SET_UDP_FEXIT},
+	{"on_udp_disconnect", "udpdisconnect", ATTACH_TRACE, SET_UDP_FEXIT},
 	{"on_inet_bind", "failbind4", ATTACH_TRACE, SET_FAILURES_FEXIT},
 	{"on_inet6_bind", "failbind6", ATTACH_TRACE, SET_FAILURES_FEXIT},
 	{"on_hash_connect", "hash4", ATTACH_TRACE, SET_FAILURES_FEXIT},

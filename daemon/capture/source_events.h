@@ -88,7 +88,8 @@ int source_events_fd(const struct source_events *s);
  *   inode of the MPTCP socket; that socket's own cookie is in the dump of MPTCP and in source_events_snapshot(), with the
  *   same inode. Further subflows are made by a thread of the kernel: process 0.
  * - Not told: UDP sockets of the kernel itself (tunnels), whose end no hook sees. A UDP connect of a socket without a port is
- *   told by its end (WHOLE), or at once where facts say udp_connect; one that is undone by AF_UNSPEC only then.
+ *   told by its end (WHOLE), or at once where facts say udp_connect. That AF_UNSPEC gave its port back is told at once where that is by
+ *   programs on functions (fexit); else by what the socket does next.
  */
 enum event_kind {
 	/* a claim was made: all but `closed` */

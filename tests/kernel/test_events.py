@@ -35,6 +35,32 @@ port = str(udp.getsockname()[1])
 subprocess.run(["portledger", "history", port, "--json=short"])
 """
 
+# A port that the kernel chose is given back by a connect to AF_UNSPEC, and the socket stays, and goes on with another one. Once by a
+# connect, once by a datagram; and one that was bound stays so.
+UDP_DISCONNECT = """
+import ctypes, socket, subprocess
+def undo(udp):
+    assert ctypes.CDLL(None).connect(udp.fileno(), bytes(16), 16) == 0
+ports = []
+connected, sent, bound = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(3))
+connected.connect(("127.0.0.1", 9))
+sent.sendto(b"x", ("127.0.0.1", 9))
+bound.bind(("127.0.0.1", 60532))
+bound.connect(("127.0.0.1", 9))
+for udp in (connected, sent, bound):
+    ports.append(udp.getsockname()[1])
+    undo(udp)
+    assert udp.getsockname()[1] == (60532 if udp is bound else 0)
+subprocess.run(["portledger", "history", *map(str, ports), "--json=short"])
+for udp in (connected, sent):
+    udp.sendto(b"x", ("127.0.0.1", 9))
+    ports.append(udp.getsockname()[1])
+print(*ports, flush=True)
+for udp in (connected, sent, bound):
+    udp.close()
+subprocess.run(["portledger", "history", *map(str, ports), "--json=short"])
+"""
+
 # One port is held, and there is no other.
 FAILING = """
 import os, socket, subprocess
@@ -88,6 +114,21 @@ def test_a_udp_connect_is_told_at_once(guest):
     assert (claim["source"], claim["attribution"], claim["role"]) == ("events", "event", "connected")
     assert claim["closed_usec"] is None and claim["opened_after_usec"] is None and claim["remote_port"] == 9
     assert receipt["stretches"][-1]["udp_connect"] is True
+
+
+def test_a_port_that_is_given_back_is_told_at_once(guest):
+    """... while the socket is still there; and what it does next is a claim of its own, which ends once."""
+    assert status(guest)["udp_connect"] is True
+    lines = guest.unit_run("claimer.service", "/usr/bin/python3", "-c", UDP_DISCONNECT).splitlines()
+    at = next(i for i, line in enumerate(lines) if not line.startswith("{"))
+    ports = [int(port) for port in lines[at].split()]
+    rows, _ = told("\n".join(lines[:at]))
+    mine = {r["port"]: r for r in rows if r["unit"] == "claimer.service"}
+    assert {port: mine[port]["closed_usec"] is None for port in ports[:3]} == {ports[0]: False, ports[1]: False, 60532: True}, rows
+    assert all(mine[port]["closed_after_usec"] is None for port in ports[:2]), rows
+    rows, _ = told("\n".join(lines[at + 1:]))
+    rows = [r for r in rows if r["unit"] == "claimer.service"]
+    assert sorted(r["port"] for r in rows) == sorted(ports) and all(r["closed_usec"] and r["source"] == "events" for r in rows), rows
 
 
 @contextlib.contextmanager

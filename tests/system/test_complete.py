@@ -146,15 +146,13 @@ def test_nothing_escapes(make_daemon, namespace, directory, run):
 
 
 def test_udp_that_disconnects(make_daemon, namespace, directory):
-    """The port is given back by connect(2) to AF_UNSPEC, and the socket is used again. That it was given back is seen by what the socket
-    does next; in a slow guest its process may have to wait for a processor just before."""
+    """The port is given back by connect(2) to AF_UNSPEC, and the socket is used again. That is told at once where fexit attaches, as in
+    the guest; elsewhere it is seen by what the socket does next."""
     daemon = make_daemon(namespace=Traced(namespace), options=EVENTS, config="UdpConnect=yes\n").start()
     truth = churn(namespace, directory, "--count", 2000, "--kinds", "udp-disconnect,udp-connect,tcp4", "--uids", UIDS)
     all_ended(daemon, truth)
     result = oracle.compare(daemon.database, [truth], **EXACT)
-    late = [claim for claim, row, names in result.wrong
-            if names == ["closed"] and claim["kind"] == "udp-disconnect" and claim["close_after"] < 1000 * row["closed_usec"]]
-    assert result.made == result.recorded == 2000 and not result.invented and len(late) == len(result.wrong) <= (20 if SLOWNESS > 1 else 0), str(result)
+    assert result.is_exact() and result.made == result.recorded == 2000, str(result)
     check_nothing_lost(daemon, truth)
 
 

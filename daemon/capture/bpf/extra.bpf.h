@@ -187,6 +187,36 @@ int on_datagram_connect6(unsigned long long *ctx)
 	return 0;
 }
 
+/*
+ * connect(2) to AF_UNSPEC gives a port back that the kernel chose, and the socket stays: what had that port ends here. Before it is done, so
+ * that the port is still known. The mark is as if it were new, so that nothing of it is told again by what the socket does next; of what
+ * was told without one, the end may be told again by the close, which is of nobody then.
+ */
+SEC("?fentry/__udp_disconnect")
+int on_udp_disconnect(unsigned long long *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	__u64 cookie = (__u64)sk->__sk_common.skc_cookie.counter;
+	__u16 port = sk->__sk_common.skc_num;
+	struct record_claim6 c = {};
+	struct mark *m;
+
+	if (cookie == 0 || !is_udp(sk->sk_protocol) ||
+		BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK ||
+		BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock) || !watched_sock(&c, sk, port))
+		return 0;
+	m = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	if (!m)
+		m = find_connected(cookie);
+	if (m && m->claim.head != 0 && m->claim.local_port == 0)
+		return 0; /* a connect that was not told: its end tells it whole */
+	tell_end(m && m->claim.head != 0 ? m : NULL, cookie, 0);
+	if (m)
+		__builtin_memset(m, 0, sizeof(*m));
+	forget_told(cookie, port);
+	return 0;
+}
+
 /* ---- by the exit of the system call ---- */
 
 struct exit_context {

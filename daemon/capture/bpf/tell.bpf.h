@@ -86,6 +86,13 @@ static __always_inline void remember_told(const struct record_claim6 *c)
 	shared.told[c->cookie % TOLD_ENTRIES] = c->cookie << 16 | c->local_port;
 }
 
+/* The port was given back: should the same socket get it again, that is another claim. */
+static __always_inline void forget_told(__u64 cookie, __u16 port)
+{
+	if (told_lately(cookie, port))
+		shared.told[cookie % TOLD_ENTRIES] = 0;
+}
+
 static __always_inline struct connected *place_of(__u64 cookie)
 {
 	__u32 place = cookie % CONNECTED_PLACES;
