@@ -202,17 +202,16 @@ char *cell_user(const json_t *row, _unused_ const struct view *v)
 	return uid >= 0 ? cell_print("%lld", (long long)uid) : strdup("-");
 }
 
+char *cell_endpoint(const char *address, int64_t port)
+{
+	return cell_print(strchr(address, ':') ? "[%s]:%lld" : "%s:%lld", address, (long long)port);
+}
+
 char *cell_remote(const json_t *claim, _unused_ const struct view *v)
 {
 	const char *address = row_text(claim, "remote_address");
-	const char *family = row_text(claim, "family");
-	int64_t port = row_int(claim, "remote_port", 0);
 
-	if (!address)
-		return strdup("-");
-	if (family && streq(family, "ipv6"))
-		return cell_print("[%s]:%lld", address, (long long)port);
-	return cell_print("%s:%lld", address, (long long)port);
+	return address ? cell_endpoint(address, row_int(claim, "remote_port", 0)) : strdup("-");
 }
 
 /* Only of another namespace than ours: on most machines there is one. */
@@ -315,29 +314,16 @@ static const struct cell who_cells[] = {{"OPENED", .text = cell_opened, .right =
 	{"LOCAL", .member = "local_address", .drop = 8}, {"REMOTE", .text = cell_remote},
 	{"NETNS", .text = cell_netns, .drop = 2}};
 
-/* "curl[48211]: 60530/tcp at 10.0.0.5, parent bash[48000], unit cron.service, user root, port free at 03:13:09.414" */
-static char *who_detail(const json_t *claim, const struct view *v)
+char *cell_sentence(const json_t *row, const struct view *v, const char *head,
+	const char *second_head, const struct cell_part parts[], size_t count)
 {
-	static const struct {
-		const char *what;
-		char *(*text)(const json_t *row, const struct view *v);
-		const char *member;
-	} parts[] = {
-		{"at", NULL, "local_address"},
-		{"parent", cell_parent, NULL},
-		{"unit", NULL, "unit"},
-		{"user", cell_user, NULL},
-		{"netns", cell_netns, NULL},
-		{"port free at", cell_released, NULL},
-	};
-	_cleanup_(free_p) char *process = cell_process(claim, v), *port = cell_port(claim, v);
 	_cleanup_(buf_done) struct buf b = {0};
 
-	if (!process || !port || buf_append_format(&b, "%s: %s", process, port) < 0)
+	if (!head || !second_head || buf_append_format(&b, "%s: %s", head, second_head) < 0)
 		return NULL;
-	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
-		_cleanup_(free_p) char *text = parts[i].text ? parts[i].text(claim, v)
-							     : cell_member(claim, parts[i].member);
+	for (size_t i = 0; i < count; i++) {
+		_cleanup_(free_p) char *text =
+			parts[i].text ? parts[i].text(row, v) : cell_member(row, parts[i].member);
 
 		if (!text)
 			return NULL;
@@ -347,6 +333,22 @@ static char *who_detail(const json_t *claim, const struct view *v)
 			return NULL;
 	}
 	return strndup((const char *)buf_bytes(&b), buf_size(&b));
+}
+
+/* "curl[48211]: 60530/tcp at 10.0.0.5, parent bash[48000], unit cron.service, user root, port free at 03:13:09.414" */
+static char *who_detail(const json_t *claim, const struct view *v)
+{
+	static const struct cell_part parts[] = {
+		{"at", NULL, "local_address"},
+		{"parent", cell_parent, NULL},
+		{"unit", NULL, "unit"},
+		{"user", cell_user, NULL},
+		{"netns", cell_netns, NULL},
+		{"port free at", cell_released, NULL},
+	};
+	_cleanup_(free_p) char *process = cell_process(claim, v), *port = cell_port(claim, v);
+
+	return cell_sentence(claim, v, process, port, parts, ELEMENTSOF(parts));
 }
 
 const struct kind kind_who = {"claims", &shape_claim, who_cells, ELEMENTSOF(who_cells), who_detail};

@@ -40,9 +40,23 @@ char *cell_program(const json_t *row, const struct view *v);
 /* Of one claim, for people. Fresh text, not yet escaped; NULL: no memory. */
 char *cell_process(const json_t *claim, const struct view *v);
 char *cell_remote(const json_t *claim, const struct view *v);
+/* "192.0.2.1:443", "[2001:db8::1]:443" */
+char *cell_endpoint(const char *address, int64_t port);
 char *cell_port(const json_t *claim, const struct view *v);
 char *cell_netns(const json_t *claim, const struct view *v);
 char *cell_opened(const json_t *claim, const struct view *v);
+
+/* A part of a sentence about a row: `what`, and the text or the member as it is. */
+struct cell_part {
+	const char *what;
+	char *(*text)(const json_t *row, const struct view *v);
+	const char *member; /* where there is no `text` */
+};
+
+/* "HEAD: WHAT TEXT, WHAT TEXT": of those parts of which there is something to say. Fresh text, not yet escaped; NULL: no memory, also
+ * where a head is NULL. */
+char *cell_sentence(const json_t *row, const struct view *v, const char *head,
+	const char *second_head, const struct cell_part parts[], size_t count);
 
 /* How many claims the row stands for. */
 int64_t claim_count(const json_t *claim);

@@ -15,7 +15,8 @@ static const struct shape_member members[] = {{"usec", SHAPE_TIME}, {"call", SHA
 	{"unit", SHAPE_TEXT, true}, {"holder_pid", SHAPE_INT, true},
 	{"holder_comm", SHAPE_TEXT, true}, {"holder_exe", SHAPE_TEXT, true},
 	{"holder_uid", SHAPE_INT, true}, {"holder_unit", SHAPE_TEXT, true},
-	{"holder_role", SHAPE_TEXT, true}, {"holder_opened_usec", SHAPE_TIME, true}};
+	{"holder_role", SHAPE_TEXT, true}, {"holder_opened_usec", SHAPE_TIME, true},
+	{"holder_remote_address", SHAPE_TEXT, true}, {"holder_remote_port", SHAPE_PORT, true}};
 static const struct shape shape_failure = {members, ELEMENTSOF(members)};
 
 static const struct shape_member reply_members[] = {{"failures", SHAPE_LIST, false, &shape_failure},
@@ -57,6 +58,14 @@ static const char *last_part(const char *path)
 	return slash && slash[1] != '\0' ? slash + 1 : path;
 }
 
+/* "192.0.2.1:443" of a client, and nothing where the holder had no remote end. */
+static char *cell_holder_remote(const json_t *row, _unused_ const struct view *v)
+{
+	const char *address = row_text(row, "holder_remote_address");
+
+	return address ? cell_endpoint(address, row_int(row, "holder_remote_port", 0)) : strdup("");
+}
+
 /* "nginx[812], listening since 09:12:01", and nothing where the ledger knew of nobody. */
 static char *cell_holder(const json_t *row, const struct view *v)
 {
@@ -80,9 +89,33 @@ static char *cell_holder(const json_t *row, const struct view *v)
 static const struct cell failure_cells[] = {{"TIME", .text = cell_time, .right = true},
 	{"WHAT", .text = cell_what, .tone = tone_what},
 	{"PORT/PROTO", .text = cell_asked, .right = true},
-	{"LOCAL", .member = "local_address", .drop = 3}, {"REMOTE", .text = cell_remote, .drop = 2},
+	{"LOCAL", .member = "local_address", .drop = 4}, {"REMOTE", .text = cell_remote, .drop = 3},
 	{"PROCESS", .text = cell_process, .tone = tone_process, .cut = true},
-	{"UNIT", .member = "unit", .cut = true, .drop = 1}, {"USER", .text = cell_user, .drop = 4},
-	{"NETNS", .text = cell_netns, .drop = 5}, {"HELD BY", .text = cell_holder, .cut = true}};
+	{"UNIT", .member = "unit", .cut = true, .drop = 2}, {"USER", .text = cell_user, .drop = 5},
+	{"NETNS", .text = cell_netns, .drop = 6}, {"HELD BY", .text = cell_holder, .cut = true},
+	{"TO", .text = cell_holder_remote, .drop = 1}};
+
+/* "08:00:02.511 myapp[911]: bind of 44892/tcp at 0.0.0.0, unit myapp.service, user root, held by curl[655], connected since 07:59:58, to 127.0.0.1:631" */
+static char *failure_detail(const json_t *row, const struct view *v)
+{
+	static const struct cell_part parts[] = {
+		{"at", NULL, "local_address"},
+		{"to", cell_remote, NULL},
+		{"unit", NULL, "unit"},
+		{"user", cell_user, NULL},
+		{"netns", cell_netns, NULL},
+		{"held by", cell_holder, NULL},
+		{"to", cell_holder_remote, NULL},
+	};
+	_cleanup_(free_p) char *process = cell_process(row, v), *asked = cell_asked(row, v),
+			       *time = cell_time(row, v), *head = NULL, *what = NULL;
+
+	if (!process || !asked || !time)
+		return NULL;
+	head = cell_print("%s %s", time, process);
+	what = cell_print("%s of %s", row_text(row, "call"), asked);
+	return cell_sentence(row, v, head, what, parts, ELEMENTSOF(parts));
+}
+
 const struct kind kind_failures = {
-	"failures", &shape_failure, failure_cells, ELEMENTSOF(failure_cells)};
+	"failures", &shape_failure, failure_cells, ELEMENTSOF(failure_cells), failure_detail};

@@ -208,7 +208,9 @@
 	" LEFT JOIN process p ON p.id=r.process LEFT JOIN app a ON a.id=p.app"                     \
 	" LEFT JOIN local l ON l.id=r.meta" META_LOCAL " LEFT JOIN netns n ON n.id=l.netns"
 
-/* The same of a failure: `r` is a row of `failure`, `h` and `ha` its holder's process and app, the rest as above. */
+/* The same of a failure: `r` is a row of `failure`, `h` and `ha` its holder's process and app, the rest as above. Who binds has no
+ * remote end: there it is that of the claim that had the port. */
+#define FAILURE_BINDS "r.call=1"
 #define FAILURE_COLUMNS(FIRST, X, ADDRESS)                                                         \
 	FIRST("usec", "r.usec")                                                                    \
 	X("call", SQL_CALL("r"))                                                                   \
@@ -219,8 +221,8 @@
 	X("netns", "nullif(n.inode,0)")                                                            \
 	X("netns_name", "n.name")                                                                  \
 	X("local_address", "nullif(l.address,'')")                                                 \
-	X("remote_address", ADDRESS("r.raddr"))                                                    \
-	X("remote_port", "r.rport")                                                                \
+	X("remote_address", "CASE WHEN NOT " FAILURE_BINDS " THEN " ADDRESS("r.raddr") " END")     \
+	X("remote_port", "CASE WHEN NOT " FAILURE_BINDS " THEN r.rport END")                       \
 	X("pid", "p.pid")                                                                          \
 	X("comm", "a.comm")                                                                        \
 	X("exe", "a.exe")                                                                          \
@@ -234,7 +236,9 @@
 	X("holder_unit", "ha.unit")                                                                \
 	X("holder_role",                                                                           \
 		"CASE WHEN r.holder_meta IS NOT NULL THEN " SQL_ROLE_OF("r.holder_meta") " END")   \
-	X("holder_opened_usec", "r.holder_opened_usec")
+	X("holder_opened_usec", "r.holder_opened_usec")                                            \
+	X("holder_remote_address", "CASE WHEN " FAILURE_BINDS " THEN " ADDRESS("r.raddr") " END")  \
+	X("holder_remote_port", "CASE WHEN " FAILURE_BINDS " THEN r.rport END")
 
 #define SQL_CALL(r)  "CASE " r ".call WHEN 1 THEN 'bind' ELSE 'connect' END"
 #define SQL_ERROR(r) "CASE " r ".error WHEN 1 THEN 'in_use' ELSE 'not_available' END"

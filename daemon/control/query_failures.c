@@ -29,8 +29,8 @@ static void append_filter(sqlite3_str *sql, const struct filter *f)
 			" AND (a.comm=:app OR a.exe=:app OR"
 			" (instr(:app,'/')=0 AND substr(a.exe,-length(:app)-1)='/'||:app))"},
 		{f->unit != NULL, " AND a.unit=:unit"},
-		{f->peer_port >= 0, " AND r.rport=:peer_port"},
-		{f->peer.family != FAMILY_NONE, " AND r.raddr=:peer"},
+		{f->peer_port >= 0, " AND r.rport=:peer_port AND NOT " FAILURE_BINDS},
+		{f->peer.family != FAMILY_NONE, " AND r.raddr=:peer AND NOT " FAILURE_BINDS},
 		{f->address.family != FAMILY_NONE, " AND l.address=:address"},
 		{f->netns != NULL, " AND (n.name=:netns OR CAST(n.inode AS TEXT)=:netns)"},
 	};

@@ -401,6 +401,7 @@ static void on_failed(void *context, const struct ledger_failure *told)
 	e->failure.holder_opened_wall = c->opened_wall;
 	e->failure.holder_role = c->role;
 	e->failure.holder_attribution = c->attribution;
+	e->failure.holder_remote = c->remote;
 }
 
 static void on_drained(void *context, const struct drained *d)

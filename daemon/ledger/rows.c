@@ -341,7 +341,7 @@ static int put_failure(struct store *s, const struct store_failure *f)
 	bind_int(&b, failure_meta(told, local));
 	bind_int(&b, told->error);
 	bind_int(&b, told->call);
-	bind_remote(&b, &told->remote);
+	bind_remote(&b, told->call == FAILURE_BIND ? &f->holder_remote : &told->remote);
 	bind_row(&b, process);
 	bind_row(&b, holder);
 	if (f->held) {

@@ -83,6 +83,7 @@ CREATE TABLE claim_hot(
 -- Binds and connects that failed. port NULL: none was asked for. meta: of protocol, family and local address only, as a
 -- claim's. error and call as enum failure_error and failure_call. holder_*: of the claim that had the port then, if one is
 -- known: its opener (or whom PID 1 passed the socket to), its meta of role and attribution only, and its opening.
+-- rport and raddr: of a connect to where; of a bind, which has none, to where the claim went that had the port.
 CREATE TABLE failure(
 	id INTEGER PRIMARY KEY, usec INT NOT NULL, port INT, meta INT NOT NULL, error INT NOT NULL, call INT NOT NULL,
 	rport INT, raddr BLOB, process INT, holder INT, holder_meta INT, holder_opened_usec INT,

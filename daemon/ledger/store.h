@@ -35,6 +35,7 @@ struct store_failure {
 	struct process *holder;  /* NULL: not known */
 	usec_t holder_opened_wall;
 	uint8_t holder_role, holder_attribution;
+	struct endpoint holder_remote; /* kept of a bind; FAMILY_NONE: it had none */
 };
 
 /*

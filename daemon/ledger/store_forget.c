@@ -78,7 +78,8 @@ static const struct {
 	{DROP_CLAIMS("opened_usec", RELEASED, "claim_hot"), true},
 	{DROP_CLAIMS("opened_usec", FOR_EVER, "claim_open"), true},
 	{"DELETE FROM failure WHERE " THEIRS("process") " AND " TOUCHES("usec", "usec"), true},
-	{"UPDATE failure SET holder=NULL,holder_meta=NULL,holder_opened_usec=NULL WHERE holder IN"
+	{"UPDATE failure SET holder=NULL,holder_meta=NULL,holder_opened_usec=NULL,"
+	 "rport=CASE WHEN call<>1 THEN rport END,raddr=CASE WHEN call<>1 THEN raddr END WHERE holder IN"
 	 " (SELECT id FROM theirs) AND " TOUCHES("usec", "usec"),
 		false},
 	{"DELETE FROM claim_mark WHERE NOT EXISTS(SELECT 1 FROM segment s CROSS JOIN claim_seg c"

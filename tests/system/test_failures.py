@@ -10,6 +10,7 @@ import time
 import pytest
 
 from conftest import ROOT
+from test_eighty_columns import on_a_terminal
 
 sys.path.append(str(ROOT / "tests/support"))
 import stream  # noqa: E402
@@ -188,3 +189,39 @@ def test_the_audit_counts_failures(watched, make_daemon, directory, namespace):
     blind = watched.client("audit", "-S", "2001-01-01", "-U", "2001-01-02", "--json=pretty")
     assert json.loads(blind.stdout)["total"]["failures"] is None
     assert "failure" not in watched.client("audit", *WINDOW, "--role", "listening").stdout
+
+
+def test_to_where_the_connection_went_that_had_the_port(make_daemon, directory):
+    """Of a client, IPv4 and IPv6; of a server there is nothing to say. On a narrow terminal in a line of its own."""
+    r = stream.Recording(directory / "recording", NOW - 600 * SECOND, rung=2, generation=9, failures=1)
+    r.process(1, "curl", unit="sync.service")
+    r.process(2, "myapp", unit="myapp.service")
+    r.sweep()
+    r.move()
+    six = bytes.fromhex("20010db8" + 11 * "00" + "09")
+    r.event(7, 44892, opener=1, remote=(b"\xc0\0\2\1", 631))
+    r.event(8, 44893, opener=1, local=six, remote=(six[:-1] + b"\1", 443))
+    r.event(9, 44894, opener=1, role=LISTENING)
+    r.move()
+    r.failure(44892, process=2, local=b"\0\0\0\0")
+    r.failure(44893, process=2, local=bytes(16))
+    r.failure(44894, process=2)
+    for cookie in (7, 8, 9):
+        r.closed(cookie)
+    r.drained(100)
+    r.move()
+    r.sweep()
+    r.close()
+    daemon = make_daemon(options=("--replay", r.file.name)).start()
+    rows, _ = daemon.rows("failures", *WINDOW)
+    assert [(r["port"], r["holder_role"], r["holder_remote_address"], r["holder_remote_port"]) for r in rows] == [
+        (44892, "connected", "192.0.2.1", 631), (44893, "connected", "2001:db8::1", 443), (44894, "listening", None, None)]
+    assert daemon.client("failures", "--peer", "192.0.2.1", *WINDOW).returncode == 1  # a filter is about who failed
+    wide = daemon.client("failures", *WINDOW).stdout.splitlines()
+    assert [line.split()[-1] for line in wide[:3]] == ["TO", "192.0.2.1:631", "[2001:db8::1]:443"]
+    status, text = on_a_terminal(daemon, "failures", *WINDOW)
+    narrow = " ".join(text.split())
+    assert status == 0 and "myapp[2]: bind of 44892/tcp at 0.0.0.0, unit myapp.service, " in narrow
+    assert "to 192.0.2.1:631" in narrow and "to [2001:db8::1]:443" in narrow
+    table = list(csv.DictReader(io.StringIO(daemon.client("failures", *WINDOW, "--csv").stdout)))
+    assert [r["holder_remote_address"] for r in table] == ["192.0.2.1", "2001:db8::1", ""]

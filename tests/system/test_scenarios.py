@@ -207,11 +207,13 @@ def test_s4_who_stole_my_port(make_daemon, namespace, make_actor, far):
     service.do("close('b')")
     sync(daemon)
     rows, receipt = daemon.rows("failures", "--app", "myapp", "-S", stamp(began))
-    assert [(r["call"], r["error"], r["port"], r["pid"], r["holder_comm"], r["holder_pid"], r["holder_role"]) for r in rows] == [
-        ("bind", "in_use", port, pids[1], "sync", pids[0], "connected") for port in (44892, 44893)]
+    assert [(r["call"], r["error"], r["port"], r["pid"], r["holder_comm"], r["holder_pid"], r["holder_role"], r["holder_remote_address"],
+             r["holder_remote_port"]) for r in rows] == [
+        ("bind", "in_use", port, pids[1], "sync", pids[0], "connected", "127.0.0.1", FAR) for port in (44892, 44893)]
     assert receipt["complete"] and receipt["stretches"][0]["failures"]
     text = daemon.client("failures", "-S", stamp(began))
     assert text.returncode == 0 and text.stdout.count(f"sync[{pids[0]}], connected since ") == 2
+    assert text.stdout.count(f"127.0.0.1:{FAR}") == 2
     # what nobody failed at is none; and before the daemon was there, nobody watched
     none, blind = daemon.client("failures", 44894, "-S", stamp(began)), daemon.client("failures", "-U", stamp(began - 3600_000_000))
     assert (none.returncode, blind.returncode) == (1, 1)

@@ -57,6 +57,8 @@ static void put_failure(struct fixture *f, struct process *process, struct proce
 		.held = holder != NULL,
 		.holder = holder,
 		.holder_opened_wall = f->now.wall,
+		.holder_remote = {.address = {.family = holder ? FAMILY_IPV4 : FAMILY_NONE},
+			.port = 443},
 		.failure = {.netns = FIXTURE_NETNS, .error = FAILURE_IN_USE, .call = FAILURE_BIND},
 	};
 
@@ -137,7 +139,9 @@ static void test_user(void **state)
 	assert_rows(f, "SELECT uid,count(*),sum(holders<>'[]') FROM claims GROUP BY uid",
 		"2000|23|0|\n");
 	assert_rows(f, "SELECT count(*) FROM holder", "0|\n");
-	assert_rows(f, "SELECT uid,holder_uid FROM failures", "2000|~|\n");
+	assert_rows(f,
+		"SELECT uid,holder_uid,holder_remote_address,holder_remote_port FROM failures",
+		"2000|~|~|~|\n");
 	assert_rows(f, "SELECT DISTINCT uid FROM activity_hour", "2000|\n");
 	assert_rows(f, "SELECT program,count(*) FROM known GROUP BY 1", "2|2|\n");
 	assert_rows(f, "SELECT uid FROM app", "2000|\n");

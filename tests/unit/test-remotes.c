@@ -62,6 +62,20 @@ static void put_failure(struct fixture *f, const struct address *remote)
 	assert_int_equal(store_put_failure(f->store, &failure), 0);
 }
 
+/* A bind has no remote end; who has its port may have one. */
+static void put_held(struct fixture *f, const struct address *remote)
+{
+	const struct store_failure failure = {
+		.at_wall = f->now.wall,
+		.failure = {.netns = FIXTURE_NETNS, .error = FAILURE_IN_USE, .call = FAILURE_BIND},
+		.held = true,
+		.holder_opened_wall = f->now.wall,
+		.holder_remote = {.address = *remote, .port = 443},
+	};
+
+	assert_int_equal(store_put_failure(f->store, &failure), 0);
+}
+
 /* Short and long claims and failures of both families, and a claim without a remote end. */
 static void put_all(struct fixture *f)
 {
@@ -74,6 +88,8 @@ static void put_all(struct fixture *f)
 	put_claim(f, 40004, &nobody, USEC_PER_SEC);
 	put_failure(f, &ipv4);
 	put_failure(f, &ipv6);
+	put_held(f, &ipv4);
+	put_held(f, &ipv6);
 	commit(f);
 }
 
@@ -86,8 +102,11 @@ static void assert_remotes(const struct fixture *f, const char *four, const char
 		"40000|%s|\n40001|%s|\n40002|%s|\n40003|%s|\n40004|~|~|\n", four, six, four, six);
 	assert_rows(
 		f, "SELECT port,remote_address,remote_port FROM claims ORDER BY port", expected);
-	snprintf(expected, sizeof(expected), "%s|\n%s|\n", four, six);
-	assert_rows(f, "SELECT remote_address,remote_port FROM failures ORDER BY remote_address",
+	snprintf(expected, sizeof(expected), "%s|~|~|\n%s|~|~|\n~|~|%s|\n~|~|%s|\n", four, six,
+		four, six);
+	assert_rows(f,
+		"SELECT remote_address,remote_port,holder_remote_address,holder_remote_port FROM failures"
+		" ORDER BY call='bind',ifnull(remote_address,holder_remote_address)",
 		expected);
 }
 
