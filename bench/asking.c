@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "bench/counting.h"
 #include "bench/facts.h"
 #include "daemon/control/query.h"
 #include "daemon/schema.h"
@@ -167,11 +168,24 @@ static int ask_all(struct asking *a)
 	return 0;
 }
 
+/* What one took, or that of many of which one was picked. */
+struct cold {
+	double usec, reads, jumps;
+};
+
+static int compare_colds(const void *left, const void *right)
+{
+	const struct cold *a = left, *b = right;
+
+	return compare_doubles(&a->usec, &b->usec);
+}
+
 /* With nothing of the database in memory: a fresh connection, and its pages dropped from the page cache. */
-static int ask_cold(struct asking *a, struct probe *p, double *ret)
+static int ask_cold(struct asking *a, struct probe *p, struct cold *ret)
 {
 	_cleanup_(rows_done) struct rows rows = {0};
 	_cleanup_(close_p) int fd = open(a->path, O_RDONLY | O_CLOEXEC);
+	struct counted before;
 	struct buf text = {0};
 	int r;
 
@@ -181,9 +195,12 @@ static int ask_cold(struct asking *a, struct probe *p, double *ret)
 	r = query_new(a->path, &a->query);
 	if (r < 0)
 		return r;
-	*ret = clock_usec(CLOCK_MONOTONIC);
+	before = counting_now();
+	ret->usec = clock_usec(CLOCK_MONOTONIC);
 	r = ask(a, p, &rows, &text);
-	*ret = clock_usec(CLOCK_MONOTONIC) - *ret;
+	ret->usec = clock_usec(CLOCK_MONOTONIC) - ret->usec;
+	ret->reads = (double)(counting_now().reads - before.reads);
+	ret->jumps = (double)(counting_now().jumps - before.jumps);
 	buf_done(&text);
 	return r;
 }
@@ -191,19 +208,26 @@ static int ask_cold(struct asking *a, struct probe *p, double *ret)
 static int ask_all_cold(struct asking *a)
 {
 	size_t count = MIN((size_t)a->writing->batch, (size_t)COLD);
-	double times[COLD];
+	struct cold cold[COLD];
+	double reads = 0, jumps = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		size_t of_kind = i * a->writing->batch / count;
 		int r = ask_cold(
-			a, &a->probes[WHO * (size_t)a->writing->batch + of_kind], &times[i]);
+			a, &a->probes[WHO * (size_t)a->writing->batch + of_kind], &cold[i]);
 
 		if (r < 0)
 			return r;
 	}
-	qsort(times, count, sizeof(times[0]), compare_doubles);
-	report("who_cold_wall_p50_usec", times[count / 2]);
-	report("who_cold_wall_p99_usec", times[count * 99 / 100]);
+	for (size_t i = 0; i < count; i++) {
+		reads += cold[i].reads;
+		jumps += cold[i].jumps;
+	}
+	qsort(cold, count, sizeof(cold[0]), compare_colds);
+	report("who_cold_wall_p50_usec", cold[count / 2].usec);
+	report("who_cold_wall_p99_usec", cold[count * 99 / 100].usec);
+	report("who_cold_reads", reads / (double)count);
+	report("who_cold_jumps", jumps / (double)count);
 	return 0;
 }
 

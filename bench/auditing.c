@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "bench/counting.h"
 #include "daemon/control/query.h"
 #include "daemon/schema.h"
 
@@ -24,7 +25,7 @@ struct auditing {
 	const struct writing *writing;
 	struct query *query;
 	sqlite3 *plain;
-	double wall[COUNT_MAX], cpu[COUNT_MAX]; /* usec */
+	double wall[COUNT_MAX], cpu[COUNT_MAX], reads[COUNT_MAX]; /* usec; of the last round */
 	size_t count;
 };
 
@@ -77,12 +78,14 @@ static int ask_window(struct auditing *a, struct window window, unsigned rows)
 
 	for (int round = 0; r == 0 && round < ROUNDS; round++) {
 		struct buf text = {0};
+		uint64_t reads = counting_now().reads;
 		double wall = clock_usec(CLOCK_MONOTONIC),
 		       cpu = clock_usec(CLOCK_PROCESS_CPUTIME_ID);
 
 		r = rows ? audit(a, window, rows, &text) : audit_plain(a, window);
 		wall = clock_usec(CLOCK_MONOTONIC) - wall;
 		cpu = clock_usec(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+		a->reads[a->count] = (double)(counting_now().reads - reads);
 		buf_done(&text);
 		*best_wall = round < 2 ? wall : MIN(*best_wall, wall);
 		*best_cpu = round < 2 ? cpu : MIN(*best_cpu, cpu);
@@ -105,15 +108,18 @@ static void report_times(struct auditing *a, const char *name)
 		const char *clock;
 	} kinds[] = {{a->wall, "wall"}, {a->cpu, "cpu"}};
 
-	for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
-		char text[64];
+	char text[64];
 
+	for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
 		qsort(kinds[i].times, a->count, sizeof(double), compare_doubles);
 		snprintf(text, sizeof(text), "%s_%s_p50_usec", name, kinds[i].clock);
 		report(text, kinds[i].times[a->count / 2]);
 		snprintf(text, sizeof(text), "%s_%s_p99_usec", name, kinds[i].clock);
 		report(text, kinds[i].times[a->count * 99 / 100]);
 	}
+	snprintf(text, sizeof(text), "%s_reads_p50", name);
+	qsort(a->reads, a->count, sizeof(double), compare_doubles);
+	report(text, a->reads[a->count / 2]);
 	a->count = 0;
 }
 

@@ -4,10 +4,13 @@
 
 #include <sqlite3.h>
 
+#define BLOCK 4096
+
 struct counting_file {
 	sqlite3_file base;
-	uint64_t *bytes;   /* of its kind */
-	sqlite3_file real; /* and what belongs to it; last */
+	uint64_t *bytes;    /* of its kind */
+	sqlite3_int64 last; /* which block was last read */
+	sqlite3_file real;  /* and what belongs to it; last */
 };
 
 /* The VFS has no argument through which it could be told: SQLite's own registry is process-wide as well. */
@@ -29,8 +32,20 @@ static int on_close(sqlite3_file *f)
 	return real_file(f)->pMethods->xClose(real_file(f));
 }
 
+static void count_read(struct counting_file *f, int size, sqlite3_int64 at)
+{
+	sqlite3_int64 first = at / BLOCK;
+
+	if (f->bytes != &counted.database)
+		return;
+	counted.reads++;
+	counted.jumps += first != f->last && first != f->last + 1;
+	f->last = (at + size - 1) / BLOCK;
+}
+
 static int on_read(sqlite3_file *f, void *data, int size, sqlite3_int64 at)
 {
+	count_read((struct counting_file *)f, size, at);
 	return real_file(f)->pMethods->xRead(real_file(f), data, size, at);
 }
 
@@ -132,6 +147,7 @@ static int on_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flag
 	int code;
 
 	(void)vfs;
+	file->last = -2; /* the first read is a jump */
 	file->bytes = flags & SQLITE_OPEN_WAL       ? &counted.wal
 		      : flags & SQLITE_OPEN_MAIN_DB ? &counted.database
 						    : &counted.other;
