@@ -137,21 +137,40 @@ static uint16_t listed(const uint8_t *bytes, size_t i)
 	return (uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
 }
 
+/* Returns how many are new. */
+static int merge_bits(struct port_set *s, const uint8_t bytes[static PORT_SET_BYTES])
+{
+	unsigned added = 0;
+
+	for (size_t i = 0; i < PORT_SET_BYTES / 8; i++) {
+		uint64_t mine, theirs;
+
+		memcpy(&mine, s->bits + 8 * i, sizeof(mine));
+		memcpy(&theirs, bytes + 8 * i, sizeof(theirs));
+		added += bits_of(theirs & ~mine);
+		mine |= theirs;
+		memcpy(s->bits + 8 * i, &mine, sizeof(mine));
+	}
+	return (int)added;
+}
+
 int port_set_merge(struct port_set *s, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;
+	unsigned added = 0;
 
 	if (size > PORT_SET_BYTES || size % 2 != 0)
 		return -EBADMSG;
-	if (size == PORT_SET_BYTES) {
-		for (size_t i = 0; i < size; i++)
-			s->bits[i] |= bytes[i];
-		return 0;
-	}
+	if (size == PORT_SET_BYTES)
+		return merge_bits(s, bytes);
 	for (size_t i = 1; i < size / 2; i++)
 		if (listed(bytes, i) <= listed(bytes, i - 1))
 			return -EBADMSG;
-	for (size_t i = 0; i < size / 2; i++)
-		port_set_add(s, listed(bytes, i));
-	return 0;
+	for (size_t i = 0; i < size / 2; i++) {
+		uint16_t port = listed(bytes, i);
+
+		added += !port_set_has(s, port);
+		port_set_add(s, port);
+	}
+	return (int)added;
 }

@@ -39,5 +39,5 @@ void port_set_unite(struct port_set *to, const struct port_set *from);
 /* As bytes: a list of its ports (ascending, 2 bytes each, little-endian) or, where that would be no shorter, its bits. Returns
  * how many. */
 size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES]);
-/* Adds what the bytes hold. -EBADMSG: they are no set, and nothing is added. */
+/* Adds what the bytes hold. Returns how many of them are new, or -EBADMSG: they are no set, and nothing is added. */
 int port_set_merge(struct port_set *s, const void *data, size_t size) _must_check_;

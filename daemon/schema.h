@@ -8,7 +8,7 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION        8
+#define SCHEMA_VERSION        9
 #define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to
@@ -82,6 +82,13 @@
 #define COLUMNS_OF_LONG                                                                            \
 	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur,"     \
 	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr, c.process"
+/*
+ * Of a segment with claims that touch what ends at :until: it has releases of less than an hour later, and none that is longer after
+ * these than the widest segment. Behind released_to>=:from it keeps a question about a short time from looking at all segments since.
+ */
+#define SEGMENT_UNTIL                                                                              \
+	"released_to<:until+" SQL_LONG_USEC                                                        \
+	"+ifnull((SELECT value FROM counter WHERE name='segment_usec'),1<<62)"
 /* Behind the columns, what the marks `m` lead to; put further conditions of `m` after it. */
 #define MARKED_SEG                                                                                 \
 	" CROSS JOIN segment s ON s.id=m.seg CROSS JOIN claim_seg c ON c.seg=m.seg"                \
@@ -89,10 +96,23 @@
 #define MARKED_LONG                                                                                \
 	" CROSS JOIN claim_long c ON m.seg=0 AND c.port=m.port AND c.opened_usec=m.opened_usec"    \
 	" AND c.claim=m.claim"
-#define ROWS_OF_HOT                                                                                    \
+#define ROWS_OF_HOT COLUMNS_OF_HOT " FROM claim_hot c"
+#define COLUMNS_OF_HOT                                                                                 \
 	"SELECT NULL, c.claim, c.holders, c.port, c.opened_usec, c.opened_slack, c.opened_usec+c.dur," \
-	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr,"                                \
-	" c.process FROM claim_hot c"
+	" c.closed_slack, " RELEASED_OF_C ", c.meta, c.rport, c.raddr, c.process"
+/* What may be long of claim_hot, as the index claim_hot_long has it: nothing else lasted an hour. */
+#define SQL_HOT_LONG "dur+ifnull(linger,0)*1000+ifnull(opened_slack,0)*1000>=" SQL_LONG_USEC
+/*
+ * The two halves of the claims of claim_hot that may have been opened before :until: one of them has them, the other none. Where the
+ * window ended an hour before anything in it was released, that is only what took an hour, and the rest is not looked through.
+ */
+#define SQL_HOT_FROM "ifnull((SELECT value FROM counter WHERE name='hot_from_usec'),0)"
+#define ROWS_OF_HOT_LATE                                                                           \
+	COLUMNS_OF_HOT " FROM (SELECT 1 WHERE " SQL_HOT_FROM "<:until+" SQL_LONG_USEC              \
+		       ") CROSS JOIN claim_hot c"
+#define ROWS_OF_HOT_EARLY                                                                          \
+	COLUMNS_OF_HOT " FROM (SELECT 1 WHERE " SQL_HOT_FROM ">=:until+" SQL_LONG_USEC             \
+		       ") CROSS JOIN claim_hot c INDEXED BY claim_hot_long"
 #define ROWS_OF_OPEN                                                                               \
 	"SELECT NULL, c.claim, 1, c.port, c.opened_usec, c.opened_slack, c.closed_usec,"           \
 	" c.closed_slack, NULL, c.meta, c.rport, c.raddr, c.process FROM claim_open c"

@@ -53,9 +53,9 @@ static void audit_done(struct audit *a)
 	rows_done(&a->servers);
 }
 
-static int field(const struct row *row, int shift, int mask)
+static int field(int64_t meta, int shift, int mask)
 {
-	return (int)(row->column[ROW_META] >> shift & mask);
+	return (int)(meta >> shift & mask);
 }
 
 static usec_t time_of(const struct row *row, enum row_column column)
@@ -63,29 +63,29 @@ static usec_t time_of(const struct row *row, enum row_column column)
 	return row->column[column] == ROW_NULL ? USEC_UNSET : (usec_t)row->column[column];
 }
 
-static enum reason reason_of(const struct row *row)
+static enum reason reason_of(int64_t meta)
 {
-	if (field(row, META_SOURCE_SHIFT, META_SOURCE_MASK) == SOURCE_DESTROY)
+	if (field(meta, META_SOURCE_SHIFT, META_SOURCE_MASK) == SOURCE_DESTROY)
 		return REASON_END_ONLY;
-	if (field(row, META_PREEXISTING_SHIFT, 1))
+	if (field(meta, META_PREEXISTING_SHIFT, 1))
 		return REASON_BEFORE;
-	return field(row, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) == ATTRIBUTION_NONE
+	return field(meta, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) == ATTRIBUTION_NONE
 		       ? REASON_NOT_LOOKED
 		       : REASON_NO_HOLDER;
 }
 
-static int role_of(const struct row *row)
+static int role_of(int64_t meta)
 {
-	return row->column[ROW_META] & META_ROLE_UNKNOWN
-		       ? ROLE_UNKNOWN
-		       : field(row, META_ROLE_SHIFT, META_ROLE_MASK);
+	return meta & META_ROLE_UNKNOWN ? ROLE_UNKNOWN
+					: field(meta, META_ROLE_SHIFT, META_ROLE_MASK);
 }
 
 /* Is it a server that came or went in the window? */
 static bool is_server(const struct audit *a, const struct row *row)
 {
 	usec_t opened = time_of(row, ROW_OPENED_USEC), closed = time_of(row, ROW_CLOSED_USEC);
-	int protocol = field(row, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK), role = role_of(row);
+	int64_t meta = row->column[ROW_META];
+	int protocol = field(meta, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK), role = role_of(meta);
 	bool udp = protocol == PROTOCOL_UDP || protocol == PROTOCOL_UDPLITE;
 	usec_t until = MIN(closed, a->window.until);
 	bool came, went = closed < a->window.until && closed >= a->window.from;
@@ -93,7 +93,7 @@ static bool is_server(const struct audit *a, const struct row *row)
 	if (role != ROLE_LISTENING &&
 		!(udp && role == ROLE_BOUND && usec_sub(until, opened) >= SCHEMA_SERVER_USEC))
 		return false;
-	came = !field(row, META_PREEXISTING_SHIFT, 1) && opened >= a->window.from &&
+	came = !field(meta, META_PREEXISTING_SHIFT, 1) && opened >= a->window.from &&
 	       opened < a->window.until;
 	return came || went;
 }
@@ -119,39 +119,48 @@ static void keep_first_servers(struct audit *a, size_t room)
 	a->servers.count = MIN(a->servers.count, (size_t)LIMIT_PAGE_ROWS);
 }
 
+static int count_claim(
+	struct audit *a, const struct group_claim *claim, int64_t meta, bool unattributed)
+{
+	a->claims++;
+	port_set_add(&a->on_port, claim->port);
+	if (unattributed) {
+		a->unattributed++;
+		a->reason[reason_of(meta)]++;
+	}
+	return groups_add(&a->groups, claim);
+}
+
 static int count_row(struct audit *a, sqlite3_stmt *statement)
 {
 	struct rows *last = &a->servers;
 	const struct row *row;
 	struct group_claim claim;
-	int64_t app = query_column(statement, AUDIT_APP);
+	int64_t app = query_column(statement, AUDIT_APP), meta;
 	/* it stays only if it is a server's */
 	int r = rows_append(last, statement);
 
 	if (r < 0)
 		return r;
 	row = &last->row[last->count - 1];
+	meta = row->column[ROW_META];
 	claim = (struct group_claim){
 		.app = app == ROW_NULL ? GROUP_NONE : app,
-		.local = row->column[ROW_META] >> META_LOCAL_SHIFT & META_LOCAL_MASK,
+		.local = meta >> META_LOCAL_SHIFT & META_LOCAL_MASK,
 		.port = (uint16_t)row->column[ROW_PORT],
-		.protocol = field(row, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK),
-		.role = role_of(row),
+		.protocol = field(meta, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK),
+		.role = role_of(meta),
 		.opened = time_of(row, ROW_OPENED_USEC),
 		.closed = time_of(row, ROW_CLOSED_USEC),
 		.released = time_of(row, ROW_RELEASED_USEC),
-		.life = field(row, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY,
+		.life = field(meta, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY,
 		.address = row->raddr_size ? row->raddr : NULL,
 		.address_size = row->raddr_size,
 	};
-	a->claims++;
-	port_set_add(&a->on_port, claim.port);
-	if (sqlite3_column_int(statement, AUDIT_NO_PROCESS) &&
-		field(row, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) != ATTRIBUTION_KERNEL) {
-		a->unattributed++;
-		a->reason[reason_of(row)]++;
-	}
-	r = groups_add(&a->groups, &claim);
+	r = count_claim(a, &claim, meta,
+		sqlite3_column_int(statement, AUDIT_NO_PROCESS) &&
+			field(meta, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) !=
+				ATTRIBUTION_KERNEL);
 	if (!is_server(a, row)) {
 		last->count--;
 		return r;
@@ -159,6 +168,25 @@ static int count_row(struct audit *a, sqlite3_stmt *statement)
 	a->server_count++;
 	keep_first_servers(a, 2 * LIMIT_PAGE_ROWS);
 	return r;
+}
+
+/* None of them is a server. */
+static int count_marked(void *context, const struct marked *m)
+{
+	const struct group_claim claim = {
+		.app = m->app,
+		.port = m->port,
+		.protocol = field(m->meta, META_PROTOCOL_SHIFT, META_PROTOCOL_MASK),
+		.role = role_of(m->meta),
+		.opened = m->opened,
+		.closed = m->closed,
+		.released = m->released,
+		.life = field(m->meta, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY,
+		.hashed = m->has_remote,
+		.remote_hash = m->remote_hash,
+	};
+
+	return count_claim(context, &claim, m->meta, m->unattributed);
 }
 
 static int count_rolled(void *context, const struct rolled *row)
@@ -260,15 +288,21 @@ static void bind_identity(const struct groups *g, const struct group *p, sqlite3
 /* Its digits, at `to`; returns what is behind them. Many of them make an answer: printf() would be half its time. */
 static char *put_digits(char *to, uint64_t number)
 {
+	static const char pairs[] =
+		"00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+		"40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+		"8081828384858687888990919293949596979899";
 	char digits[20];
-	size_t n = 0;
+	size_t at = sizeof(digits);
 
-	do
-		digits[n++] = (char)('0' + number % 10);
-	while ((number /= 10) > 0);
-	while (n > 0)
-		*to++ = digits[--n];
-	return to;
+	for (; number >= 100; number /= 100) {
+		at -= 2;
+		memcpy(&digits[at], &pairs[2 * (number % 100)], 2);
+	}
+	digits[--at] = pairs[2 * number + 1];
+	if (number >= 10)
+		digits[--at] = pairs[2 * number];
+	return mempcpy(to, &digits[at], sizeof(digits) - at);
 }
 
 /* ,"name":number, or null for what is not known. */
@@ -303,11 +337,11 @@ static int append_slots(const struct groups *g, const struct group *p, struct bu
 {
 	int r = buf_append_string(out, ",\"slots\":[");
 
-	for (size_t i = p->slot; r == 0 && i < p->slot + p->slot_count; i++) {
-		if (i > p->slot)
+	for (size_t i = 0; r == 0 && i < p->slot_count; i++) {
+		if (i > 0)
 			r = buf_append(out, ",", 1);
 		if (r == 0)
-			r = append_slot(&g->slot[i], g->slot_usec, out);
+			r = append_slot(&p->slot[i], g->slot_usec, out);
 	}
 	return r == 0 ? buf_append_string(out, "]") : r;
 }
@@ -492,12 +526,14 @@ static int count_parts(struct audit *a, struct query *q, const struct question *
 
 	if (r == 0 && rolled)
 		r = rollup_each(q, question, parts, count_rolled, a);
+	if (r == 0 && rolled)
+		r = rollup_marked(q, question, parts, count_marked, a);
 	if (r == 0)
 		r = count_rows(a, q, question, parts);
 	if (r == 0)
 		r = count_failures(a, q, question);
 	if (r == 0)
-		r = groups_finish(&a->groups);
+		groups_finish(&a->groups);
 	unite_ports(a);
 	return r;
 }

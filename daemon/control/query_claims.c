@@ -110,8 +110,12 @@ int query_chunk_end(
 		return 0;
 	}
 	r = query_prepare(q,
-		"SELECT opened_to+1 FROM segment WHERE opened_to>=:low AND released_to>=:from"
-		" AND opened_from-max_slack_usec<:until ORDER BY opened_to LIMIT 1 OFFSET :step",
+		window_is_short(question->window)
+			? "SELECT opened_to+1 FROM segment WHERE released_to>=:from AND " SEGMENT_UNTIL
+			  " AND +opened_to>=:low AND opened_from-max_slack_usec<:until"
+			  " ORDER BY +opened_to LIMIT 1 OFFSET :step"
+			: "SELECT opened_to+1 FROM segment WHERE opened_to>=:low AND released_to>=:from"
+			  " AND opened_from-max_slack_usec<:until ORDER BY opened_to LIMIT 1 OFFSET :step",
 		&statement);
 	if (r < 0)
 		return r;

@@ -28,7 +28,6 @@ enum entry_kind {
 	ENTRY_FREE = 0,
 	ENTRY_RAW = 1,   /* `id` is a member's raw id, `value` the group's index */
 	ENTRY_PORT = 2,  /* the group with index `id` was on `port` */
-	ENTRY_SLOT = 3,  /* ... opened `value` claims in the slot whose begin is in `bytes` */
 	ENTRY_IPV4 = 4,  /* ... had a remote with these bytes */
 	ENTRY_GROUP = 5, /* `id` is a group's own, `value` its index */
 	ENTRY_IPV6 = 16,
@@ -179,12 +178,13 @@ int groups_expect_rolled(struct groups *g, struct query *q)
 
 void groups_done(struct groups *g)
 {
-	for (size_t i = 0; i < g->count; i++)
+	for (size_t i = 0; i < g->count; i++) {
 		free(g->group[i].distinct);
+		free(g->group[i].slot);
+	}
 	free(g->group);
 	free(g->member);
 	free(g->entry);
-	free(g->slot);
 }
 
 static uint64_t mix(uint64_t h, uint64_t value)
@@ -244,7 +244,7 @@ static int entry_add(
 {
 	int r;
 
-	if (g->entries >= LIMIT_AUDIT_PAIRS)
+	if (g->entries + g->slots >= LIMIT_AUDIT_PAIRS)
 		return -E2BIG;
 	if (g->entries * 4 >= g->entry_slots * 3) {
 		r = entries_grow(g);
@@ -384,22 +384,59 @@ static int group_of(struct groups *g, const struct group_claim *c, size_t *ret)
 	return entry_add(g, &raw, &found, &added);
 }
 
-static int count_slot(struct groups *g, size_t index, usec_t opened, uint64_t claims)
+/* Where the slot is, or would be. Mostly it is the last one, or behind it: sums come in the order of time. */
+static size_t place_of_slot(const struct group *p, usec_t from)
 {
-	struct group_entry entry = {.id = (int64_t)index, .kind = ENTRY_SLOT}, *found;
+	size_t low = 0, high = p->slot_count;
+
+	if (high == 0 || p->slot[high - 1].from <= from)
+		return high > 0 && p->slot[high - 1].from == from ? high - 1 : high;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (p->slot[middle].from < from)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int insert_slot(struct groups *g, struct group *p, size_t at, usec_t from)
+{
+	if (g->entries + g->slots >= LIMIT_AUDIT_PAIRS)
+		return -E2BIG;
+	if (p->slot_count == p->slot_capacity) {
+		size_t capacity = p->slot_capacity ? p->slot_capacity * 2 : 16;
+		struct group_slot *more = reallocarray(p->slot, capacity, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		p->slot = more;
+		p->slot_capacity = capacity;
+	}
+	memmove(&p->slot[at + 1], &p->slot[at], (p->slot_count - at) * sizeof(*p->slot));
+	p->slot[at] = (struct group_slot){.from = from};
+	p->slot_count++;
+	g->slots++;
+	return 0;
+}
+
+static int count_slot(struct groups *g, struct group *p, usec_t opened, uint64_t claims)
+{
 	usec_t from = slot_of(g, opened);
-	bool added;
-	int r;
+	size_t at;
+	int r = 0;
 
 	if (opened < g->window.from || opened >= g->window.until)
 		return 0;
-	memcpy(entry.bytes, &from, sizeof(from));
-	r = entry_add(g, &entry, &found, &added);
-	if (r < 0)
-		return r;
-	g->slots += added;
-	found->value = (uint32_t)MIN(found->value + claims, (uint64_t)UINT32_MAX);
-	return 0;
+	at = place_of_slot(p, from);
+	if (at == p->slot_count || p->slot[at].from != from)
+		r = insert_slot(g, p, at, from);
+	if (r == 0)
+		p->slot[at].claims =
+			(uint32_t)MIN(p->slot[at].claims + claims, (uint64_t)UINT32_MAX);
+	return r;
 }
 
 /* Counts the port, the remote address and the slot, where they are new to the group. */
@@ -407,23 +444,27 @@ static int count_distinct(struct groups *g, size_t index, const struct group_cla
 {
 	const struct group_entry port = {.id = (int64_t)index, .kind = ENTRY_PORT, .port = c->port};
 	struct group_entry remote = {.id = (int64_t)index};
-	struct group_distinct *sets = g->group[index].distinct;
+	struct group *p = &g->group[index];
+	struct group_distinct *sets = p->distinct;
 	int r;
 
 	if (sets) {
+		p->ports += !port_set_has(&sets->ports, c->port);
 		port_set_add(&sets->ports, c->port);
-		if (c->address)
+		if (c->hashed)
+			sketch_add(&sets->remotes, c->remote_hash);
+		else if (c->address)
 			sketch_add(&sets->remotes,
 				siphash(&g->key, c->address, (size_t)c->address_size));
-		return count_slot(g, index, c->opened, 1);
+		return count_slot(g, p, c->opened, 1);
 	}
-	r = count_new(g, &port, &g->group[index].ports);
+	r = count_new(g, &port, &p->ports);
 	if (r == 0 && c->address && (c->address_size == 4 || c->address_size == 16)) {
 		remote.kind = c->address_size == 4 ? ENTRY_IPV4 : ENTRY_IPV6;
 		memcpy(remote.bytes, c->address, (size_t)c->address_size);
-		r = count_new(g, &remote, &g->group[index].remotes);
+		r = count_new(g, &remote, &p->remotes);
 	}
-	return r == 0 ? count_slot(g, index, c->opened, 1) : r;
+	return r == 0 ? count_slot(g, p, c->opened, 1) : r;
 }
 
 int groups_add(struct groups *g, const struct group_claim *c)
@@ -474,9 +515,11 @@ int groups_add_rolled(struct groups *g, const struct rolled *row)
 			p->longest == USEC_UNSET ? row->longest : MAX(p->longest, row->longest);
 	p->lives_estimated |= row->lives_estimated;
 	sketch_merge(&p->distinct->remotes, &row->remotes);
-	if (port_set_merge(&p->distinct->ports, row->ports, row->ports_size) < 0)
+	r = port_set_merge(&p->distinct->ports, row->ports, row->ports_size);
+	if (r < 0)
 		return -EUCLEAN;
-	return count_slot(g, index, row->start, row->claims);
+	p->ports += (unsigned)r;
+	return count_slot(g, p, row->start, row->claims);
 }
 
 int groups_add_failure(struct groups *g, const struct group_claim *failure)
@@ -494,63 +537,16 @@ int groups_add_failure(struct groups *g, const struct group_claim *failure)
 	return 0;
 }
 
-static int compare_slots(const void *left, const void *right)
+/* The slot with most openings, the first of these. */
+static void find_busiest(struct group *p)
 {
-	const struct group_slot *a = left, *b = right;
-
-	return a->from < b->from ? -1 : a->from > b->from;
-}
-
-static void count_slots(struct groups *g)
-{
-	size_t slots = 0;
-
-	for (size_t i = 0; i < g->entry_slots; i++)
-		if (g->entry[i].kind == ENTRY_SLOT)
-			g->group[g->entry[i].id].slot_count++;
-	for (size_t i = 0; i < g->count; i++) {
-		g->group[i].slot = slots;
-		slots += g->group[i].slot_count;
-		g->group[i].slot_count = 0;
-	}
-}
-
-static void sort_slots(struct groups *g, struct group *group)
-{
-	struct group_slot *first = &g->slot[group->slot];
 	uint32_t most = 0;
 
-	if (group->slot_count > 1)
-		qsort(first, group->slot_count, sizeof(*first), compare_slots);
-	for (size_t i = 0; i < group->slot_count; i++)
-		if (first[i].claims > most) {
-			most = first[i].claims;
-			group->busiest = first[i].from;
+	for (size_t i = 0; i < p->slot_count; i++)
+		if (p->slot[i].claims > most) {
+			most = p->slot[i].claims;
+			p->busiest = p->slot[i].from;
 		}
-}
-
-/* Each group's are put behind one another, and then sorted: sooner than to sort them all. */
-static int collect_slots(struct groups *g)
-{
-	if (g->slots == 0)
-		return 0;
-	g->slot = calloc(g->slots, sizeof(*g->slot));
-	if (!g->slot)
-		return -ENOMEM;
-	count_slots(g);
-	for (size_t i = 0; i < g->entry_slots; i++) {
-		const struct group_entry *e = &g->entry[i];
-		struct group_slot *slot;
-
-		if (e->kind != ENTRY_SLOT)
-			continue;
-		slot = &g->slot[g->group[e->id].slot + g->group[e->id].slot_count++];
-		slot->claims = e->value;
-		memcpy(&slot->from, e->bytes, sizeof(slot->from));
-	}
-	for (size_t i = 0; i < g->count; i++)
-		sort_slots(g, &g->group[i]);
-	return 0;
 }
 
 static int compare_rank(const void *left, const void *right)
@@ -569,26 +565,18 @@ static int compare_claims(const void *left, const void *right)
 	return compare_rank(left, right);
 }
 
-static void count_sets(struct groups *g)
+void groups_finish(struct groups *g)
 {
 	for (size_t i = 0; i < g->count; i++) {
 		struct group *p = &g->group[i];
 
+		find_busiest(p);
 		if (!p->distinct)
 			continue;
-		p->ports = port_set_size(&p->distinct->ports);
 		p->remotes = sketch_estimate(&p->distinct->remotes);
 		p->remotes_estimated = p->distinct->remotes.count == SKETCH_MAX;
 	}
-}
-
-int groups_finish(struct groups *g)
-{
-	int r = collect_slots(g);
-
-	count_sets(g);
-	if (r == 0 && g->count > 0)
+	if (g->count > 0)
 		qsort(g->group, g->count, sizeof(*g->group),
 			g->by == AUDIT_BY_HOUR ? compare_rank : compare_claims);
-	return r;
 }

@@ -20,7 +20,8 @@ struct group {
 	usec_t first_seen;  /* wall; of a program, a unit or a user. Else 0 */
 	usec_t shortest,
 		longest; /* of those closed in the window, and of all; USEC_UNSET: none is known */
-	size_t slot, slot_count;         /* its part of groups.slot, once that is made */
+	struct group_slot *slot; /* owned; in the order of time */
+	size_t slot_count, slot_capacity;
 	struct group_distinct *distinct; /* owned; NULL where pairs are counted one by one */
 	bool remotes_estimated, lives_estimated;
 	usec_t busiest; /* the slot with most openings, the first of these; USEC_UNSET: none */
@@ -47,6 +48,8 @@ struct group_claim {
 	bool life;                       /* its opening was seen, so that its life is known */
 	const void *address;             /* the remote one, network byte order; NULL: none */
 	int address_size;                /* 4 or 16 */
+	bool hashed;          /* there is no address, but its hash: only where sums are added */
+	uint64_t remote_hash; /* as in a sketch */
 };
 
 struct groups {
@@ -59,9 +62,8 @@ struct groups {
 	size_t members;
 	struct group_entry *entry; /* owned; open addressing, the size is 0 or a power of two */
 	size_t entries, entry_slots;
-	struct group_slot *slot; /* owned; in the order of the groups, then of time */
-	size_t slots;
-	bool rolled; /* sums are added, too */
+	size_t slots; /* of all groups */
+	bool rolled;  /* sums are added, too */
 	struct siphash_key key;
 };
 
@@ -88,5 +90,5 @@ int groups_add_rolled(struct groups *g, const struct rolled *row) _must_check_;
 /* Counts a failure; `opened` is when. Of the other members, those that name a group. A group may have nothing else. */
 int groups_add_failure(struct groups *g, const struct group_claim *failure) _must_check_;
 
-/* Sorts: most claims first, then by name; hours in the order of time. -ENOMEM. */
-int groups_finish(struct groups *g) _must_check_;
+/* Sorts: most claims first, then by name; hours in the order of time. */
+void groups_finish(struct groups *g);

@@ -71,6 +71,12 @@ enum sql_shape {
  * decides the text; values are only ever bound. */
 char *sql_question(const struct question *question, enum sql_shape shape);
 
+/* Is it sooner read by the segments that were released from its begin on, up to some time after its end, than in chunks? */
+static inline bool window_is_short(struct window w)
+{
+	return usec_sub(w.until, w.from) <= USEC_PER_DAY;
+}
+
 /*
  * The statement for an audit's claims (SQL_CREDITED) of which a sum from [:rolled_from, :rolled_until) does not tell: opened before or
  * after, not sealed yet, or to be looked at one by one (opened from :apart_from on). `edges`: whether rows are needed for more than
@@ -80,6 +86,10 @@ struct sql_edges {
 	bool before, after;
 };
 char *sql_beside_rollups(const struct question *question, struct sql_edges edges);
+
+/* The statement for those claims beside rollups that their marks tell of, filtered: port, meta (without a local address), opened, closed,
+ * released, app, whether it is unattributed, and the hash of the remote address or null. */
+char *sql_marked(const struct filter *filter, struct sql_edges edges);
 
 /* The statement for rows of a rollup that begin in [:low, :high), filtered; those that stand apart only before :apart_from. */
 char *sql_rollup(const struct filter *filter, const char *table);

@@ -256,13 +256,20 @@ int rollup_each(struct query *q, const struct question *question, const struct p
 	return r;
 }
 
-int rollup_beside(struct query *q, const struct question *question, const struct parts *parts,
-	sqlite3_stmt **ret)
+/* Is more of the window read from rows than what reaches over the ends of the sums? */
+static struct sql_edges edges_of(const struct question *question, const struct parts *parts)
 {
 	struct window w = question->window, rolled = parts_rolled(parts);
-	struct sql_edges edges = {
+
+	return (struct sql_edges){
 		.before = (w.from < rolled.from), .after = (w.until > rolled.until)};
-	char *sql = sql_beside_rollups(question, edges);
+}
+
+/* Prepares what is beside the sums; frees `sql`. */
+static int prepare_beside(struct query *q, const struct question *question,
+	const struct parts *parts, char *sql, sqlite3_stmt **ret)
+{
+	struct window rolled = parts_rolled(parts);
 	int r = query_prepare(q, sql, ret);
 
 	sqlite3_free(sql);
@@ -273,4 +280,57 @@ int rollup_beside(struct query *q, const struct question *question, const struct
 	query_bind(*ret, ":rolled_until", (int64_t)rolled.until);
 	query_bind(*ret, ":apart_from", (int64_t)parts->apart_from);
 	return 0;
+}
+
+/* Columns of sql_marked(). */
+enum {
+	TOLD_PORT,
+	TOLD_META,
+	TOLD_OPENED,
+	TOLD_CLOSED,
+	TOLD_RELEASED,
+	TOLD_APP,
+	TOLD_UNATTRIBUTED,
+	TOLD_REMOTE,
+};
+
+static struct marked read_marked(sqlite3_stmt *s)
+{
+	return (struct marked){
+		.meta = sqlite3_column_int64(s, TOLD_META),
+		.app = sqlite3_column_int64(s, TOLD_APP),
+		.remote_hash = (uint64_t)sqlite3_column_int64(s, TOLD_REMOTE),
+		.opened = (usec_t)sqlite3_column_int64(s, TOLD_OPENED),
+		.closed = (usec_t)sqlite3_column_int64(s, TOLD_CLOSED),
+		.released = (usec_t)sqlite3_column_int64(s, TOLD_RELEASED),
+		.port = (uint16_t)sqlite3_column_int(s, TOLD_PORT),
+		.unattributed = sqlite3_column_int(s, TOLD_UNATTRIBUTED),
+		.has_remote = sqlite3_column_type(s, TOLD_REMOTE) != SQLITE_NULL,
+	};
+}
+
+int rollup_marked(struct query *q, const struct question *question, const struct parts *parts,
+	marked_fn *take, void *context)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *s = NULL;
+	int r = prepare_beside(
+		q, question, parts, sql_marked(&question->filter, edges_of(question, parts)), &s);
+
+	if (r < 0)
+		return r;
+	while ((r = query_step(s)) == 1) {
+		const struct marked claim = read_marked(s);
+
+		r = take(context, &claim);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+int rollup_beside(struct query *q, const struct question *question, const struct parts *parts,
+	sqlite3_stmt **ret)
+{
+	return prepare_beside(
+		q, question, parts, sql_beside_rollups(question, edges_of(question, parts)), ret);
 }

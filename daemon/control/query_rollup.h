@@ -35,7 +35,24 @@ typedef int rolled_fn(void *context, const struct rolled *row);
 int rollup_each(struct query *q, const struct question *question, const struct parts *parts,
 	rolled_fn *take, void *context) _must_check_;
 
-/* Prepares the claims of the question that no row of the parts has: the columns of SQL_CREDITED. */
+/* A claim that reaches over the ends of the parts, as its mark tells it. */
+struct marked {
+	int64_t meta;         /* without a local address */
+	int64_t app;          /* as credited; 0: none */
+	uint64_t remote_hash; /* where has_remote */
+	usec_t opened, closed, released;
+	uint16_t port;
+	bool unattributed, has_remote;
+};
+
+/* As rolled_fn. */
+typedef int marked_fn(void *context, const struct marked *claim);
+
+/* Gives each claim that no row of the parts has, and whose mark tells all that an audit counts, to `take`. */
+int rollup_marked(struct query *q, const struct question *question, const struct parts *parts,
+	marked_fn *take, void *context) _must_check_;
+
+/* Prepares the other claims of the question that no row of the parts has: the columns of SQL_CREDITED. */
 int rollup_beside(struct query *q, const struct question *question, const struct parts *parts,
 	sqlite3_stmt **ret) _must_check_;
 

@@ -113,7 +113,9 @@ static const struct {
 		" AND c.rel>=max(:low,:from-" SQL_LONG_USEC ")-s.base_usec"
 		" AND c.rel<min(:high,:until+s.max_slack_usec)-s.base_usec"},
 	{ROWS_LONG, ROWS_OF_LONG, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
-	{ROWS_HOT, ROWS_OF_HOT, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_HOT, ROWS_OF_HOT_LATE, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
+	{ROWS_HOT, ROWS_OF_HOT_EARLY,
+		" AND " SQL_HOT_LONG " AND c.opened_usec>=:low AND c.opened_usec<:high"},
 	{ROWS_OPEN, ROWS_OF_OPEN, " AND c.opened_usec>=:low AND c.opened_usec<:high"},
 };
 
@@ -237,6 +239,8 @@ static void append_arms(sqlite3_str *sql, const struct question *question, enum 
 		/* first, since where there is no index it decides soonest */
 		append_ports(sql, &question->filter);
 		sqlite3_str_appendall(sql, arms[i].bounds);
+		if (arms[i].kind == ROWS_SEG && window_is_short(question->window))
+			sqlite3_str_appendall(sql, " AND s." SEGMENT_UNTIL);
 		between = " UNION ALL ";
 	}
 	if (question->rows & ROWS_SEG) {
@@ -303,6 +307,15 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 	return finish_question(sql, question, shape);
 }
 
+/* As append_joins(), where `r` has the ids of its app and of its namespace. */
+static void append_named(sqlite3_str *sql, const struct filter *f)
+{
+	if (names_process(f))
+		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=r.app");
+	if (f->netns)
+		sqlite3_str_appendall(sql, " LEFT JOIN netns n ON n.id=r.netns");
+}
+
 /* How long a claim of each kind of mark may take; those of an hour have their own arms. */
 #define WITH_REACH                                                                                 \
 	"WITH RECURSIVE reach(kind,usec) AS (VALUES(" SQL_NUMBER(                                  \
@@ -322,6 +335,8 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 		MARK_APART) " AND at_usec>=:apart_from AND at_usec<:rolled_until) m"
 #define BEFORE " AND m.opened_usec<:rolled_from"
 #define AFTER  " AND m.opened_usec>=:rolled_until"
+/* They do not say what an audit needs. */
+#define UNTOLD " AND m.app IS NULL"
 
 char *sql_beside_rollups(const struct question *question, struct sql_edges edges)
 {
@@ -330,14 +345,14 @@ char *sql_beside_rollups(const struct question *question, struct sql_edges edges
 			" WHERE s.released_to>=:from AND s.opened_from<:rolled_from"
 			" AND c.rel>=:from-" SQL_LONG_USEC "-s.base_usec"
 			" AND c.rel<:rolled_from-s.base_usec"
-			     : COLUMNS_OF_SEG MARKS_BEFORE(":from") MARKED_SEG " WHERE 1" BEFORE,
+			     : COLUMNS_OF_SEG MARKS_BEFORE(":from") MARKED_SEG UNTOLD BEFORE,
 		edges.after ? ROWS_OF_SEG " WHERE s.opened_to>=:rolled_until"
 					  " AND s.opened_from-s.max_slack_usec<:until"
 					  " AND c.rel>=:rolled_until-s.base_usec"
 					  " AND c.rel<:until+s.max_slack_usec-s.base_usec"
-			    : COLUMNS_OF_SEG MARKS_BEFORE(":until") MARKED_SEG " WHERE 1" AFTER,
-		COLUMNS_OF_LONG LONG_MARKS(":from", ":rolled_from") MARKED_LONG " WHERE 1" BEFORE,
-		COLUMNS_OF_LONG LONG_MARKS(":rolled_until", ":until") MARKED_LONG " WHERE 1" AFTER,
+			    : COLUMNS_OF_SEG MARKS_BEFORE(":until") MARKED_SEG UNTOLD AFTER,
+		COLUMNS_OF_LONG LONG_MARKS(":from", ":rolled_from") MARKED_LONG UNTOLD BEFORE,
+		COLUMNS_OF_LONG LONG_MARKS(":rolled_until", ":until") MARKED_LONG UNTOLD AFTER,
 		COLUMNS_OF_SEG MARKS_APART MARKED_SEG,
 		COLUMNS_OF_LONG MARKS_APART MARKED_LONG,
 		/* none is of two hours, and none is looked at by itself */
@@ -348,8 +363,11 @@ char *sql_beside_rollups(const struct question *question, struct sql_edges edges
 					     " AND c.opened_usec<:until+" SQL_LONG_USEC
 			    : NULL,
 		/* what is in no segment is looked through, so that a cheap condition comes first */
-		ROWS_OF_HOT " WHERE c.opened_usec-ifnull(c.opened_slack,0)*1000<:until"
-			    " AND c.opened_usec+c.dur+ifnull(c.linger,0)*1000>=:from",
+		ROWS_OF_HOT_LATE " WHERE c.opened_usec-ifnull(c.opened_slack,0)*1000<:until"
+				 " AND c.opened_usec+c.dur+ifnull(c.linger,0)*1000>=:from",
+		ROWS_OF_HOT_EARLY " WHERE " SQL_HOT_LONG
+				  " AND c.opened_usec-ifnull(c.opened_slack,0)*1000<:until"
+				  " AND c.opened_usec+c.dur+ifnull(c.linger,0)*1000>=:from",
 		ROWS_OF_OPEN " WHERE c.opened_usec-ifnull(c.opened_slack,0)*1000<:until",
 	};
 	const char *between = WITH_REACH "r(" COLUMN_NAMES ") AS (";
@@ -366,6 +384,40 @@ char *sql_beside_rollups(const struct question *question, struct sql_edges edges
 	return finish_question(sql, question, SQL_CREDITED);
 }
 
+/* What touches the window, as `touches` has it; at_usec is the earlier bound already. */
+#define TOLD                                                                                       \
+	" AND m.app IS NOT NULL AND m.at_usec<:until"                                              \
+	" AND m.opened_usec+m.dur+m.linger*1000>=:from"                                            \
+	" AND (m.opened_usec+m.dur+m.linger*1000>:from OR m.bounded OR m.opened_usec=:from)"
+#define TELL "SELECT m.*"
+
+char *sql_marked(const struct filter *f, struct sql_edges edges)
+{
+	const char *const marks[] = {
+		TELL LONG_MARKS(":from", ":rolled_from") TOLD BEFORE,
+		TELL LONG_MARKS(":rolled_until", ":until") TOLD AFTER,
+		edges.before ? NULL : TELL MARKS_BEFORE(":from") " WHERE 1" TOLD BEFORE,
+		edges.after ? NULL : TELL MARKS_BEFORE(":until") " WHERE 1" TOLD AFTER,
+	};
+	const char *between = WITH_REACH "r AS (";
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+
+	for (size_t i = 0; i < ELEMENTSOF(marks); i++) {
+		if (!marks[i])
+			continue;
+		sqlite3_str_appendall(sql, between);
+		sqlite3_str_appendall(sql, marks[i]);
+		between = " UNION ALL ";
+	}
+	sqlite3_str_appendall(sql, ") SELECT r.port,r.meta,r.opened_usec,r.opened_usec+r.dur,"
+				   "r.opened_usec+r.dur+r.linger*1000,r.app,r.unattributed,r.remote"
+				   " FROM r");
+	append_named(sql, f);
+	sqlite3_str_appendall(sql, " WHERE 1");
+	append_filter(sql, f);
+	return sqlite3_str_finish(sql);
+}
+
 char *sql_rollup(const struct filter *f, const char *table)
 {
 	sqlite3_str *sql = sqlite3_str_new(NULL);
@@ -375,10 +427,7 @@ char *sql_rollup(const struct filter *f, const char *table)
 		"r.unattributed,r.end_only,r.preexisting,r.not_looked,r.first_usec,r.last_usec,"
 		"r.port_set,r.remote_set,r.lives FROM %s r",
 		table);
-	if (names_process(f))
-		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=r.app");
-	if (f->netns)
-		sqlite3_str_appendall(sql, " LEFT JOIN netns n ON n.id=r.netns");
+	append_named(sql, f);
 	sqlite3_str_appendall(sql, " WHERE r.start_usec>=:low AND r.start_usec<:high"
 				   " AND (r.apart=0 OR r.start_usec<:apart_from)");
 	append_filter(sql, f);

@@ -241,6 +241,18 @@ static int adopt_row(struct store *s, struct known **known,
 	return r;
 }
 
+/* What was closed now was released at any time before. */
+static int note_closed(struct store *s)
+{
+	int64_t first;
+	int r = sql_value(s, STATEMENT_HOT_FIRST, 0, &first);
+
+	if (r < 0)
+		return r;
+	s->state.hot_from = MIN(s->state.hot_from, first > 0 ? (usec_t)first : 0);
+	return store_counter_set(s, COUNTER_HOT_FROM, s->state.hot_from);
+}
+
 static int close_others(struct store *s)
 {
 	struct binder b;
@@ -258,6 +270,8 @@ static int close_others(struct store *s)
 	if (r == 0 && count > 0) {
 		s->state.next_hot += (uint64_t)count;
 		r = store_counter_set(s, COUNTER_NEXT_HOT, s->state.next_hot);
+		if (r == 0)
+			r = note_closed(s);
 		b = sql_bind(s, STATEMENT_ADOPT_DROP);
 		bind_blob(&b, s->boot_id, sizeof(s->boot_id));
 		if (r == 0)

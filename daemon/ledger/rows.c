@@ -142,10 +142,21 @@ static int put_open(struct store *s, struct claim *c)
 	return sql_run(s, STATEMENT_OPEN_ADD);
 }
 
+/* Readers who ask about what was long before leave claim_hot alone. Some earlier than it is, so that what comes a little out of order
+ * is not written down each time. */
+static int note_released(struct store *s, usec_t released)
+{
+	if (released >= s->state.hot_from)
+		return 0;
+	s->state.hot_from = usec_sub(released, USEC_PER_MINUTE);
+	return store_counter_set(s, COUNTER_HOT_FROM, s->state.hot_from);
+}
+
 static int put_hot(struct store *s, const struct claim *c, int64_t meta, int64_t process)
 {
 	usec_t linger = usec_sub(c->released_boot, c->closed_boot);
 	struct binder b = sql_bind(s, STATEMENT_HOT_ADD);
+	int r;
 
 	assert(c->closed_boot != USEC_UNSET && c->released_boot != USEC_UNSET);
 	bind_unsigned(&b, s->state.next_hot);
@@ -160,7 +171,10 @@ static int put_hot(struct store *s, const struct claim *c, int64_t meta, int64_t
 	bind_int(&b, meta);
 	bind_remote(&b, &c->remote);
 	bind_row(&b, process);
-	return sql_run(s, STATEMENT_HOT_ADD);
+	r = sql_run(s, STATEMENT_HOT_ADD);
+	return r == 0 ? note_released(
+				s, c->opened_wall + usec_sub(c->released_boot, c->opened_boot))
+		      : r;
 }
 
 static int put_released(struct store *s, struct claim *c)

@@ -109,6 +109,19 @@ const struct schema_step schema_steps[] = {
 		"CREATE INDEX coalesced_seg ON coalesced(seg);"
 		"CREATE INDEX coalesced_opened ON coalesced(opened_usec);"
 		"CREATE TABLE news(id INTEGER PRIMARY KEY, protocol INT NOT NULL, claim INT NOT NULL) STRICT"},
+	{8, 9,
+		"ALTER TABLE claim_mark ADD COLUMN dur INT;"
+		"ALTER TABLE claim_mark ADD COLUMN linger INT;"
+		"ALTER TABLE claim_mark ADD COLUMN meta INT;"
+		"ALTER TABLE claim_mark ADD COLUMN app INT;"
+		"ALTER TABLE claim_mark ADD COLUMN netns INT;"
+		"ALTER TABLE claim_mark ADD COLUMN unattributed INT;"
+		"ALTER TABLE claim_mark ADD COLUMN bounded INT;"
+		"ALTER TABLE claim_mark ADD COLUMN remote INT;"
+		"CREATE INDEX claim_hot_long ON claim_hot(port, opened_usec, dur, linger)"
+		" WHERE dur+ifnull(linger,0)*1000+ifnull(opened_slack,0)*1000>=3600000000;"
+		"INSERT OR REPLACE INTO counter"
+		" SELECT 'segment_usec',ifnull(max(released_to-released_from),0) FROM segment"},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 8. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
+-- The database, schema version 9. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -26,6 +26,7 @@ CREATE TABLE gap(
 CREATE TABLE clock_step(id INTEGER PRIMARY KEY, at_usec INT NOT NULL, by_usec INT NOT NULL) STRICT;
 
 -- Single values: 'next_claim', 'next_hot', 'commits' and 'expired_until_usec' (claims released before it are pruned);
+-- 'hot_from_usec' (nothing in claim_hot was released before it) and 'segment_usec' (no segment has releases of a longer time);
 -- 'known_key_0', 'known_key_1' (of the hash in `known`) and 'known_since_usec' (what was there then was learnt unsaid);
 -- 'remotes_until_usec' (of what was released before it, remote addresses are not whole);
 -- 'failures_expired_usec' (failures before it are pruned); 'rolled_from_usec' (of claims released before it there are no rollups),
@@ -79,6 +80,8 @@ CREATE TABLE claim_hot(
 	id INTEGER PRIMARY KEY, claim INT NOT NULL, holders INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL,
 	dur INT NOT NULL, opened_slack INT, closed_slack INT, linger INT, meta INT NOT NULL, rport INT, raddr BLOB,
 	process INT) STRICT;
+CREATE INDEX claim_hot_long ON claim_hot(port, opened_usec, dur, linger)
+	WHERE dur+ifnull(linger,0)*1000+ifnull(opened_slack,0)*1000>=3600000000;
 
 -- Binds and connects that failed. port NULL: none was asked for. meta: of protocol, family and local address only, as a
 -- claim's. error and call as enum failure_error and failure_call. holder_*: of the claim that had the port then, if one is
@@ -157,7 +160,12 @@ CREATE TABLE rollup_day(
 
 -- Leads an audit that takes whole hours from the rollups to the sealed claims that these do not tell. kind 0: by its opening, what it
 -- looks at one by one: a server, or a socket that PID 1 passed on. kind n > 0: by the earlier bound of its opening, what is of two
--- hours: its tenure, bounds included, took less than 2^(n-1) hours. seg 0: it is in claim_long. claim: as there.
+-- hours: its tenure, bounds included, took less than 2^(n-1) hours. seg 0: it is in claim_long. claim: as there. The others are of kinds
+-- n > 0 only, and say what an audit needs of the claim, so that it is not looked up: dur and linger as there, meta without its local
+-- address, app and netns as in rollup_hour; unattributed: no process is known, nor is it the kernel's; bounded: its end is not known
+-- exactly; remote: the hash of its remote address, as in a remote_set. app NULL: it has to be looked up, being of kind 0 as well, or
+-- marked before version 9.
 CREATE TABLE claim_mark(
 	kind INT NOT NULL, at_usec INT NOT NULL, seg INT NOT NULL, port INT NOT NULL, opened_usec INT NOT NULL, claim INT NOT NULL,
+	dur INT, linger INT, meta INT, app INT, netns INT, unattributed INT, bounded INT, remote INT,
 	PRIMARY KEY(kind, at_usec, seg, port, opened_usec, claim)) STRICT, WITHOUT ROWID;

@@ -255,13 +255,26 @@ static void leave_out_coalesced(struct segment *g)
 	g->count = kept;
 }
 
+/* Readers find the segments of a time by the end of their releases; this says how far behind it they may have to look. */
+static int note_width(struct store *s, usec_t width)
+{
+	if (width <= s->state.segment_usec)
+		return 0;
+	s->state.segment_usec = width;
+	return store_counter_set(s, COUNTER_SEGMENT_USEC, width);
+}
+
 /* `coalesced`: how many rows it has beside those that are told one by one. */
 static int add_segment(struct store *s, const struct segment *g, size_t coalesced)
 {
 	struct binder b = sql_bind(s, STATEMENT_SEGMENT_ADD);
+	int r;
 
 	if (g->n == 0 && coalesced == 0)
 		return 0;
+	r = note_width(s, (usec_t)(g->released_to - g->released_from));
+	if (r < 0)
+		return r;
 	bind_int(&b, g->id);
 	bind_int(&b, g->base);
 	bind_int(&b, g->opened_from);
@@ -310,6 +323,7 @@ static int roll_up(struct store *s, const struct segment *g)
 			.raddr_size = h->raddr_size,
 			.port = (uint16_t)h->port,
 			.holders = h->holders,
+			.bounded = h->rest[REST_CLOSED_SLACK] != SEAL_NULL,
 			.began = h->opened - hot_slack(h),
 			.seg = h->is_long ? 0 : g->id,
 			.number = h->number,
@@ -335,8 +349,10 @@ static int drop_hot(struct store *s, uint64_t end)
 	struct binder b = sql_bind(s, STATEMENT_SEAL_DROP);
 
 	s->state.first_hot = end;
-	if (end == s->state.next_hot)
+	if (end == s->state.next_hot) {
+		s->state.hot_from = USEC_UNSET; /* the next one says */
 		return sql_run(s, STATEMENT_SEAL_DROP_ALL);
+	}
 	bind_unsigned(&b, end);
 	/* While there are rows the last of them says which number is next. */
 	return sql_run(s, STATEMENT_SEAL_DROP);

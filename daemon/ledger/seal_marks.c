@@ -7,7 +7,8 @@
  * into it. A segment has no index by time, and to look through one costs more than all the sums of a night. So what is of two
  * hours is marked: about 2 % of the claims, by the earlier bound of its opening. How long a claim was is in the kind of its mark, by
  * powers of two, so that what was open at a time is found among those of each kind that began no longer before it than these can
- * last: half of what is looked at there was open.
+ * last: half of what is looked at there was open. A mark says what an audit counts of its claim: to look that up cost a page of the
+ * disk's each, for the claim and for its process.
  *
  * Two sorts of claims are looked at one by one wherever they were opened, and stand apart in the rollups: servers, which an audit
  * lists, and sockets that PID 1 passed on, since whom they count for depends on the end of the window.
@@ -18,8 +19,26 @@
 #include "daemon/schema.h"
 
 #define HOUR ((int64_t)USEC_PER_HOUR)
+#define TOLD 8 /* columns that bind_told() binds */
 
-static int add_mark(struct store *s, const struct rollup_claim *c, int kind, int64_t at)
+/* What an audit counts of it. */
+static void bind_told(struct binder *b, const struct rollup_claim *c, const struct siphash_key *key)
+{
+	bind_int(b, c->closed - c->opened);
+	bind_int(b, (c->released - c->closed) / (int64_t)USEC_PER_MSEC);
+	bind_int(b, c->meta & ~((int64_t)META_LOCAL_MASK << META_LOCAL_SHIFT));
+	bind_int(b, c->app);
+	bind_int(b, c->netns);
+	bind_int(b, c->unattributed);
+	bind_int(b, c->bounded);
+	if (c->raddr_size > 0)
+		bind_unsigned(b, siphash(key, c->raddr, c->raddr_size));
+	else
+		bind_null(b);
+}
+
+static int add_mark(struct store *s, const struct rollup_claim *c, int kind, int64_t at,
+	const struct siphash_key *key)
 {
 	struct binder b = sql_bind(s, STATEMENT_MARK_ADD);
 
@@ -29,6 +48,11 @@ static int add_mark(struct store *s, const struct rollup_claim *c, int kind, int
 	bind_int(&b, c->port);
 	bind_int(&b, c->opened);
 	bind_int(&b, c->number);
+	if (!c->apart)
+		bind_told(&b, c, key);
+	else /* it is looked up in any case */
+		for (int i = 0; i < TOLD; i++)
+			bind_null(&b);
 	return sql_run(s, STATEMENT_MARK_ADD);
 }
 
@@ -44,15 +68,16 @@ static int kind_of(int64_t length)
 
 int marks_add(struct store *s, const struct rollup_claim claims[], size_t count)
 {
-	int r = 0;
+	struct siphash_key key;
+	int r = rollup_hash_key(s, &key);
 
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		const struct rollup_claim *c = &claims[i];
 
 		if (c->apart)
-			r = add_mark(s, c, MARK_APART, c->opened);
+			r = add_mark(s, c, MARK_APART, c->opened, &key);
 		if (r == 0 && c->began / HOUR != c->released / HOUR)
-			r = add_mark(s, c, kind_of(c->released - c->began), c->began);
+			r = add_mark(s, c, kind_of(c->released - c->began), c->began, &key);
 	}
 	return r;
 }

@@ -41,7 +41,7 @@ static const struct rollup_table {
 	{USEC_PER_DAY, STATEMENT_ROLLUP_DAY_GET, STATEMENT_ROLLUP_DAY_PUT},
 };
 
-/* What a row is of, in the order in which rows are written. */
+/* What a row is of. */
 struct key {
 	int64_t app, start, netns, apart;
 };
@@ -233,6 +233,16 @@ static int compare_groups(const void *left, const void *right)
 	return compare_keys(&a->key, &b->key);
 }
 
+/* In the order of the table's index: then who reads an hour finds its rows one behind the other, and not each by itself. */
+static int compare_rows(const void *left, const void *right)
+{
+	const struct group *a = left, *b = right;
+
+	if (a->key.start != b->key.start)
+		return a->key.start < b->key.start ? -1 : 1;
+	return compare_keys(&a->key, &b->key);
+}
+
 /* Mixes what it has: nobody outside chooses any of it. */
 static size_t hash_of(const struct key *k)
 {
@@ -261,24 +271,19 @@ static void put_in_group(struct groups *g, const struct key *key, size_t claim)
 	group->first = (uint32_t)claim + 1;
 }
 
-/* Programs past the limit become one. The groups are in their order, and are put in it again: some may be of one row then. */
+/* Programs past the limit become one. The groups are in the order of programs; some may be of one row then. */
 static void limit_programs(struct groups *g)
 {
 	size_t programs = 0;
-	bool changed = false;
 
 	for (size_t i = 0, end; i < g->count; i = end) {
 		int64_t app = g->groups[i].key.app;
 
-		for (end = i; end < g->count && g->groups[end].key.app == app; end++) {
-			changed = changed || programs >= LIMIT_ROLLUP_PROGRAMS;
+		for (end = i; end < g->count && g->groups[end].key.app == app; end++)
 			if (programs >= LIMIT_ROLLUP_PROGRAMS)
 				g->groups[end].key.app = OTHERS;
-		}
 		programs++;
 	}
-	if (changed)
-		qsort(g->groups, g->count, sizeof(*g->groups), compare_groups);
 }
 
 /* The rows that begin before `until`, in their order. 0 or -ENOMEM. */
@@ -305,6 +310,7 @@ static int group_claims(const struct rollup_claim claims[], size_t count, usec_t
 	}
 	qsort(ret->groups, ret->count, sizeof(*ret->groups), compare_groups);
 	limit_programs(ret);
+	qsort(ret->groups, ret->count, sizeof(*ret->groups), compare_rows);
 	return 0;
 }
 
@@ -362,7 +368,7 @@ static int add_row(struct sum *sum, int64_t end, sqlite3_stmt *row)
 	int r = port_set_merge(
 		&sum->ports, sqlite3_column_blob(row, 10), (size_t)sqlite3_column_bytes(row, 10));
 
-	if (r == 0)
+	if (r >= 0)
 		r = sketch_read(sqlite3_column_blob(row, 11), (size_t)sqlite3_column_bytes(row, 11),
 			&remotes);
 	if (r == 0)
@@ -538,14 +544,19 @@ int rollup_days(struct store *s, usec_t seen)
 	return r < 0 ? r : store_counter_set(s, COUNTER_DAYS_ROLLED, (uint64_t)days);
 }
 
+int rollup_hash_key(struct store *s, struct siphash_key *ret)
+{
+	int r = store_counter_get(s, COUNTER_KNOWN_KEY_0, 0, &ret->k[0]);
+
+	return r == 0 ? store_counter_get(s, COUNTER_KNOWN_KEY_1, 0, &ret->k[1]) : r;
+}
+
 int rollup_add(struct store *s, struct rollup_claim claims[], size_t count, usec_t last_seen)
 {
 	struct siphash_key key;
 	int64_t days = 0;
-	int r = store_counter_get(s, COUNTER_KNOWN_KEY_0, 0, &key.k[0]);
+	int r = rollup_hash_key(s, &key);
 
-	if (r == 0)
-		r = store_counter_get(s, COUNTER_KNOWN_KEY_1, 0, &key.k[1]);
 	if (r == 0)
 		r = resolve(s, claims, count);
 	if (r == 0)

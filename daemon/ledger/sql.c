@@ -73,6 +73,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 		"SELECT max(ifnull((SELECT max(claim) FROM claim_open),0),"
 		"ifnull((SELECT max(claim) FROM claim_hot),0),ifnull((SELECT max(claim) FROM holder),0))",
 	[STATEMENT_HOT_BOUNDS] = "SELECT min(id),max(id) FROM claim_hot",
+	[STATEMENT_HOT_FIRST] = "SELECT min(" RELEASED ") FROM claim_hot",
 
 	[STATEMENT_SESSION_NEWEST] =
 		"SELECT id,boot_id,last_seen_boot_usec,clean_stop FROM session ORDER BY id DESC LIMIT 1",
@@ -215,7 +216,8 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_SEAL_DROP_ALL] = "DELETE FROM claim_hot",
 
 	[STATEMENT_MARK_ADD] =
-		"INSERT INTO claim_mark(kind,at_usec,seg,port,opened_usec,claim) VALUES(?1,?2,?3,?4,?5,?6)",
+		"INSERT INTO claim_mark(kind,at_usec,seg,port,opened_usec,claim,dur,linger,meta,app,"
+		"netns,unattributed,bounded,remote) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
 	[STATEMENT_MARK_DROP] = "DELETE FROM claim_mark WHERE kind=?1 AND at_usec<?2",
 	[STATEMENT_MARK_DROP_APART] =
 		"DELETE FROM claim_mark WHERE kind=0 AND at_usec<?1 AND (seg<>0 OR NOT EXISTS(SELECT 1 FROM"
@@ -319,9 +321,11 @@ static const char *const texts[STATEMENT_COUNT] = {
 		" UNION SELECT process FROM claim_open WHERE process IS NOT NULL"
 		" UNION SELECT h.process FROM claim_hot c CROSS JOIN holder h ON h.claim=c.claim WHERE c.holders"
 		" UNION SELECT h.process FROM claim_open c CROSS JOIN holder h ON h.claim=c.claim) RETURNING id",
-	[STATEMENT_APP_DROP] = "DELETE FROM app WHERE id IN (SELECT id FROM app WHERE id NOT IN"
-			       " (SELECT app FROM process UNION SELECT app FROM rollup_hour UNION"
-			       " SELECT app FROM rollup_day) ORDER BY id LIMIT ?1) RETURNING id",
+	[STATEMENT_APP_DROP] =
+		"DELETE FROM app WHERE id IN (SELECT id FROM app WHERE id NOT IN"
+		" (SELECT app FROM process UNION SELECT app FROM rollup_hour UNION"
+		" SELECT app FROM rollup_day UNION SELECT app FROM claim_mark WHERE app>0)"
+		" ORDER BY id LIMIT ?1) RETURNING id",
 	[STATEMENT_LOCAL_DROP] =
 		"DELETE FROM local WHERE id IN (SELECT id FROM local WHERE id NOT IN"
 		" (SELECT " LOCAL " FROM claim_seg UNION SELECT " LOCAL " FROM claim_long UNION"

@@ -239,6 +239,10 @@ static int read_counters(struct store *s)
 	if (r == 0)
 		r = store_counter_get(s, COUNTER_NEXT_HOT, 1, &next_hot);
 	if (r == 0)
+		r = store_counter_get(s, COUNTER_HOT_FROM, 0, &s->state.hot_from);
+	if (r == 0)
+		r = store_counter_get(s, COUNTER_SEGMENT_USEC, 0, &s->state.segment_usec);
+	if (r == 0)
 		r = store_counter_get(s, COUNTER_EXPIRED_UNTIL, 0, &expired);
 	if (r == 0)
 		r = store_counter_get(s, COUNTER_COMMITS, 0, &s->commits_before);
@@ -255,6 +259,8 @@ static int read_counters(struct store *s)
 	s->state.highest_open = (uint64_t)highest;
 	s->state.next_hot = MAX(next_hot, (uint64_t)last + 1);
 	s->state.first_hot = first > 0 ? (uint64_t)first : s->state.next_hot;
+	if (first <= 0)
+		s->state.hot_from = USEC_UNSET;
 	s->state.expired_until = expired;
 	return 0;
 }

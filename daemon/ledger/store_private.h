@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 #include <sys/stat.h>
 
+#include "common/siphash.h"
 #include "daemon/ledger/store.h"
 
 /* The files in the state directory, beside the database (SCHEMA_FILE). */
@@ -22,6 +23,7 @@ enum statement {
 	STATEMENT_COUNTER_SET,
 	STATEMENT_HIGHEST_CLAIM,
 	STATEMENT_HOT_BOUNDS,
+	STATEMENT_HOT_FIRST,
 	STATEMENT_SESSION_NEWEST,
 	STATEMENT_SESSION_BEFORE,
 	STATEMENT_SESSION_HOW,
@@ -135,6 +137,8 @@ enum statement {
 /* Names in the table `counter`. */
 #define COUNTER_NEXT_CLAIM       "next_claim"
 #define COUNTER_NEXT_HOT         "next_hot"
+#define COUNTER_HOT_FROM         "hot_from_usec"
+#define COUNTER_SEGMENT_USEC     "segment_usec"
 #define COUNTER_COMMITS          "commits" /* that had nothing else to write */
 #define COUNTER_EXPIRED_UNTIL    "expired_until_usec"
 #define COUNTER_KNOWN_KEY_0      "known_key_0"
@@ -155,6 +159,8 @@ struct intern {
 /* What a transaction may change in memory, and a rollback puts back. */
 struct store_state {
 	uint64_t first_hot, next_hot; /* claim_hot holds the ids [first_hot, next_hot) */
+	usec_t hot_from;              /* nothing in claim_hot was released before it */
+	usec_t segment_usec;          /* no segment has releases of a longer time */
 	int64_t coverage;             /* row of the present stretch; 0: none yet */
 	struct now seen;              /* the session's last_seen */
 	struct drained ring;          /* generation 0: none */
@@ -348,6 +354,7 @@ struct rollup_claim {
 	uint8_t raddr_size;   /* 0: none */
 	uint16_t port;
 	bool holders;
+	bool bounded;        /* `closed` is the later bound of its end */
 	int64_t began;       /* the earlier bound of `opened`, as far as it counts */
 	int64_t seg, number; /* where it is sealed: 0 is claim_long; its `claim` there */
 	/* found by rollup_add() */
@@ -355,7 +362,7 @@ struct rollup_claim {
 	int64_t app, netns;
 };
 
-/* seal_marks.c: marks those that an audit by rollups has to find. `apart` is known. */
+/* seal_marks.c: marks those that an audit by rollups has to find. What rollup_add() finds is known. */
 int marks_add(struct store *s, const struct rollup_claim claims[], size_t count) _must_check_;
 /* Drops the marks of what was released before `before`, and of what is in no table any more. */
 int marks_drop(struct store *s, usec_t before) _must_check_;
@@ -363,6 +370,9 @@ int marks_drop(struct store *s, usec_t before) _must_check_;
 /* Adds them to the rollups, and makes the days that are over by `last_seen`, the latest release. */
 int rollup_add(
 	struct store *s, struct rollup_claim claims[], size_t count, usec_t last_seen) _must_check_;
+
+/* The key of the hashes of remote addresses, in rollups and marks. */
+int rollup_hash_key(struct store *s, struct siphash_key *ret) _must_check_;
 
 /* Makes the days that were over at `seen`, where no seal has done it for some time. */
 int rollup_days(struct store *s, usec_t seen) _must_check_;

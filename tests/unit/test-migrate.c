@@ -15,6 +15,7 @@
 #include "schema_5_sql.h"
 #include "schema_6_sql.h"
 #include "schema_7_sql.h"
+#include "schema_8_sql.h"
 #include "tests/support/store_fixture.h"
 
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
@@ -70,6 +71,7 @@ static const struct version {
 	{schema_5_sql, "PRAGMA user_version=5"},
 	{schema_6_sql, "PRAGMA user_version=6"},
 	{schema_7_sql, "PRAGMA user_version=7"},
+	{schema_8_sql, "PRAGMA user_version=8"},
 };
 
 static void make_version(struct fixture *f, const struct version *version)
