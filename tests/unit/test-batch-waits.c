@@ -175,16 +175,15 @@ static void test_absence(void **state)
 static void test_left_open(void **state)
 {
 	struct world *w = *state;
-	struct claim c = fixture_claim(&w->f, 50000), other = fixture_claim(&w->f, 50001);
+	struct claim c = fixture_claim(&w->f, 50000), other, again;
 	const uint64_t id = c.id;
 
 	c.closed_boot = c.closed_after_boot = c.released_boot = USEC_UNSET;
 	w->sink.opened(w->sink.context, &c);
 	commit_all(w);
 	assert_true(c.id > id);
-	assert_int_equal(batch_left_open(w->batch, &c), 0);
-	assert_int_equal(batch_left_open(w->batch, &other), 0); /* is not told again */
-	other = c;
+	again = other = c; /* what it owns, which is nothing, is the batch's */
+	assert_int_equal(batch_left_open(w->batch, &again), 0);
 	other.id = 0;
 	w->sink.opened(w->sink.context, &other);
 	assert_int_equal(other.id, c.id);
@@ -226,6 +225,20 @@ static void test_ring(void **state)
 	w->sink.drained(w->sink.context, &(struct drained){.ring = {9, 11}, .at = 2});
 	assert_false(batch_is_empty(w->batch));
 	commit_all(w);
+	/* what the ring has lost is committed with its place, each number by itself */
+	for (unsigned i = 1; i <= 3; i++) {
+		w->sink.drained(w->sink.context, &(struct drained){.ring = {9, 11},
+							 .at = 2,
+							 .lost = i > 2 ? 3 : 0,
+							 .lost_ends = i > 1 ? 2 : 0,
+							 .failures_dropped = 1});
+		commit_all(w);
+		assert_rows(&w->f,
+			"SELECT ring_lost,ring_lost_ends,ring_failures_dropped FROM session",
+			i == 1   ? "0|0|1|\n"
+			: i == 2 ? "0|2|1|\n"
+				 : "3|2|1|\n");
+	}
 	assert_int_equal(batch_ring_committed(w->batch).position, 11);
 	batch_ring_before(w->batch, &(struct drained){.ring = {9, 12}});
 	assert_true(batch_is_empty(w->batch));

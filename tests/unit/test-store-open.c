@@ -155,6 +155,27 @@ static void test_names_taken(void **state)
 	fixture_open(f);
 }
 
+/* Where there is no database none is made, to forget something in it; what is no heartbeat of ours says nothing. */
+static void test_nothing_there(void **state)
+{
+	const struct forget all = {.until = USEC_UNSET};
+	struct fixture *f = *state;
+	struct heartbeat beat = {.session = 1, .seen = f->now};
+	_cleanup_(close_p) int fd = -1;
+	uint64_t rows = 77;
+	int32_t pid = 0;
+
+	assert_int_equal(store_forget(f->dir, &all, &rows, &pid), -ENOENT);
+	assert_int_equal(rows, 77);
+	assert_int_equal(faccessat(f->dir, SCHEMA_FILE, F_OK, 0), -1);
+	fd = openat(f->dir, HEARTBEAT_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	assert_true(fd >= 0);
+	assert_int_equal(heartbeat_write(fd, &beat), 0);
+	assert_int_equal(heartbeat_read(fd, &beat), 1);
+	assert_int_equal(pwrite(fd, "X", 1, 0), 1);
+	assert_int_equal(heartbeat_read(fd, &beat), 0);
+}
+
 /* A file system that has no shared memory, which a WAL needs. */
 static void test_no_shared_memory(void **state)
 {
@@ -647,6 +668,7 @@ int main(void)
 		CASE(test_two_daemons),
 		CASE(test_unnamed_holder),
 		CASE(test_names_taken),
+		CASE(test_nothing_there),
 		CASE(test_no_shared_memory),
 		CASE(test_newer_in_main_file),
 		CASE(test_newer_in_wal),
