@@ -54,7 +54,7 @@ class Manager:
     def start(self, daemon, *options):
         names, fds = ":".join(self.kept), list(self.kept.values())
         command = [sys.executable, "-c", HAND_OVER, names, ",".join(map(str, fds)), DAEMON, "--config", daemon.config, "--state",
-                   daemon.state, "--socket", daemon.socket, *EVENTS, *options]
+                   daemon.state, "--socket", daemon.socket, "--netns", "self", *EVENTS, *options]
         with open(daemon.log, "ab") as log:
             daemon.process = subprocess.Popen(daemon.namespace.enter(*command), stderr=log, start_new_session=True, pass_fds=fds,
                                               env={**os.environ, "NOTIFY_SOCKET": self.path})
