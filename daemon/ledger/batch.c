@@ -557,8 +557,7 @@ static int write_entry(struct store *s, struct entry *e)
 		return store_put_netns(s, &e->netns);
 	case ENTRY_FAILURE:
 		return store_put_failure(s, &e->failure);
-	case ENTRY_LEFT_OUT:
-		break;
+	case ENTRY_LEFT_OUT:; /* the one that is left: there is no way past the switch but its own */
 	}
 	return store_put_failures_left_out(s, e->from_wall, e->until_wall, e->left_out);
 }

@@ -143,6 +143,72 @@ static void test_told_without_memory(void **state)
 	assert_int_equal(gaps_lost, 4); /* two, their reason and the rest */
 }
 
+static int tell_gap(struct life *l)
+{
+	l->sink.gap(l->sink.context, l->f.now.wall - 10, l->f.now.wall, "ring-lost", 3);
+	return 0;
+}
+
+/* What was counted as lost is committed though nothing else waits, once, whichever step failed. */
+static void test_commit_of_what_was_lost(void **state)
+{
+	struct life *l = *state;
+	unsigned failed = 0;
+	uint64_t lost = 0;
+
+	for (bool refused = true; refused; lost += 3) {
+		int r;
+
+		pass(l, USEC_PER_SEC);
+		assert_int_equal(commit_durable(l), 0);
+		assert_true(batch_is_empty(l->batch));
+		assert_true(was_refused(l, 0, tell_gap, &r));
+		assert_false(batch_is_empty(l->batch));
+		refused = was_refused(l, failed, commit_durable, &r);
+		if (r < 0) {
+			assert_int_equal(counted_as_lost(l), lost);
+			assert_false(batch_is_empty(l->batch));
+			assert_int_equal(commit_durable(l), 0);
+			failed++;
+		} else if (refused) {
+			failed++; /* housekeeping's, and so not the commit's */
+		}
+		assert_int_equal(counted_as_lost(l), lost + 3);
+		assert_true(batch_is_empty(l->batch));
+	}
+	assert_true(failed > 2);
+}
+
+static int stop_reading(struct life *l)
+{
+	batch_ring(l->batch, false);
+	return 0;
+}
+
+/* A claim that was left open, and for whose end there is no memory, ends later: until then it is as the database has it. */
+static void test_end_without_memory(void **state)
+{
+	static const char ended[] = "SELECT count(*),count(released_usec) FROM claims";
+	struct life *l = *state;
+	int r;
+
+	l->open = next_claim(l);
+	l->open.closed_boot = l->open.closed_after_boot = l->open.released_boot = USEC_UNSET;
+	assert_int_equal(store_put_open(l->f.store, &l->open), 0);
+	commit(&l->f);
+	batch_ring(l->batch, true);
+	assert_int_equal(batch_left_open(l->batch, &l->open), 0);
+	assert_true(was_refused(l, 0, stop_reading, &r));
+	assert_int_equal(batch_stats(l->batch).waiting, 0);
+	assert_int_equal(commit_durable(l), 0);
+	assert_rows(&l->f, ended, "1|0|\n");
+	assert_false(was_refused(l, 99, stop_reading, &r));
+	assert_int_equal(batch_stats(l->batch).waiting, 1);
+	assert_int_equal(commit_durable(l), 0);
+	assert_rows(&l->f, ended, "1|1|\n");
+	assert_all(l);
+}
+
 /* Which claims are to be told again is known of all of them, or the start fails. */
 static void test_left_open(void **state)
 {
@@ -172,6 +238,8 @@ int main(void)
 		CASE(test_commit_of_a_question),
 		CASE(test_commit_in_the_midst_of_a_ring),
 		CASE(test_told_without_memory),
+		CASE(test_commit_of_what_was_lost),
+		CASE(test_end_without_memory),
 		CASE(test_left_open),
 	};
 

@@ -103,6 +103,7 @@ static void test_told(void **state)
 	w->sink.gap(w->sink.context, now, now + 7, "ring-lost", 3);
 	w->sink.clock_step(w->sink.context, now + 9, -5);
 	assert_int_equal(buf_size(&w->told), 0);
+	assert_false(batch_is_empty(w->batch));
 	commit_all(w);
 	assert_told(w, "ring-lost 0-7 3;step 9 -5;");
 	commit_all(w);
@@ -180,6 +181,7 @@ static void test_left_open(void **state)
 
 	c.closed_boot = c.closed_after_boot = c.released_boot = USEC_UNSET;
 	w->sink.opened(w->sink.context, &c);
+	assert_false(batch_is_empty(w->batch));
 	commit_all(w);
 	assert_true(c.id > id);
 	again = other = c; /* what it owns, which is nothing, is the batch's */

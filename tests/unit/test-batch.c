@@ -49,14 +49,32 @@ static void refuse(struct fixture *f, struct batch *b, uint64_t waiting, uint64_
 	assert_int_equal(stats.gaps, 0);
 }
 
+/* The last gap that a commit has told of, and how many there were. */
+struct heard {
+	usec_t from_wall, until_wall;
+	uint64_t lost;
+	unsigned gaps;
+};
+
+static void hear_gap(
+	void *context, usec_t from_wall, usec_t until_wall, const char *reason, uint64_t lost)
+{
+	struct heard *h = context;
+
+	assert_string_equal(reason, "disk-full");
+	*h = (struct heard){from_wall, until_wall, lost, h->gaps + 1};
+}
+
 static void test_limit(void **state)
 {
+	struct heard heard = {0};
 	struct fixture *f = *state;
 	_cleanup_(batch_free_p) struct batch *b = batch_new(f->store);
 	struct claim first;
 	char wanted[128];
 
 	assert_non_null(b);
+	batch_tell(b, &(struct batch_told){.context = &heard, .gap = hear_gap});
 	assert_int_equal(batch_commit(b, f->now, true), 0);
 	set_pages(f, "1");
 	release(f, b, LIMIT_PENDING_CLAIMS - 1);
@@ -67,6 +85,7 @@ static void test_limit(void **state)
 	release(f, b, BEYOND);
 	refuse(f, b, LIMIT_PENDING_CLAIMS, BEYOND);
 	assert_rows(f, "SELECT count(*) FROM claims", "0|\n");
+	assert_int_equal(heard.gaps, 0); /* what is not committed is not told */
 
 	set_pages(f, "1000000");
 	f->now.boot += 100 * USEC_PER_SEC;
@@ -80,6 +99,9 @@ static void test_limit(void **state)
 		(unsigned long long)claim_wall(&first, first.released_boot),
 		(unsigned long long)f->now.wall);
 	assert_rows(f, "SELECT reason,lost,from_usec,until_usec FROM gap", wanted);
+	assert_int_equal(heard.lost, BEYOND);
+	assert_int_equal(heard.from_wall, claim_wall(&first, first.released_boot));
+	assert_int_equal(heard.until_wall, f->now.wall);
 
 	/* once, and there is room for more again */
 	release(f, b, 1);
@@ -87,6 +109,7 @@ static void test_limit(void **state)
 	assert_int_equal(batch_commit(b, f->now, true), 0);
 	assert_rows(f, "SELECT count(*) FROM gap", "1|\n");
 	assert_int_equal(batch_stats(b).lost, BEYOND);
+	assert_int_equal(heard.gaps, 1);
 }
 
 static const struct drained read_on = {.ring = {9, 20}, .at = 1};
@@ -137,13 +160,17 @@ static void test_left_open(void **state)
 	static const struct {
 		const char *title;
 		void (*tell)(struct fixture *f, struct batch *b, struct claim *c);
-		const char *rows; /* the port, whether it has ended, and whether that was seen */
+		usec_t closed;    /* after its opening; 0: not yet */
+		const char *rows; /* the port, how long until it ended, and whether that was seen */
 	} cases[] = {
-		{"it is, and goes on", told_again, "50000|0|~|\n"},
-		{"it was to be before what is told now: it has ended", told_of_a_minute_later,
-			"50000|1|0|\n50001|0|~|\n"},
-		{"it may come still", told_of_soon_after, "50000|0|~|\n50001|0|~|\n"},
-		{"nobody reads the ring any more: it has ended", not_read_any_more, "50000|1|0|\n"},
+		{"it is, and goes on", told_again, 0, "50000|~|~|\n"},
+		{"it was to be before what is told now: it has ended", told_of_a_minute_later, 0,
+			"50000|0|0|\n50001|~|~|\n"},
+		{"it may come still", told_of_soon_after, 0, "50000|~|~|\n50001|~|~|\n"},
+		{"nobody reads the ring any more: it has ended", not_read_any_more, 0,
+			"50000|0|0|\n"},
+		{"it was closed, which the database has: it ended then", not_read_any_more, 5000,
+			"50000|5000|1|\n"},
 	};
 
 	(void)state;
@@ -158,6 +185,10 @@ static void test_left_open(void **state)
 		claim = fixture_claim(&f, 50000);
 		claim.source = SOURCE_EVENTS;
 		claim.closed_boot = claim.closed_after_boot = claim.released_boot = USEC_UNSET;
+		if (cases[i].closed > 0) {
+			claim.closed_boot = claim.opened_boot + cases[i].closed;
+			claim.closed_after_boot = claim.opened_boot;
+		}
 		store_number(f.store, &claim);
 		assert_int_equal(store_put_open(f.store, &claim), 0);
 		assert_int_equal(store_commit(f.store, f.now, true), 0);
@@ -174,7 +205,7 @@ static void test_left_open(void **state)
 		assert_int_equal(batch_commit(b, f.now, true), 0);
 		assert_int_equal(batch_stats(b).waiting, 0);
 		assert_rows(&f,
-			"SELECT port,released_usec IS NOT NULL,"
+			"SELECT port,released_usec-opened_usec,"
 			"CASE WHEN released_usec IS NOT NULL THEN closed_usec<>closed_after_usec END"
 			" FROM claims ORDER BY port",
 			cases[i].rows);

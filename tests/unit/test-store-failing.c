@@ -131,6 +131,43 @@ static void test_stop(void **state)
 	assert_true(failed > 5);
 }
 
+static int commit_alone(struct life *l)
+{
+	return store_commit(l->f.store, l->f.now, true);
+}
+
+static uint64_t seen_by_readers(const struct life *l)
+{
+	_cleanup_(free_p) char *rows = read_rows(&l->f, "SELECT last_seen_boot_usec FROM session");
+
+	assert_non_null(rows);
+	return strtoull(rows, NULL, 10);
+}
+
+/* A commit before which nothing was put begins by itself; where it cannot, the session has seen no more. */
+static void test_commit_alone(void **state)
+{
+	struct life *l = *state;
+	unsigned n = 0, failed = 0;
+
+	commit(&l->f);
+	for (bool refused = true; refused; n++) {
+		const uint64_t before = seen_by_readers(l);
+		int r;
+
+		pass(l, USEC_PER_SEC);
+		refused = was_refused(l, n, commit_alone, &r);
+		if (r < 0) {
+			assert_false(l->f.store->in_transaction);
+			assert_int_equal(seen_by_readers(l), before);
+			assert_int_equal(commit_alone(l), 0);
+			failed++;
+		}
+		assert_int_equal(seen_by_readers(l), l->f.now.boot);
+	}
+	assert_true(failed > 2);
+}
+
 static int beat(struct life *l)
 {
 	return store_heartbeat(l->f.store, l->f.now);
@@ -462,6 +499,7 @@ int main(void)
 		CASE(test_open),
 		cmocka_unit_test(test_first_open),
 		CASE(test_stop),
+		CASE(test_commit_alone),
 		CASE(test_heartbeat),
 		CASE(test_adopt),
 		CASE(test_adopt_of_another_boot),

@@ -110,6 +110,45 @@ static void test_how(void **state)
 	assert_false(f->before.how.failures || f->before.how.netns_all);
 }
 
+/* The ranges that the session before has watched, of which the database may say anything: at most so many, and those that make
+ * sense, up to the first that does not. */
+static void test_how_ranges(void **state)
+{
+	static const struct {
+		const char *change;
+		unsigned count;
+	} cases[] = {
+		{"UPDATE coverage SET ranges=ranges||' 61000-61001'", PORT_RANGES_MAX},
+		{"UPDATE coverage SET ranges='1-5 7-x 9-10'", 1},
+		{"UPDATE coverage SET ranges=''", 0},
+		{"ALTER TABLE coverage RENAME ranges TO before;"
+		 "ALTER TABLE coverage ADD ranges TEXT",
+			0},
+	};
+	struct fixture *f = *state;
+	struct coverage how = {.ranges.count = PORT_RANGES_MAX};
+
+	for (uint16_t i = 0; i < PORT_RANGES_MAX; i++)
+		how.ranges.range[i] = (struct port_range){
+			.low = (uint16_t)(1 + 10 * i), .high = (uint16_t)(5 + 10 * i)};
+	assert_int_equal(store_put_coverage(f->store, &how, f->now.wall), 0);
+	f->now.boot += 1000;
+	f->now.wall += 1000;
+	commit(f);
+	reopen(f);
+	assert_int_equal(f->before.how.ranges.count, PORT_RANGES_MAX);
+	assert_memory_equal(&f->before.how.ranges, &how.ranges, sizeof(how.ranges));
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		assert_int_equal(sql_exec(f->store, cases[i].change), 0);
+		commit(f);
+		reopen(f);
+		assert_true(f->before.known);
+		assert_int_equal(f->before.how.ranges.count, cases[i].count);
+		assert_memory_equal(f->before.how.ranges.range, how.ranges.range,
+			cases[i].count * sizeof(how.ranges.range[0]));
+	}
+}
+
 static char blue[] = "blue";
 
 /* What is known of a namespace stays when it is gone, and can be told no more. */
@@ -292,6 +331,7 @@ int main(void)
 		CASE(test_place),
 		CASE(test_place_of_a_failed_commit),
 		CASE(test_how),
+		CASE(test_how_ranges),
 		CASE(test_netns),
 		CASE(test_failures),
 		CASE(test_plans),

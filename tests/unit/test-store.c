@@ -326,6 +326,13 @@ static void test_facts(void **state)
 	f->now.boot += 600;
 	commit(f);
 	assert_rows(f, "SELECT last_seen_usec-started_usec FROM session", "-4000|\n");
+	/* and by one that was set while no time passed */
+	f->now.wall += 10;
+	commit(f);
+	assert_rows(f, "SELECT last_seen_usec-started_usec FROM session", "-3990|\n");
+	f->now.wall -= 10;
+	commit(f);
+	assert_rows(f, "SELECT last_seen_usec-started_usec FROM session", "-4000|\n");
 	assert_rows(f, "SELECT " SQL_WATCHED_UNTIL "-from_usec FROM coverage c", "1000|\n");
 	f->now.boot += 9000;
 	f->now.wall += 9000;
@@ -384,10 +391,10 @@ static void test_sessions(void **state)
 	assert_int_equal(f->before.last_seen_boot, start + 1035);
 }
 
-/* A heartbeat that is torn, or of another session or boot, is none. */
+/* A heartbeat that is torn, or of another session or boot, or of one whose boot cannot be told, is none. */
 static void test_heartbeat_refused(void **state)
 {
-	enum { GOOD, OTHER_SESSION, OTHER_BOOT, TORN, SHORT, CASES };
+	enum { GOOD, OTHER_SESSION, OTHER_BOOT, UNKNOWN_BOOT, TORN, SHORT, CASES };
 	struct fixture *f = *state;
 	struct heartbeat beat, read;
 	int fd = openat(f->dir, HEARTBEAT_FILE, O_RDWR | O_CLOEXEC);
@@ -399,6 +406,9 @@ static void test_heartbeat_refused(void **state)
 			.seen = {f->now.boot + 50, f->now.wall + 50}};
 		memcpy(beat.boot_id, f->boot_id, sizeof(beat.boot_id));
 		beat.boot_id[0] ^= i == OTHER_BOOT;
+		if (i == UNKNOWN_BOOT)
+			assert_int_equal(
+				sql_exec(f->store, "UPDATE session SET boot_id=x'b0b0'"), 0);
 		f->store = store_free(f->store);
 		assert_int_equal(heartbeat_write(fd, &beat), 0);
 		if (i == TORN)
