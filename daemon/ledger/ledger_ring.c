@@ -93,12 +93,18 @@ static bool held(const struct claim *c, const struct failure *f)
 	       (c->local_unknown || overlap(&c->local.address, &f->local.address));
 }
 
-/* Who is in the way most: a socket that has the port for itself, before a connection on it; then who had it first. */
+/*
+ * Who is in the way most: who has the port open, before what may be left of a connection (until a sweep has looked, nobody
+ * knows); a socket that has the port for itself, before a connection on it; then who had it first.
+ */
 static bool is_nearer(const struct claim *a, const struct claim *b)
 {
+	bool a_open = a->closed_boot == USEC_UNSET, b_open = b->closed_boot == USEC_UNSET;
 	bool a_bound = a->role == ROLE_LISTENING || a->role == ROLE_BOUND;
 	bool b_bound = b->role == ROLE_LISTENING || b->role == ROLE_BOUND;
 
+	if (a_open != b_open)
+		return a_open;
 	if (a_bound != b_bound)
 		return a_bound;
 	return a->opened_boot < b->opened_boot;

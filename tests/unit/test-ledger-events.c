@@ -214,6 +214,14 @@ static const struct script failures[] = {
 		"opened 7 tcp 127.0.0.1:40000 connected =400 told event by 101\n"
 		"changed 7 tcp 127.0.0.1:40000 connected =400 closed=510 told event by 101\n" IN_USE
 		" held by 101 since 400\n"},
+	{"who has it open, rather than what may be left of an older connection",
+		SCRIPT(PEOPLE, EVENT(7, 40000, 400, BY(EVENT, 1), .role = ROLE_ACCEPTED),
+			EVENT_CLOSED(7, 510, .time_wait = true), EVENT(8, 40000, 550, BY(EVENT, 2)),
+			FAILED(BIND, IN_USE, 40000, 600)),
+		"opened 7 tcp 127.0.0.1:40000 accepted =400 told event by 101\n"
+		"changed 7 tcp 127.0.0.1:40000 accepted =400 closed=510 told event by 101\n"
+		"opened 8 tcp 127.0.0.1:40000 connected =550 told event by 102\n" IN_USE
+		" held by 102 since 550\n"},
 	{"an address that is not there is nobody's, and a connect without a port neither",
 		SCRIPT(PEOPLE, LISTENS(7, 1, LOOPBACK(40000), 500),
 			FAILED(BIND, NOT_AVAILABLE, 40000, 600),
