@@ -351,10 +351,12 @@ static bool lacks_room(const struct grid *g)
 	return false;
 }
 
+/* What is said of several sockets of one process alike is said once. */
 static void print_details(const struct grid *g)
 {
 	for (size_t i = 0; g->details && i < g->row_count && lacks_room(g); i++)
-		view_wrapped(g->view, g->view->out, g->details[i], 0, 2);
+		if (i == 0 || !streq(g->details[i], g->details[i - 1]))
+			view_wrapped(g->view, g->view->out, g->details[i], 0, 2);
 }
 
 static int print_batch(struct grid *g)

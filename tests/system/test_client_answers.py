@@ -567,6 +567,14 @@ def test_who_tells_in_lines_what_has_no_room(fake):
     assert "upd[702]: 60530/tcp at 10.0.0.5, user root, netns 4026531840" in text
 
 
+def test_who_says_what_is_alike_once(fake):
+    """Two connections of one process differ in their rows; the line beneath is the same, and is not said twice. Another one's is."""
+    first, second = (recent(netns=7, remote_address=f"10.0.0.{n}") for n in (8, 9))
+    text, _ = on_terminal(fake(who(first, second, recent(netns=7, pid=702))), "who", 60530, "--no-pager", "--color=never", width=80)
+    assert text.count("10.0.0.8") == text.count("10.0.0.9") == 1
+    assert text.count("curl[48211]: 60530/tcp") == text.count("curl[702]: 60530/tcp") == 1
+
+
 def test_pager(fake, directory):
     daemon = fake(who(claim()))
     seen = pathlib.Path(directory) / "seen"
