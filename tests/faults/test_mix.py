@@ -15,7 +15,7 @@ import pytest
 import conftest
 from conftest import EVENTS, FULL, PATIENCE, descriptors, filled, gaps, injected, integrity, reasons, status, sync, wait_for
 
-SECONDS = float(os.environ.get("PORTLEDGER_SECONDS", 600 if FULL else 20))
+SECONDS = float(os.environ.get("PORTLEDGER_SECONDS", 60 if FULL else 20))
 SEED = int(os.environ.get("PORTLEDGER_SEED", random.randrange(1 << 32)))
 RATE = 300
 CALLS = ("pwrite64:error=EIO", "fdatasync:error=EIO", "pwrite64:error=ENOSPC", "epoll_wait:error=EINTR:when=2+2", "pwrite64:error=EIO:when=5+7")
