@@ -133,8 +133,10 @@ static void commit(struct keeper *k, bool durable)
 		k->damaged = true;
 		stop(k, EXIT_FAILURE);
 	}
-	if (r < 0)
+	if (r < 0) {
+		k->refused_boot = clock_now().boot;
 		return;
+	}
 	k->committed_wall = k->until.wall;
 	if (k->notable)
 		notable_committed(k->notable);
@@ -266,9 +268,16 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 	maintain(k);
 }
 
+/* All that waits is written again by each attempt: where the database refuses, what comes meanwhile would find no time between them. */
+static bool may_commit(const struct keeper *k)
+{
+	return k->store_error == 0 || clock_now().boot - k->refused_boot >= COMMIT_SWEPT_USEC;
+}
+
 static void follow(struct keeper *k)
 {
-	if (!k->following || batch_stats(k->batch).changes == 0 || batch_is_told_partly(k->batch))
+	if (!k->following || !may_commit(k) || batch_stats(k->batch).changes == 0 ||
+		batch_is_told_partly(k->batch))
 		return;
 	commit(k, false);
 	tell_control(k, 0, true);
@@ -278,7 +287,7 @@ static void follow(struct keeper *k)
 static void commit_swept(struct keeper *k)
 {
 	if (k->generation != 0 && k->swept && is_busy(k) && !batch_is_told_partly(k->batch) &&
-		clock_now().boot - k->committed_boot >= COMMIT_SWEPT_USEC)
+		may_commit(k) && clock_now().boot - k->committed_boot >= COMMIT_SWEPT_USEC)
 		commit(k, true);
 }
 
@@ -301,7 +310,7 @@ static void on_drained(struct keeper *k, const struct drained *d)
 		stats.lost_ends == k->lost_ends && !stats.absent && k->crowded_at == 0 &&
 		d->at > k->until.boot)
 		k->until = (struct now){.boot = d->at, .wall = ledger_wall(k->ledger, d->at)};
-	if (d->urgent)
+	if (d->urgent && may_commit(k))
 		commit(k, false);
 	commit_swept(k);
 	follow(k);

@@ -34,6 +34,7 @@ struct keeper {
 	struct now until;            /* beginning of the last whole sweep */
 	usec_t committed_wall;       /* up to there the database is complete; 0: not known */
 	usec_t committed_boot;       /* when the last durable commit was made */
+	usec_t refused_boot;         /* when the last one failed */
 	bool undurable;              /* committed since then without fsync */
 	struct store_session before; /* the session before this one */
 	uint64_t generation;         /* of the events' ring; 0: there is none */

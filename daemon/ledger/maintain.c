@@ -117,7 +117,7 @@ int maintain_step(struct store *s, struct now now)
 		r = freed != 0 ? freed : r;
 	}
 	if (r == 0)
-		r = remotes_step(s, aged);
+		r = remotes_step(s, now);
 	return r;
 }
 

@@ -183,7 +183,7 @@ def earlier(service):
 # As soon as systemd keeps more than so many descriptors.
 KILL = """
 until [ "$(systemctl show -P NFileDescriptorStore "$3")" -gt "$4" ]; do :; done
-if [ "$2" = portledgerd ]; then kill -KILL "$1"; else pkill -KILL -x -P "$1" "$2"; fi
+if [ "$2" = portledgerd ]; then kill -KILL "$1"; else until pkill -KILL -x -P "$1" "$2"; do :; done; fi
 """
 
 
