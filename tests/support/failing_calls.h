@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * Beside every allocation (failing.h), every call of the store to SQLite and to the kernel fails once, for a test that is linked with
+ * Beside every allocation (failing_text.h), every call of the store to SQLite and to the kernel fails once, for a test that is linked with
  * `failing_calls` (tests/unit/meson.build). What failed was not done; the next call is served again. SQLite's own calls are not
  * reached: its disk is tests/support/disk.h's. Include it once.
  */
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "tests/support/failing.h"
+#include "tests/support/failing_text.h"
 
 /* How a call fails. */
 static int failing_error = EIO;
@@ -118,10 +118,6 @@ ssize_t __wrap_readlink(const char *path, char *ret, size_t size);
 ssize_t __wrap___readlink_chk(const char *path, char *ret, size_t size, size_t room);
 int __real_fcntl64(int fd, int command, void *argument);
 int __wrap_fcntl64(int fd, int command, void *argument);
-int __wrap_asprintf(char **ret, const char *format, ...);
-int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...);
-char *__real_strdup(const char *text);
-char *__wrap_strdup(const char *text);
 
 int __wrap_fstat64(int fd, struct stat *ret)
 {
@@ -167,39 +163,4 @@ ssize_t __wrap___readlink_chk(const char *path, char *ret, size_t size, size_t r
 int __wrap_fcntl64(int fd, int command, void *argument)
 {
 	return failing_kernel_now() ? -1 : __real_fcntl64(fd, command, argument);
-}
-
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-static int failing_format(char **ret, const char *format, va_list arguments)
-{
-	return failing_now() ? -1 : vasprintf(ret, format, arguments);
-}
-#pragma GCC diagnostic pop
-
-int __wrap_asprintf(char **ret, const char *format, ...)
-{
-	va_list arguments;
-	int n;
-
-	va_start(arguments, format);
-	n = failing_format(ret, format, arguments);
-	va_end(arguments);
-	return n;
-}
-
-int __wrap___asprintf_chk(char **ret, int flag _unused_, const char *format, ...)
-{
-	va_list arguments;
-	int n;
-
-	va_start(arguments, format);
-	n = failing_format(ret, format, arguments);
-	va_end(arguments);
-	return n;
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return failing_now() ? NULL : __real_strdup(text);
 }

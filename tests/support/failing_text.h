@@ -16,6 +16,9 @@ int __wrap___vasprintf_chk(char **ret, int flag, const char *format, va_list arg
 int __wrap_asprintf(char **ret, const char *format, ...);
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...);
 
+/* What prints to memory itself fails, too; false where an answer is printed number by number. */
+static bool failing_prints = true;
+
 char *__wrap_strdup(const char *text)
 {
 	return failing_now() ? NULL : __real_strdup(text);
@@ -25,7 +28,7 @@ char *__wrap_strdup(const char *text)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 int __wrap_vasprintf(char **ret, const char *format, va_list arguments)
 {
-	return failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
+	return failing_prints && failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
 }
 
 int __wrap___vasprintf_chk(char **ret, int flag _unused_, const char *format, va_list arguments)
@@ -39,7 +42,7 @@ int __wrap_asprintf(char **ret, const char *format, ...)
 	int n;
 
 	va_start(arguments, format);
-	n = __wrap_vasprintf(ret, format, arguments);
+	n = failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
 	va_end(arguments);
 	return n;
 }
@@ -50,7 +53,7 @@ int __wrap___asprintf_chk(char **ret, int flag _unused_, const char *format, ...
 	int n;
 
 	va_start(arguments, format);
-	n = __wrap_vasprintf(ret, format, arguments);
+	n = failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
 	va_end(arguments);
 	return n;
 }

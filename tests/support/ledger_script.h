@@ -322,3 +322,35 @@ static inline void play(struct ledger *l, const struct record *records)
 	for (; records->type != 0; records++)
 		assert_int_equal(ledger_apply(l, records), 0);
 }
+
+/* Plays it to a new ledger, and holds against it what that told. */
+static inline void run_script(const struct script *script)
+{
+	struct log log = {0};
+	struct ledger_sink sink = sink_of(&log);
+	_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
+
+	print_message("  %s\n", script->title);
+	assert_non_null(l);
+	play(l, script->records);
+	assert_string_equal(log.text, script->log);
+}
+
+/* Its last record is refused, and changes nothing. */
+static inline void run_refused(const struct script *script)
+{
+	struct log log = {0}, before, after;
+	struct ledger_sink sink = sink_of(&log);
+	_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
+	const struct record *r = script->records;
+
+	print_message("  %s\n", script->title);
+	assert_non_null(l);
+	for (; r[1].type != 0; r++)
+		assert_int_equal(ledger_apply(l, r), 0);
+	describe(l, &before);
+	assert_int_equal(ledger_apply(l, r), -EBADMSG);
+	describe(l, &after);
+	assert_string_equal(after.text, before.text);
+	assert_string_equal(log.text, script->log);
+}

@@ -15,9 +15,7 @@
 #include "daemon/capture/refs.h"
 #include "daemon/capture/unit.h"
 #include "tests/support/failing_text.h"
-
-/* 0: all was done; -ENOMEM: something was not, and nothing is half done. */
-typedef int work_fn(void);
+#include "tests/support/failing_works.h"
 
 static int work_units(void)
 {
@@ -133,21 +131,8 @@ static work_fn *const works[] = {
 static void test_each_allocation_fails_once(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ELEMENTSOF(works); i++) {
-		unsigned n = 0;
-
-		do {
-			int r;
-
-			failing_hits = 0;
-			failing_in = n++;
-			r = works[i]();
-			failing_in = UINT_MAX;
-			if (r != (failing_hits > 0 ? -ENOMEM : 0))
-				fail_msg("work %zu, allocation %u: %d", i, n, r);
-		} while (failing_hits > 0);
-		assert_true(n > 1);
-	}
+	for (size_t i = 0; i < ELEMENTSOF(works); i++)
+		(void)fail_each(works, i);
 }
 
 int main(void)

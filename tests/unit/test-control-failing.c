@@ -276,6 +276,7 @@ static int setup(void **state)
 	struct world *w = calloc(1, sizeof(*w));
 
 	assert_non_null(w);
+	failing_prints = false;
 	w->client = w->ledger = -1;
 	fixture_init(&w->f);
 	fixture_processes(w->processes);

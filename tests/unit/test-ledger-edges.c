@@ -183,14 +183,7 @@ static const struct script watched[] = {
 static void run(const struct script *scripts, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		struct log log = {0};
-		struct ledger_sink sink = sink_of(&log);
-		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
-
-		print_message("  %s\n", scripts[i].title);
-		assert_non_null(l);
-		play(l, scripts[i].records);
-		assert_string_equal(log.text, scripts[i].log);
+		run_script(&scripts[i]);
 		check_failing(&scripts[i]);
 	}
 	assert_int_equal(ann.references + bob.references + cid.references + nobody.references, 4);
@@ -235,22 +228,8 @@ static const struct script refused[] = {
 static void test_refused(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ELEMENTSOF(refused); i++) {
-		struct log log = {0}, before, after;
-		struct ledger_sink sink = sink_of(&log);
-		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
-		const struct record *r = refused[i].records;
-
-		print_message("  %s\n", refused[i].title);
-		assert_non_null(l);
-		for (; r[1].type != 0; r++)
-			assert_int_equal(ledger_apply(l, r), 0);
-		describe(l, &before);
-		assert_int_equal(ledger_apply(l, r), -EBADMSG);
-		describe(l, &after);
-		assert_string_equal(after.text, before.text);
-		assert_string_equal(log.text, "");
-	}
+	for (size_t i = 0; i < ELEMENTSOF(refused); i++)
+		run_refused(&refused[i]);
 }
 
 /* One who was the opener until the event told who it was finds no place among so many holders: he is counted. */

@@ -233,16 +233,8 @@ static const struct script failures[] = {
 
 static void run(const struct script *scripts, size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		struct log log = {0};
-		struct ledger_sink sink = sink_of(&log);
-		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
-
-		print_message("  %s\n", scripts[i].title);
-		assert_non_null(l);
-		play(l, scripts[i].records);
-		assert_string_equal(log.text, scripts[i].log);
-	}
+	for (size_t i = 0; i < count; i++)
+		run_script(&scripts[i]);
 	assert_int_equal(ann.references, 1);
 	assert_int_equal(bob.references, 1);
 	assert_int_equal(cid.references, 1);

@@ -54,22 +54,8 @@ static const struct script contradictions[] = {
 static void test_contradictions(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ELEMENTSOF(contradictions); i++) {
-		struct log log = {0}, before, after;
-		struct ledger_sink sink = sink_of(&log);
-		_cleanup_(ledger_free_p) struct ledger *l = ledger_new(&sink);
-		const struct record *r = contradictions[i].records;
-
-		print_message("  %s\n", contradictions[i].title);
-		assert_non_null(l);
-		for (; r[1].type != 0; r++)
-			assert_int_equal(ledger_apply(l, r), 0);
-		describe(l, &before);
-		assert_int_equal(ledger_apply(l, r), -EBADMSG);
-		describe(l, &after);
-		assert_string_equal(after.text, before.text);
-		assert_string_equal(log.text, contradictions[i].log);
-	}
+	for (size_t i = 0; i < ELEMENTSOF(contradictions); i++)
+		run_refused(&contradictions[i]);
 }
 
 static void test_not_for_the_ledger(void **state)

@@ -17,6 +17,7 @@
 #include "common/varlink.h"
 #include "config/config.h"
 #include "tests/support/failing_text.h"
+#include "tests/support/failing_works.h"
 
 static bool no_line;
 
@@ -27,9 +28,6 @@ int __wrap_ini_parse_stream(ini_reader reader, void *stream, ini_handler handler
 {
 	return no_line ? -2 : __real_ini_parse_stream(reader, stream, handler, user);
 }
-
-/* A piece of work: 0, or -ENOMEM with nothing done. */
-typedef int work_fn(void);
 
 static int of_text(char *text)
 {
@@ -300,22 +298,8 @@ static void test_each_allocation_fails_once(void **state)
 
 	(void)state;
 	json_set_alloc_funcs(malloc, free); /* whose malloc() is the one that fails */
-	for (size_t i = 0; i < ELEMENTSOF(works); i++) {
-		unsigned n = 0;
-
-		do {
-			int r;
-
-			failing_hits = 0;
-			failing_in = n++;
-			r = works[i]();
-			failing_in = UINT_MAX;
-			if (r != (failing_hits > 0 ? -ENOMEM : 0))
-				fail_msg("work %zu, allocation %u: %d", i, n, r);
-			all += failing_hits;
-		} while (failing_hits > 0);
-		assert_true(n > 1); /* one at least was to fail */
-	}
+	for (size_t i = 0; i < ELEMENTSOF(works); i++)
+		all += fail_each(works, i);
 	assert_true(all > 100);
 }
 
