@@ -365,7 +365,8 @@ static const struct cell check_cells[] = {
 const struct kind kind_checks = {"checks", &shape_check_row, check_cells, ELEMENTSOF(check_cells)};
 
 static const struct cell setting_cells[] = {{"SECTION", .member = "section"},
-	{"KEY", .member = "key"}, {"VALUE", .member = "value"}, {"FROM", .member = "from"}};
+	{"KEY", .member = "key"}, {"VALUE", .member = "value", .cut = true},
+	{"FROM", .member = "from", .cut = true}};
 const struct kind kind_settings = {
 	"settings", &shape_setting, setting_cells, ELEMENTSOF(setting_cells)};
 

@@ -35,7 +35,7 @@ def on_a_terminal(daemon, *arguments):
     """Exit status, and the lines as they come to a terminal, without their colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
-    socket = ["--socket", daemon.socket] if arguments[0] != "help" else []
+    socket = ["--socket", daemon.socket] if daemon and arguments[0] != "help" else []
     client = subprocess.Popen([CLIENT, *socket, "--no-pager", *arguments], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
                               env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", "TZ": "UTC"}, start_new_session=True)
     os.close(theirs)
@@ -88,6 +88,19 @@ def test_with_nothing_yet(watched):
 def test_used_wrongly(watched):
     for arguments in WRONG:
         check(watched, arguments, (2,))
+
+
+def test_settings_of_a_long_path(directory):
+    """Of where a setting comes from the end is kept: which drop-in, and its line. What is cut is in JSON."""
+    path = directory / f"{'a-long-name-' * 4}.conf"
+    drop_in = directory / f"{path.name}.d/50-a-drop-in.conf"
+    drop_in.parent.mkdir()
+    path.write_text("[Capture]\nRanges=" + " ".join(f"{port}-{port + 1}" for port in range(40000, 40100, 10)) + "\n")
+    drop_in.write_text("[Store]\nMaxAge=7d\n")
+    check(None, ("config", "--config", str(path)), (0,))
+    lines = on_a_terminal(None, "config", "--config", str(path))[1].splitlines()
+    assert [line.split()[:3] for line in lines if line.endswith("a-drop-in.conf:2")] == [["Store", "MaxAge", "7d"]]
+    assert str(drop_in) in on_a_terminal(None, "config", "--config", str(path), "--json=short")[1]
 
 
 @pytest.mark.parametrize("rung", ("sweep", "destroy"))
