@@ -21,6 +21,11 @@ static const struct {
 	{"listener", '*', "opened_usec", "new server "},
 };
 
+/* A time of today; a sign and two blanks; a port. */
+#define TIME_WIDTH 12
+#define SIGN_WIDTH 3
+#define PORT_WIDTH 9
+
 /* Which way a connection went; of a claim of unknown role not even that. */
 static char sign_of(const char *role)
 {
@@ -29,17 +34,16 @@ static char sign_of(const char *role)
 	return streq(role, "accepted") ? '<' : '>';
 }
 
-/* "60530/tcp node[9120] web-api.service connected > 10.2.0.9:5432" */
+/* "node[9120] web-api.service connected > 10.2.0.9:5432" */
 static int put_claim(struct buf *b, const json_t *claim, const struct view *v)
 {
-	_cleanup_(free_p) char *port = cell_port(claim, v), *process = cell_process(claim, v),
-			       *remote = cell_remote(claim, v);
+	_cleanup_(free_p) char *process = cell_process(claim, v), *remote = cell_remote(claim, v);
 	const char *unit = row_text(claim, "unit"), *role = row_text(claim, "role");
 	int r;
 
-	if (!port || !process || !remote)
+	if (!process || !remote)
 		return -ENOMEM;
-	r = buf_append_format(b, "%-9s %s", port, process);
+	r = buf_append_string(b, process);
 	/* of an unknown process the unit is told in its place */
 	if (r == 0 && unit && row_int(claim, "pid", 0) > 0)
 		r = buf_append_format(b, " %s", unit);
@@ -50,20 +54,26 @@ static int put_claim(struct buf *b, const json_t *claim, const struct view *v)
 	return r < 0 ? r : buf_put_u8(b, 0);
 }
 
+/* What does not fit a terminal goes on below the port. */
 static int print_line(const struct view *v, size_t event, const json_t *claim)
 {
+	_cleanup_(free_p) char *raw = cell_port(claim, v), *port = raw ? view_escape(v, raw) : NULL;
 	_cleanup_(buf_done) struct buf b = {0};
+	const char *word = events[event].word ? events[event].word : "";
 	usec_t at = row_time(claim, events[event].time);
 	char time[FORMAT_TIME_MAX] = "-";
+	size_t indent;
 
-	if (put_claim(&b, claim, v) < 0)
+	if (!port || put_claim(&b, claim, v) < 0)
 		return -ENOMEM;
 	if (at != USEC_UNSET)
 		format_time(at, v->now, time);
-	fprintf(v->out, "%12s %s%c%s %s", time, view_tone(v, event == 1 ? TONE_GOOD : TONE_FAINT),
-		events[event].sign, view_plain(v), events[event].word ? events[event].word : "");
-	view_text(v, (const char *)buf_bytes(&b));
-	fputc('\n', v->out);
+	fprintf(v->out, "%*s %s%c%s %s%-*s ", TIME_WIDTH, time,
+		view_tone(v, event == 1 ? TONE_GOOD : TONE_FAINT), events[event].sign,
+		view_plain(v), word, PORT_WIDTH, port);
+	indent = MAX(strlen(time), (size_t)TIME_WIDTH) + SIGN_WIDTH;
+	view_wrapped(v, v->out, (const char *)buf_bytes(&b),
+		indent + strlen(word) + MAX(view_columns(port), (size_t)PORT_WIDTH) + 1, indent);
 	return 0;
 }
 

@@ -514,6 +514,21 @@ def test_follow(fake):
     assert run(untold, "follow").stdout.endswith("session-3.scope ? - 93.184.216.34:443\n")
 
 
+def test_follow_goes_on_below_the_port_where_a_terminal_is_narrow(fake):
+    """Not a word is left out, or cut; a time with its date moves the port, and what stands below it."""
+    long = {"unit": "a-unit-with-a-name-of-its-own.service", "remote_address": "2001:db8:1:2:3:4:5:6", "family": "ipv6"}
+    daemon = fake({"Follow": [{"event": event, "claims": [make(**long)], "lost": 0}
+                              for event in ("opened", "program", "listener") for make in (recent, claim)]})
+    wide, _ = on_terminal(daemon, "follow", width=200, TERM="dumb")
+    narrow, _ = on_terminal(daemon, "follow", width=80, TERM="dumb")
+    assert len(wide.splitlines()) == 6 and wide.split() == narrow.split()
+    assert all(len(line) <= 80 for line in narrow.splitlines()), narrow
+    events = re.findall(r"^( *\w.* [+*] )\S.*\n((?: {15,}.*\n)+)", narrow, re.M)
+    assert len(events) == 6, narrow
+    for begin, below in events:
+        assert all(re.match(" {%d}[^ ]" % len(begin), line) for line in below.splitlines()), narrow
+
+
 def test_doctor(fake):
     checks = [{"name": "a", "level": "ok", "text": "fine", "fix": None},
               {"name": "b", "level": "warning", "text": "poor", "fix": "mend it"}]
