@@ -248,6 +248,19 @@ static unsigned exceeded_limit(const struct server *s, uid_t uid)
 	return same >= LIMIT_CLIENTS_PER_UID ? LIMIT_CLIENTS_PER_UID : 0;
 }
 
+/* Before somebody is refused, the places of those who went are free: the tick has not looked yet, and nothing is read of one
+ * who follows. Nobody hears the answer to what they still asked. */
+static void let_go_of_hung_up(struct server *s)
+{
+	struct client *c, *next;
+
+	for (c = TAILQ_FIRST(&s->clients); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (is_hung_up(c))
+			client_free(c);
+	}
+}
+
 /* Tells it why, as far as the socket takes it; the connection is closed in any case. */
 static void refuse(const struct server *s, int fd, unsigned limit)
 {
@@ -320,6 +333,10 @@ static void welcome(struct server *s, int fd)
 		return;
 	}
 	limit = exceeded_limit(s, peer.uid);
+	if (limit > 0) {
+		let_go_of_hung_up(s);
+		limit = exceeded_limit(s, peer.uid);
+	}
 	if (limit > 0) {
 		refuse(s, fd, limit);
 		(void)close(fd);

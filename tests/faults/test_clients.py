@@ -288,6 +288,28 @@ def test_gone_while_nothing_is_told(daemon, control):
     wait_for(lambda: descriptors(control) <= few, "those who follow to be forgotten")
 
 
+def test_quick_followers(daemon, control):
+    """Who follows and hangs up, one after the other, where four places are left: the place of one who went is the next one's at once."""
+    follow = call("org.portledger.ledger.Follow", more=True)
+    with connections(daemon.socket) as connect:
+        kept = [connect() for _ in range(LIMIT_CLIENTS - 4)]
+        for s in kept:
+            s.sendall(call("org.varlink.service.GetInfo"))
+            assert "error" not in replies(s, 1)[0]
+        for heard in (True, False):
+            for _ in range(200):
+                s = connect()
+                s.sendall(follow)
+                if heard:
+                    answer = replies(s, 1)[0]
+                    assert "error" not in answer, answer
+                s.close()
+        s = connect()
+        s.sendall(call("org.varlink.service.GetInfo"))
+        assert "error" not in replies(s, 1)[0]
+    assert descriptors(control) < LIMIT_CLIENTS + 40
+
+
 def test_no_descriptor_is_left(make_daemon, make_load):
     """Control turns clients away; the claims are recorded, and it serves again when it may."""
     daemon = make_daemon(options=EVENTS).start()
