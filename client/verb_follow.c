@@ -2,7 +2,8 @@
 
 /*
  * Claims as they come and go, a line each. Every reply is flushed at once; a reader that goes away ends us by SIGPIPE.
- * For people the sign in front says what happened: `=` was open when we began, `+` opened, `-` released, `*` was never seen before.
+ * For people the sign in front says what happened: `=` was open when we began, `+` opened, `-` released, `~` its process became known,
+ * `*` was never seen before.
  */
 
 #include "client/ask.h"
@@ -16,6 +17,7 @@ static const struct {
 } events[] = {
 	{"open", '=', "opened_usec"},
 	{"opened", '+', "opened_usec"},
+	{"attributed", '~', "opened_usec"},
 	{"released", '-', "released_usec"},
 	{"program", '*', "opened_usec", "new program "},
 	{"listener", '*', "opened_usec", "new server "},

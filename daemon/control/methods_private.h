@@ -51,17 +51,25 @@ struct failures_stream {
 	bool placed;                /* `place` is where the answer begins */
 };
 
+/* A claim that had no process when it was told, or that the filter did not take because it had none. */
+struct unnamed {
+	int64_t claim;
+	bool told;
+};
+
 struct follow_stream {
 	TAILQ_ENTRY(request) entry;
 	struct filter filter;
 	struct follow_place place;
-	bool only_new;  /* what was never seen before; then only `news` is a place */
-	int64_t news;   /* the last announcement that was looked at */
-	int64_t listed; /* claims up to this number are what was open at first */
-	uint64_t lost;  /* skipped since the last reply */
-	bool started;   /* in the list of followers */
-	bool listing;   /* what was open at first is not all given yet */
-	bool greeted;   /* there was a reply */
+	bool only_new;           /* what was never seen before; then only `news` is a place */
+	int64_t news;            /* the last announcement that was looked at */
+	int64_t listed;          /* claims up to this number are what was open at first */
+	uint64_t lost;           /* skipped since the last reply */
+	struct unnamed *unnamed; /* owned; room for FOLLOW_UNNAMED, the newest of them */
+	size_t unnamed_count;
+	bool started; /* in the list of followers */
+	bool listing; /* what was open at first is not all given yet */
+	bool greeted; /* there was a reply */
 };
 
 /* A call in hand; freed when it is answered, or its client is gone. */

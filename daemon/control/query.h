@@ -45,6 +45,9 @@ struct filter {
 		.protocol = -1, .role = -1, .uid = -1, .pid = -1, .peer_port = -1                  \
 	}
 
+/* Does it ask for who opened a claim? Then one without a process does not match. */
+bool filter_names_process(const struct filter *f);
+
 /* The kinds of rows a question looks at (daemon/schema.h). */
 enum rows_of {
 	ROWS_SEG = 1 << 0,
@@ -208,6 +211,22 @@ int query_released_after(struct query *q, const struct filter *filter, size_t ma
  * 1: there is more; 0: no, `*claim` is `last`. */
 int query_open_after(struct query *q, const struct filter *filter, size_t max, int64_t last,
 	int64_t *claim, struct rows *rows) _must_check_;
+
+/* A claim without a process that may get one yet: it is not a socket of the kernel's. */
+bool row_is_unnamed(const struct row *row);
+
+/* Appends the newest `max` of what is open, has a number in (`after`, `last`], is unnamed, and would match if it had the right
+ * process; the newest first. */
+int query_unnamed_after(struct query *q, const struct filter *filter, size_t max, int64_t after,
+	int64_t last, struct rows *rows) _must_check_;
+
+/* Which of these claims are open and unnamed still, in the order of their numbers: into `ret`, which has room for `count`. */
+int query_still_unnamed(struct query *q, const int64_t *claims, size_t count, int64_t *ret,
+	size_t *ret_count) _must_check_;
+
+/* Appends those of these claims that are open and match, in the order of their numbers. */
+int query_open_among(struct query *q, const struct filter *filter, const int64_t *claims,
+	size_t count, struct rows *rows) _must_check_;
 
 /* The newest number of what was announced as new; 0: nothing was. */
 int query_news_place(struct query *q, int64_t *ret) _must_check_;

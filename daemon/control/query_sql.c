@@ -137,7 +137,7 @@ static void append_ports(sqlite3_str *sql, const struct filter *f)
 		sqlite3_str_appendall(sql, " AND c.port BETWEEN :range_low AND :range_high");
 }
 
-static bool names_process(const struct filter *f)
+bool filter_names_process(const struct filter *f)
 {
 	return f->app || f->unit || f->uid >= 0 || f->pid >= 0;
 }
@@ -210,8 +210,9 @@ char *sql_released(const struct filter *f)
 	append_coalesced(sql, f, false);
 	sqlite3_str_appendall(sql, " AND c.opened_usec>=:low-" SQL_COALESCED_USEC
 				   " AND c.opened_usec<:high) SELECT " ROW_COLUMN_LIST " FROM r");
-	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
-		names_process(f));
+	append_joins(sql, f,
+		filter_names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
+		filter_names_process(f));
 	sqlite3_str_appendall(sql, " WHERE r.released_usec>=:low AND r.released_usec<:high");
 	append_filter(sql, f);
 	sqlite3_str_appendall(sql, " ORDER BY r.released_usec," KEY ",r.process LIMIT :max");
@@ -288,10 +289,10 @@ static char *finish_question(
 
 	sqlite3_str_appendall(sql, shapes[shape].select);
 	append_joins(sql, f,
-		credits(shape)     ? audit_joins
-		: names_process(f) ? " LEFT JOIN process p ON p.id=r.process"
-				   : NULL,
-		names_process(f) || shape == SQL_PROGRAMS);
+		credits(shape)            ? audit_joins
+		: filter_names_process(f) ? " LEFT JOIN process p ON p.id=r.process"
+					  : NULL,
+		filter_names_process(f) || shape == SQL_PROGRAMS);
 	sqlite3_str_appendall(sql, " WHERE 1");
 	sqlite3_str_appendall(sql, touches);
 	append_filter(sql, f);
@@ -310,7 +311,7 @@ char *sql_question(const struct question *question, enum sql_shape shape)
 /* As append_joins(), where `r` has the ids of its app and of its namespace. */
 static void append_named(sqlite3_str *sql, const struct filter *f)
 {
-	if (names_process(f))
+	if (filter_names_process(f))
 		sqlite3_str_appendall(sql, " LEFT JOIN app a ON a.id=r.app");
 	if (f->netns)
 		sqlite3_str_appendall(sql, " LEFT JOIN netns n ON n.id=r.netns");
@@ -443,8 +444,9 @@ char *sql_tail(const struct filter *f, enum rows_of kind, const char *condition,
 	sqlite3_str_appendall(sql, condition);
 	append_ports(sql, f);
 	sqlite3_str_appendall(sql, ") SELECT " ROW_COLUMN_LIST " FROM r");
-	append_joins(sql, f, names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
-		names_process(f));
+	append_joins(sql, f,
+		filter_names_process(f) ? " LEFT JOIN process p ON p.id=r.process" : NULL,
+		filter_names_process(f));
 	sqlite3_str_appendall(sql, " WHERE 1");
 	append_filter(sql, f);
 	sqlite3_str_appendall(sql, order);

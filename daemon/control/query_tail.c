@@ -34,6 +34,19 @@ int query_follow_place(struct query *q, struct follow_place *ret)
 	return 0;
 }
 
+/* All rows of a statement of sql_tail(). */
+static int read_rows(sqlite3_stmt *statement, struct rows *rows)
+{
+	int r;
+
+	while ((r = query_step(statement)) == 1) {
+		r = rows_append(rows, statement);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
 /* Runs the statement of sql_tail() over (after, last]. */
 static int read_tail(struct query *q, const struct filter *filter, enum rows_of kind, int64_t after,
 	int64_t last, size_t max, struct rows *rows)
@@ -53,12 +66,7 @@ static int read_tail(struct query *q, const struct filter *filter, enum rows_of 
 	query_bind(statement, ":after", after);
 	query_bind(statement, ":last", last);
 	query_bind(statement, ":max", (int64_t)max);
-	while ((r = query_step(statement)) == 1) {
-		r = rows_append(rows, statement);
-		if (r < 0)
-			return r;
-	}
-	return r;
+	return read_rows(statement, rows);
 }
 
 /* The first release that can still be read, or the one that comes next. */
@@ -114,6 +122,97 @@ int query_open_after(struct query *q, const struct filter *filter, size_t max, i
 	}
 	*claim = MAX(*claim, last);
 	return 0;
+}
+
+#define UNNAMED " AND c.meta" META_ATTRIBUTION " IN (0,4,5)"
+_Static_assert(ATTRIBUTION_NONE == 0 && ATTRIBUTION_CGROUP == 4 && ATTRIBUTION_UID == 5, "UNNAMED");
+
+bool row_is_unnamed(const struct row *row)
+{
+	switch (row->column[ROW_META] >> META_ATTRIBUTION_SHIFT & META_ATTRIBUTION_MASK) {
+	case ATTRIBUTION_NONE:
+	case ATTRIBUTION_CGROUP:
+	case ATTRIBUTION_UID:
+		return true;
+	}
+	return false;
+}
+
+int query_unnamed_after(struct query *q, const struct filter *filter, size_t max, int64_t after,
+	int64_t last, struct rows *rows)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	struct filter wide = *filter;
+	char *sql;
+	int r;
+
+	wide.uid = wide.pid = -1;
+	wide.app = wide.unit = NULL;
+	sql = sql_tail(&wide, ROWS_OPEN, " WHERE c.claim>:after AND c.claim<=:last" UNNAMED,
+		" ORDER BY r.claim DESC LIMIT :max");
+	r = query_prepare(q, sql, &statement);
+	sqlite3_free(sql);
+	if (r < 0)
+		return r;
+	sql_bind_filter(statement, &wide);
+	query_bind(statement, ":after", after);
+	query_bind(statement, ":last", last);
+	query_bind(statement, ":max", (int64_t)max);
+	return read_rows(statement, rows);
+}
+
+#define AMONG_CLAIMS " WHERE c.claim IN (SELECT value FROM json_each(:claims))"
+
+/* ":claims" as a JSON array, for json_each(). */
+static int bind_claims(sqlite3_stmt *statement, const int64_t *claims, size_t count)
+{
+	_cleanup_(buf_done) struct buf b = {0};
+	int r = buf_append_string(&b, "[");
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = buf_append_format(&b, "%s%lld", i ? "," : "", (long long)claims[i]);
+	if (r == 0)
+		r = buf_append(&b, "]", sizeof("]"));
+	if (r == 0)
+		query_bind_text(statement, ":claims", (const char *)buf_bytes(&b));
+	return r;
+}
+
+int query_still_unnamed(
+	struct query *q, const int64_t *claims, size_t count, int64_t *ret, size_t *ret_count)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	size_t found = 0;
+	int r = query_prepare(q,
+		"SELECT c.claim FROM claim_open c" AMONG_CLAIMS UNNAMED " ORDER BY c.claim",
+		&statement);
+
+	if (r == 0)
+		r = bind_claims(statement, claims, count);
+	if (r < 0)
+		return r;
+	while ((r = query_step(statement)) == 1 && found < count)
+		ret[found++] = query_column(statement, 0);
+	if (r < 0)
+		return r;
+	*ret_count = found;
+	return 0;
+}
+
+int query_open_among(struct query *q, const struct filter *filter, const int64_t *claims,
+	size_t count, struct rows *rows)
+{
+	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
+	char *sql = sql_tail(filter, ROWS_OPEN, AMONG_CLAIMS, " ORDER BY r.claim");
+	int r = query_prepare(q, sql, &statement);
+
+	sqlite3_free(sql);
+	if (r == 0)
+		r = bind_claims(statement, claims, count);
+	if (r < 0)
+		return r;
+	sql_bind_filter(statement, filter);
+	return read_rows(statement, rows);
 }
 
 int query_news_place(struct query *q, int64_t *ret)

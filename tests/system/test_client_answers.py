@@ -501,13 +501,14 @@ def test_explain_says_that_more_are_open_than_it_lists(fake):
 def test_follow(fake):
     daemon = fake({"Follow": [{"event": "open", "claims": [recent()], "lost": 0},
                               {"event": "opened", "claims": [recent(port=60531)], "lost": 214},
+                              {"event": "attributed", "claims": [recent(port=60531)], "lost": 0},
                               {"event": "released", "claims": [recent()], "lost": 0}]})
     lines = run(daemon, "follow").stdout.splitlines()
     assert lines[1] == "... 214 lost, reader too slow"
-    assert [line.split()[1] for line in lines if line != lines[1]] == ["=", "+", "-"]
+    assert [line.split()[1] for line in lines if line != lines[1]] == ["=", "+", "~", "-"]
     for mode in ("--json=short", "--json=pretty"):
         rows = [json.loads(line) for line in run(daemon, "follow", mode).stdout.splitlines()]
-        assert [r.get("event") for r in rows] == ["open", None, "opened", "released"] and rows[1] == {"lost": 214}
+        assert [r.get("event") for r in rows] == ["open", None, "opened", "attributed", "released"] and rows[1] == {"lost": 214}
         assert list(rows[0]) == ["event", *COLUMNS]
     assert daemon.calls[0]["more"] is True
     untold = fake({"Follow": [{"event": "released", "claims": [recent(role=None)], "lost": 0}]})

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""follow --new: what was never seen before, each once, ever; and of that only what the filter takes."""
+"""follow: who accepted a connection, told when it is known; and --new: what was never seen before, each once, ever, and of that only
+what the filter takes."""
 import json
 import select
 import shutil
@@ -32,6 +33,34 @@ class Follower:
         assert reply["lost"] == 0
         self.events.append(reply)
         return reply["event"], [(row["port"], row["exe"]) for row in reply["claims"]]
+
+
+def test_who_accepted_is_told(make_daemon, make_actor, directory):
+    """The kernel's event has no process of it; the next sweep has, and then it is told, to who asked for that program too. Where a sweep
+    is as quick as the event there is nothing to tell: so until it is not."""
+    copy = directory / "a-server"
+    shutil.copy(sys.executable, copy)
+    server, client = make_actor(program=str(copy)), make_actor()
+    port = server.do("listener('l')")
+    daemon = make_daemon(interval="1s", options=("--rung", "events")).start()
+    everything, mine = Follower(daemon), Follower(daemon, filter={"app": "a-server"})
+    assert [event for event, _ in (everything.next(), mine.next())] == ["open"] * 2
+
+    def accepted(follower, event):
+        return [row["remote_port"] for reply in follower.events if reply["event"] == event for row in reply["claims"]
+                if (row["role"], row["comm"]) == ("accepted", "a-server")]
+
+    ports = []
+    while not accepted(everything, "attributed"):
+        assert len(ports) < PATIENCE
+        ports.append(client.do(f"client('c{len(ports)}', {port})"))
+        server.do(f"accept('l', 'a{len(ports)}')")
+        while ports[-1] not in accepted(everything, "opened") + accepted(everything, "attributed"):
+            everything.next()
+    while set(accepted(mine, "opened")) != set(ports):
+        assert mine.next()[0] == "opened"
+    for follower in (everything, mine):
+        follower.socket.close()
 
 
 @pytest.mark.parametrize("rung", ("sweep", "events"))

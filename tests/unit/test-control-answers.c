@@ -243,8 +243,8 @@ static void test_follow(void **state)
 
 	write_at_once(f, OPEN_ROW(10, 40010) HOT_ROW(2, 1, 40001));
 	commit(f, 0);
-	assert_event(&p, "released", "40001", 0);
 	assert_event(&p, "opened", "40010", 0);
+	assert_event(&p, "released", "40001", 0);
 	/* came and went between two looks */
 	write_at_once(f, HOT_ROW(3, 11, 40011) HOT_ROW(4, 2, 40002));
 	commit(f, 0);
@@ -260,6 +260,110 @@ static void test_follow(void **state)
 	assert_false(record.follow);
 }
 
+/* At a time, of a process or (attribution cgroup) of none. */
+#define OPEN_AT(claim, port, opened, of)                                                           \
+	"INSERT OR REPLACE INTO claim_open VALUES(" #claim ",1," #claim "," #port "," #opened      \
+	",0,NULL,NULL,NULL," of ");"
+#define HOT_AT(id, claim, port, opened, dur, of)                                                   \
+	"DELETE FROM claim_open WHERE claim=" #claim ";INSERT INTO claim_hot VALUES(" #id          \
+	"," #claim ",0," #port "," #opened "," #dur ",NULL,NULL,NULL," of ");"                     \
+	"INSERT OR REPLACE INTO counter VALUES('next_hot'," #id "+1);"
+#define NOBODY "4<<5,NULL,NULL,NULL"
+#define CURL   "3<<5,NULL,NULL,1"
+#define NGINX  "3<<5,NULL,NULL,2"
+
+/* What one look found, in the order of its times, however it lies in the database. */
+static void test_follow_in_order(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+
+	write_at_once(f, OPEN_AT(1, 40001, 10, CURL));
+	peer_call(&p, "{\"method\":\"" LEDGER "Follow\",\"more\":true}");
+	commit(f, next_sync(f));
+	assert_event(&p, "open", "40001", 0);
+	write_at_once(f, HOT_AT(1, 3, 40003, 200, 1, CURL) HOT_AT(2, 1, 40001, 10, 110, CURL)
+				 OPEN_AT(2, 40002, 100, CURL) OPEN_AT(4, 40004, 200, CURL)
+					 HOT_AT(3, 5, 40005, 202, 0, CURL));
+	commit(f, 0);
+	assert_event(&p, "opened", "40002", 0);
+	assert_event(&p, "released", "40001", 0);
+	assert_event(&p, "opened", "40003 40004", 0);
+	assert_event(&p, "released", "40003", 0);
+	assert_event(&p, "opened", "40005", 0);
+	assert_event(&p, "released", "40005", 0);
+	peer_close(&p);
+}
+
+/* Who accepted a connection is known later: it is told when it is, and to him who asked for that program only then. */
+static void test_follow_names(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f), curl = peer_connect(f);
+
+	write_at_once(f,
+		"INSERT INTO app VALUES(1,'/bin/curl',1,'curl',0,NULL,NULL,0),(2,'/bin/nginx',1,'nginx',0,NULL,NULL,0);"
+		"INSERT INTO process VALUES(1,1,1,101,1,NULL,1,'sh',1),(2,2,1,102,1,NULL,1,'sh',2);" OPEN_AT(
+			1, 40001, 1, NOBODY));
+	peer_call(&p, "{\"method\":\"" LEDGER "Follow\",\"more\":true}");
+	commit(f, next_sync(f));
+	assert_event(&p, "open", "40001", 0);
+	assert_int_equal(next_record(f).type, RECORD_FOLLOW);
+	peer_call(&curl, "{\"method\":\"" LEDGER
+			 "Follow\",\"parameters\":{\"filter\":{\"app\":\"curl\"}},\"more\":true}");
+	commit(f, next_sync(f));
+	assert_event(&curl, "open", "", 0);
+
+	write_at_once(f, OPEN_AT(2, 40002, 2, NOBODY) OPEN_AT(3, 40003, 3, NOBODY)
+				 OPEN_AT(4, 40004, 4, NOBODY) OPEN_AT(5, 40005, 5, NOBODY));
+	commit(f, 0);
+	assert_event(&p, "opened", "40002 40003 40004 40005", 0);
+	write_at_once(f,
+		OPEN_AT(1, 40001, 1, CURL) OPEN_AT(2, 40002, 2, CURL) OPEN_AT(3, 40003, 3, NGINX));
+	commit(f, 0);
+	assert_event(&p, "attributed", "40001 40002 40003", 0);
+	assert_event(&curl, "opened", "40001 40002", 0);
+	/* known with its end alone */
+	write_at_once(f, HOT_AT(1, 4, 40004, 4, 9, CURL) HOT_AT(2, 2, 40002, 2, 20, CURL));
+	commit(f, 0);
+	assert_event(&p, "released", "40004 40002", 0);
+	assert_event(&curl, "opened", "40004", 0);
+	assert_event(&curl, "released", "40004 40002", 0);
+	/* once */
+	write_at_once(f, OPEN_AT(5, 40005, 5, CURL) OPEN_AT(1, 40001, 1, CURL));
+	commit(f, 0);
+	assert_event(&p, "attributed", "40005", 0);
+	assert_event(&curl, "opened", "40005", 0);
+	peer_close(&p);
+	peer_close(&curl);
+}
+
+/* However many have no process, so many numbers are kept: the newest. */
+static void test_follow_names_the_newest(void **state)
+{
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+
+	history_sql(&f->history, "INSERT INTO app VALUES(1,'/bin/curl',1,'curl',0,NULL,NULL,0);"
+				 "INSERT INTO process VALUES(1,1,1,101,1,NULL,1,'sh',1)");
+	peer_call(&p, "{\"method\":\"" LEDGER
+		      "Follow\",\"parameters\":{\"filter\":{\"app\":\"curl\"}},\"more\":true}");
+	commit(f, next_sync(f));
+	assert_event(&p, "open", "", 0);
+	write_at_once(f, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<600)"
+			 " INSERT INTO claim_open SELECT i,1,i,40000+i,i,0,NULL,NULL,NULL," NOBODY
+			 " FROM n");
+	commit(f, 0);
+	write_at_once(f, OPEN_AT(601, 40601, 601, CURL));
+	commit(f, 0);
+	assert_event(&p, "opened", "40601", 0);
+	write_at_once(f, OPEN_AT(88, 40088, 88, CURL) OPEN_AT(89, 40089, 89, CURL)
+				 OPEN_AT(600, 40600, 600, CURL));
+	commit(f, 0);
+	assert_event(&p, "opened", "40089 40600", 0);
+	peer_close(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +371,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cursor, setup_history, teardown),
 		cmocka_unit_test_setup_teardown(test_explain, setup_history, teardown),
 		cmocka_unit_test_setup_teardown(test_follow, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_follow_in_order, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_follow_names, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_follow_names_the_newest, setup_empty, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

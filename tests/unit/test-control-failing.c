@@ -518,6 +518,7 @@ static const char *const calls[] = {
 	MORE("Follow"),
 	MORE("Follow", "\"new\":true"),
 	MORE("Follow", "\"filter\":{\"ports\":[40005]}"),
+	MORE("Follow", "\"filter\":{\"app\":\"curl\"}"),
 	CALL("Nope"),
 	CALL("Claims", "\"limit\":0"),
 	CALL("Claims", "\"cursor\":\"x\""),
