@@ -131,6 +131,8 @@ size_t lives_write(const struct lives *l, uint8_t to[static LIVES_BYTES])
 	const struct lives_stair *const stairs[] = {&l->early, &l->quick};
 	size_t size = 2;
 
+	if (!l->ended && !l->thinned && l->early.count == 0 && l->quick.count == 0)
+		return 0;
 	to[0] = (uint8_t)(l->early.count | (l->ended ? ENDED : 0));
 	to[1] = (uint8_t)(l->quick.count | (l->thinned ? THINNED : 0));
 	if (l->ended) {

@@ -5,6 +5,14 @@
 #include <ctype.h>
 #include <endian.h>
 
+#include "common/varint.h"
+
+/* The first byte of a set that is not empty. */
+#define FORM_LIST 0u /* then of each port how many lie between it and the one before, as varints */
+#define FORM_BITS 1u /* then two bytes, where in bits[] the bytes begin that follow */
+#define BITS_HEAD 3u
+_Static_assert(PORT_SET_WRITTEN == BITS_HEAD + PORT_SET_BYTES, "all of the bits");
+
 /* A number up to 65535 and where it ends. */
 static int parse_port(const char **text, uint16_t *ret)
 {
@@ -114,42 +122,117 @@ void port_set_unite(struct port_set *to, const struct port_set *from)
 		to->bits[i] |= from->bits[i];
 }
 
-size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES])
+/* The bytes of bits[] from the first to the last that is not 0; false: all are. */
+static bool used_bytes(const struct port_set *s, size_t *ret_first, size_t *ret_count)
 {
-	size_t size = 0;
+	size_t first = 0, end = PORT_SET_BYTES;
 
-	for (size_t i = 0; i < PORT_SET_BYTES / 8; i++)
+	while (first < end && s->bits[first] == 0)
+		first++;
+	while (end > first && s->bits[end - 1] == 0)
+		end--;
+	*ret_first = first;
+	*ret_count = end - first;
+	return first < end;
+}
+
+static size_t write_bits(
+	const struct port_set *s, size_t first, size_t count, uint8_t to[static PORT_SET_WRITTEN])
+{
+	to[0] = FORM_BITS;
+	to[1] = (uint8_t)first;
+	to[2] = (uint8_t)(first >> 8);
+	memcpy(to + BITS_HEAD, s->bits + first, count);
+	return BITS_HEAD + count;
+}
+
+size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_WRITTEN])
+{
+	size_t first, count, size = 0;
+	unsigned next = 0; /* the lowest port that may come */
+
+	if (!used_bytes(s, &first, &count))
+		return 0;
+	to[size++] = FORM_LIST;
+	for (size_t i = first / 8; i <= (first + count - 1) / 8; i++)
 		for (uint64_t word = word_at(s, i); word != 0; word &= word - 1) {
-			size_t port = 64 * i + (size_t)__builtin_ctzll(word);
+			unsigned port = (unsigned)(64 * i) + (unsigned)__builtin_ctzll(word);
+			uint8_t gap[VARINT_BYTES];
+			size_t bytes = varint_put(gap, port - next);
 
-			if (size + 2 >= PORT_SET_BYTES) {
-				memcpy(to, s->bits, PORT_SET_BYTES);
-				return PORT_SET_BYTES;
-			}
-			to[size++] = (uint8_t)port;
-			to[size++] = (uint8_t)(port >> 8);
+			if (size + bytes >= BITS_HEAD + count)
+				return write_bits(s, first, count, to);
+			memcpy(to + size, gap, bytes);
+			size += bytes;
+			next = port + 1;
 		}
 	return size;
 }
 
-static uint16_t listed(const uint8_t *bytes, size_t i)
-{
-	return (uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
-}
-
 /* Returns how many are new. */
-static int merge_bits(struct port_set *s, const uint8_t bytes[static PORT_SET_BYTES])
+static int merge_bits(struct port_set *s, const uint8_t *bytes, size_t size)
 {
 	unsigned added = 0;
+	size_t first, i;
 
-	for (size_t i = 0; i < PORT_SET_BYTES / 8; i++) {
+	if (size <= BITS_HEAD)
+		return -EBADMSG;
+	first = (size_t)(bytes[1] | bytes[2] << 8);
+	bytes += BITS_HEAD;
+	size -= BITS_HEAD;
+	if (first > PORT_SET_BYTES || size > PORT_SET_BYTES - first || bytes[0] == 0 ||
+		bytes[size - 1] == 0)
+		return -EBADMSG;
+	for (i = 0; i + 8 <= size; i += 8) {
 		uint64_t mine, theirs;
 
-		memcpy(&mine, s->bits + 8 * i, sizeof(mine));
-		memcpy(&theirs, bytes + 8 * i, sizeof(theirs));
+		memcpy(&mine, s->bits + first + i, sizeof(mine));
+		memcpy(&theirs, bytes + i, sizeof(theirs));
 		added += bits_of(theirs & ~mine);
 		mine |= theirs;
-		memcpy(s->bits + 8 * i, &mine, sizeof(mine));
+		memcpy(s->bits + first + i, &mine, sizeof(mine));
+	}
+	for (; i < size; i++) {
+		added += bits_of(bytes[i] & ~s->bits[first + i]);
+		s->bits[first + i] |= bytes[i];
+	}
+	return (int)added;
+}
+
+/* A gap of more than one byte, mostly of two. */
+static int long_gap(const uint8_t **at, const uint8_t *end, unsigned *ret)
+{
+	const uint8_t *p = *at;
+	uint64_t gap;
+
+	if (end - p >= 2 && p[1] < 0x80 && p[1] > 0) {
+		*at = p + 2;
+		*ret = (p[0] & 0x7fu) | (unsigned)p[1] << 7;
+		return 0;
+	}
+	if (varint_get(at, end, &gap) < 0 || gap > UINT16_MAX)
+		return -EBADMSG;
+	*ret = (unsigned)gap;
+	return 0;
+}
+
+static int merge_list(struct port_set *s, const uint8_t *at, const uint8_t *end)
+{
+	unsigned added = 0, next = 0;
+
+	while (at < end) {
+		unsigned gap = *at, port;
+
+		if (gap < 0x80)
+			at++;
+		else if (long_gap(&at, end, &gap) < 0)
+			return -EBADMSG;
+		port = next + gap;
+		if (port > UINT16_MAX)
+			return -EBADMSG;
+		added += !port_set_has(s, (uint16_t)port);
+		port_set_add(s, (uint16_t)port);
+		next = port + 1;
 	}
 	return (int)added;
 }
@@ -157,20 +240,11 @@ static int merge_bits(struct port_set *s, const uint8_t bytes[static PORT_SET_BY
 int port_set_merge(struct port_set *s, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;
-	unsigned added = 0;
 
-	if (size > PORT_SET_BYTES || size % 2 != 0)
-		return -EBADMSG;
-	if (size == PORT_SET_BYTES)
-		return merge_bits(s, bytes);
-	for (size_t i = 1; i < size / 2; i++)
-		if (listed(bytes, i) <= listed(bytes, i - 1))
-			return -EBADMSG;
-	for (size_t i = 0; i < size / 2; i++) {
-		uint16_t port = listed(bytes, i);
-
-		added += !port_set_has(s, port);
-		port_set_add(s, port);
-	}
-	return (int)added;
+	if (size == 0)
+		return 0;
+	if (bytes[0] == FORM_BITS)
+		return merge_bits(s, bytes, size);
+	return bytes[0] == FORM_LIST && size > 1 ? merge_list(s, bytes + 1, bytes + size)
+						 : -EBADMSG;
 }

@@ -36,8 +36,10 @@ unsigned port_set_size(const struct port_set *s);
 /* Adds all that `from` has. */
 void port_set_unite(struct port_set *to, const struct port_set *from);
 
-/* As bytes: a list of its ports (ascending, 2 bytes each, little-endian) or, where that would be no shorter, its bits. Returns
- * how many. */
-size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_BYTES]);
-/* Adds what the bytes hold. Returns how many of them are new, or -EBADMSG: they are no set, and nothing is added. */
+#define PORT_SET_WRITTEN (3 + PORT_SET_BYTES) /* at most */
+
+/* As bytes; returns how many. None where it is empty; a list of its ports, ascending, mostly a byte each where there are hundreds
+ * (common/varint.h); or, where that is no longer, its bits, from the lowest port to the highest. */
+size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_WRITTEN]);
+/* Adds what the bytes hold. Returns how many of them are new, or -EBADMSG: they are no set, and some of them may have been added. */
 int port_set_merge(struct port_set *s, const void *data, size_t size) _must_check_;

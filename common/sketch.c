@@ -4,66 +4,48 @@
 
 #include <endian.h>
 
-#define FEW 8u /* so many are sooner added one by one than by a walk over all */
+#define HASH_BITS (8 * SKETCH_HASH_BYTES)
 
-/* Where the hash is, or would be. */
+/* Where the hash is, or would be. Without a branch on what it is compared with: none could be foretold. */
 static size_t place_of(const struct sketch *s, uint64_t hash)
 {
-	size_t low = 0, high = s->count;
+	size_t low = 0, count = s->count;
 
-	while (low < high) {
-		size_t middle = (low + high) / 2;
+	for (size_t half; (half = count / 2) > 0; count -= half)
+		low += s->hash[low + half - 1] < hash ? half : 0;
+	return low + (count > 0 && s->hash[low] < hash);
+}
 
-		if (s->hash[middle] < hash)
-			low = middle + 1;
-		else
-			high = middle;
+static bool has_at(const struct sketch *s, size_t at, uint64_t hash)
+{
+	return at < s->count && s->hash[at] == hash;
+}
+
+/* Puts new ones to their places, `place` as it is without the others; what is past SKETCH_MAX then goes. */
+static void insert(struct sketch *s, const uint64_t fresh[], const uint8_t place[], size_t count)
+{
+	size_t end = s->count; /* what is behind is where it belongs */
+
+	s->count = MIN(s->count + count, (size_t)SKETCH_MAX);
+	for (size_t i = count; i-- > 0; end = place[i]) {
+		size_t to = place[i] + i, behind = to + 1;
+
+		if (behind < SKETCH_MAX)
+			memmove(&s->hash[behind], &s->hash[place[i]],
+				MIN(end - place[i], SKETCH_MAX - behind) * sizeof(s->hash[0]));
+		if (to < SKETCH_MAX)
+			s->hash[to] = fresh[i];
 	}
-	return low;
 }
 
 void sketch_add(struct sketch *s, uint64_t hash)
 {
-	size_t at = place_of(s, hash);
+	uint8_t place;
 
-	if (at == SKETCH_MAX || (at < s->count && s->hash[at] == hash))
-		return;
-	if (s->count < SKETCH_MAX)
-		s->count++;
-	memmove(&s->hash[at + 1], &s->hash[at], (s->count - 1 - at) * sizeof(s->hash[0]));
-	s->hash[at] = hash;
-}
-
-/* Both are ascending: one walk over them. */
-static void merge_all(struct sketch *to, const struct sketch *from)
-{
-	struct sketch merged;
-	size_t a = 0, b = 0, n = 0;
-
-	while (n < SKETCH_MAX && (a < to->count || b < from->count)) {
-		bool first = b == from->count || (a < to->count && to->hash[a] <= from->hash[b]);
-		uint64_t hash = first ? to->hash[a] : from->hash[b];
-
-		b += b < from->count && from->hash[b] == hash;
-		a += first;
-		merged.hash[n++] = hash;
-	}
-	memcpy(to->hash, merged.hash, n * sizeof(merged.hash[0]));
-	to->count = n;
-}
-
-/* Of the many that are merged into one that is full, most have few hashes, or none, that are low enough. */
-void sketch_merge(struct sketch *to, const struct sketch *from)
-{
-	size_t low =
-		to->count < SKETCH_MAX ? from->count : place_of(from, to->hash[SKETCH_MAX - 1]);
-
-	if (low > FEW) {
-		merge_all(to, from);
-		return;
-	}
-	for (size_t i = 0; i < low; i++)
-		sketch_add(to, from->hash[i]);
+	hash >>= 64 - HASH_BITS;
+	place = (uint8_t)place_of(s, hash);
+	if (place < SKETCH_MAX && !has_at(s, place, hash))
+		insert(s, &hash, &place, 1);
 }
 
 uint64_t sketch_estimate(const struct sketch *s)
@@ -74,41 +56,49 @@ uint64_t sketch_estimate(const struct sketch *s)
 		return s->count;
 	/* so many minus one share the room below the highest */
 	last = s->hash[SKETCH_MAX - 1];
-	return (uint64_t)((SKETCH_MAX - 1) / ((double)last / (double)UINT64_MAX));
+	return (uint64_t)((SKETCH_MAX - 1) / ((double)last / (double)(UINT64_C(1) << HASH_BITS)));
 }
 
 size_t sketch_write(const struct sketch *s, uint8_t to[static SKETCH_BYTES])
 {
 	for (size_t i = 0; i < s->count; i++)
-		for (size_t k = 0; k < 8; k++)
-			to[8 * i + k] = (uint8_t)(s->hash[i] >> 8 * k);
-	return 8 * s->count;
+		for (size_t k = 0; k < SKETCH_HASH_BYTES; k++)
+			to[SKETCH_HASH_BYTES * i + k] = (uint8_t)(s->hash[i] >> 8 * k);
+	return sketch_size(s);
 }
 
 static uint64_t hash_at(const uint8_t *bytes, size_t i)
 {
-	uint64_t hash;
+	uint32_t low;
 
-	memcpy(&hash, bytes + 8 * i, sizeof(hash));
-	return le64toh(hash);
+	bytes += SKETCH_HASH_BYTES * i;
+	memcpy(&low, bytes, sizeof(low));
+	return (uint64_t)bytes[4] << 32 | le32toh(low);
 }
 
-int sketch_read(const void *data, size_t size, struct sketch *ret)
+int sketch_merge(struct sketch *to, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;
-	uint64_t before = 0;
+	/* of the many that are merged into one that is full, most have few hashes, or none, that are low enough */
+	uint64_t limit = to->count < SKETCH_MAX ? UINT64_MAX : to->hash[SKETCH_MAX - 1];
+	uint64_t fresh[SKETCH_MAX], next = 0;
+	uint8_t place[SKETCH_MAX];
+	size_t count = 0;
 
-	if (size % 8 != 0 || size > SKETCH_BYTES)
+	if (size % SKETCH_HASH_BYTES != 0 || size > SKETCH_BYTES)
 		return -EBADMSG;
-	for (size_t i = 0; i < size / 8; i++) {
+	for (size_t i = 0; i < size / SKETCH_HASH_BYTES; i++) {
 		uint64_t hash = hash_at(bytes, i);
 
-		if (i > 0 && hash <= before)
+		if (hash < next)
 			return -EBADMSG;
-		before = hash;
+		if (hash >= limit)
+			break;
+		next = hash + 1;
+		fresh[count] = hash;
+		place[count] = (uint8_t)place_of(to, hash);
+		count += !has_at(to, place[count], hash);
 	}
-	ret->count = size / 8;
-	for (size_t i = 0; i < ret->count; i++)
-		ret->hash[i] = hash_at(bytes, i);
+	insert(to, fresh, place, count);
 	return 0;
 }

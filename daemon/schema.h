@@ -8,7 +8,7 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x504C4447 /* "PLDG" */
-#define SCHEMA_VERSION        9
+#define SCHEMA_VERSION        10
 #define SCHEMA_FILE           "portledger.db"
 
 /* A claim of at least this long is not in a segment but in claim_long. Length: from opened minus its slack to

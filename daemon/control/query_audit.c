@@ -191,15 +191,16 @@ static int count_marked(void *context, const struct marked *m)
 
 static int count_rolled(void *context, const struct rolled *row)
 {
+	const struct rollup_reasons *reasons = &row->sets.reasons;
 	struct audit *a = context;
 
 	a->claims += row->claims;
 	a->unattributed += row->unattributed;
-	a->reason[REASON_END_ONLY] += row->end_only;
-	a->reason[REASON_BEFORE] += row->preexisting;
-	a->reason[REASON_NOT_LOOKED] += row->not_looked;
+	a->reason[REASON_END_ONLY] += reasons->end_only;
+	a->reason[REASON_BEFORE] += reasons->preexisting;
+	a->reason[REASON_NOT_LOOKED] += reasons->not_looked;
 	a->reason[REASON_NO_HOLDER] +=
-		row->unattributed - row->end_only - row->preexisting - row->not_looked;
+		row->unattributed - reasons->end_only - reasons->preexisting - reasons->not_looked;
 	return groups_add_rolled(&a->groups, row);
 }
 

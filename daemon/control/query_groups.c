@@ -365,6 +365,21 @@ static struct group_member member_of(const struct groups *g, const struct group_
 	return found ? *found : wanted;
 }
 
+/* The index of the group of this member; false: it is not known yet. */
+static bool known_group(struct groups *g, int64_t raw, size_t *ret)
+{
+	struct group_recent *recent = &g->recent[(uint64_t)raw % GROUPS_RECENT];
+
+	if (recent->group > 0 && recent->raw == raw) {
+		*ret = recent->group - 1;
+		return true;
+	}
+	if (!entry_value(g, raw, ENTRY_RAW, ret))
+		return false;
+	*recent = (struct group_recent){raw, (uint32_t)*ret + 1};
+	return true;
+}
+
 /* The index of the group that the claim is of. */
 static int group_of(struct groups *g, const struct group_claim *c, size_t *ret)
 {
@@ -373,7 +388,7 @@ static int group_of(struct groups *g, const struct group_claim *c, size_t *ret)
 	struct group_member of;
 	int r = 0;
 
-	if (by_member && entry_value(g, raw.id, ENTRY_RAW, ret))
+	if (by_member && known_group(g, raw.id, ret))
 		return 0;
 	of = member_of(g, c);
 	if (!entry_value(g, of.id, ENTRY_GROUP, ret))
@@ -514,8 +529,9 @@ int groups_add_rolled(struct groups *g, const struct rolled *row)
 		p->longest =
 			p->longest == USEC_UNSET ? row->longest : MAX(p->longest, row->longest);
 	p->lives_estimated |= row->lives_estimated;
-	sketch_merge(&p->distinct->remotes, &row->remotes);
-	r = port_set_merge(&p->distinct->ports, row->ports, row->ports_size);
+	if (sketch_merge(&p->distinct->remotes, row->sets.remotes, row->sets.remotes_size) < 0)
+		return -EUCLEAN;
+	r = port_set_merge(&p->distinct->ports, row->sets.ports, row->sets.ports_size);
 	if (r < 0)
 		return -EUCLEAN;
 	p->ports += (unsigned)r;

@@ -52,6 +52,13 @@ struct group_claim {
 	uint64_t remote_hash; /* as in a sketch */
 };
 
+/* Which group an app or a local is of, once that was looked up. */
+#define GROUPS_RECENT 256u
+struct group_recent {
+	int64_t raw;
+	uint32_t group; /* its index, one more than it is; 0: nothing is here */
+};
+
 struct groups {
 	enum audit_by by;
 	struct window window;
@@ -60,6 +67,7 @@ struct groups {
 	size_t count, capacity;
 	struct group_member *member; /* owned; which group an app or a local is of, by its id */
 	size_t members;
+	struct group_recent recent[GROUPS_RECENT]; /* by the last bits of the raw id */
 	struct group_entry *entry; /* owned; open addressing, the size is 0 or a power of two */
 	size_t entries, entry_slots;
 	size_t slots; /* of all groups */

@@ -10,7 +10,6 @@
 
 #include "daemon/control/query_rollup.h"
 
-#include "common/lives.h"
 #include "daemon/schema.h"
 
 /* From when on the tables have all, and until when. */
@@ -165,14 +164,9 @@ enum {
 	ROLLED_CLAIMS,
 	ROLLED_ROLES,
 	ROLLED_UNATTRIBUTED = ROLLED_ROLES + 4,
-	ROLLED_END_ONLY,
-	ROLLED_PREEXISTING,
-	ROLLED_NOT_LOOKED,
 	ROLLED_FIRST,
 	ROLLED_LAST,
-	ROLLED_PORTS,
-	ROLLED_REMOTES,
-	ROLLED_LIVES,
+	ROLLED_SETS,
 };
 _Static_assert(ROLE_CONNECTED == 0 && ROLE_LISTENING == 1 && ROLE_BOUND == 2 && ROLE_ACCEPTED == 3,
 	"the order of columns");
@@ -182,13 +176,12 @@ static uint64_t count_at(sqlite3_stmt *s, int column)
 	return (uint64_t)sqlite3_column_int64(s, column);
 }
 
-static int read_lives(sqlite3_stmt *s, usec_t until, struct rolled *row)
+static int read_lives(usec_t until, struct rolled *row)
 {
 	int64_t shortest, longest;
 	struct lives lives;
 
-	if (lives_read(sqlite3_column_blob(s, ROLLED_LIVES),
-		    (size_t)sqlite3_column_bytes(s, ROLLED_LIVES), &lives) < 0)
+	if (lives_read(row->sets.lives, row->sets.lives_size, &lives) < 0)
 		return -EUCLEAN;
 	lives_at(&lives, (int64_t)until, &shortest, &longest);
 	row->shortest = shortest == INT64_MAX ? USEC_UNSET : (usec_t)shortest;
@@ -207,17 +200,12 @@ static int read_rolled(sqlite3_stmt *s, usec_t until, struct rolled *row)
 	for (int i = 0; i < 4; i++)
 		row->roles[i] = count_at(s, ROLLED_ROLES + i);
 	row->unattributed = count_at(s, ROLLED_UNATTRIBUTED);
-	row->end_only = count_at(s, ROLLED_END_ONLY);
-	row->preexisting = count_at(s, ROLLED_PREEXISTING);
-	row->not_looked = count_at(s, ROLLED_NOT_LOOKED);
 	row->first = (usec_t)sqlite3_column_int64(s, ROLLED_FIRST);
 	row->last = MIN((usec_t)sqlite3_column_int64(s, ROLLED_LAST), until);
-	row->ports = sqlite3_column_blob(s, ROLLED_PORTS);
-	row->ports_size = (size_t)sqlite3_column_bytes(s, ROLLED_PORTS);
-	if (sketch_read(sqlite3_column_blob(s, ROLLED_REMOTES),
-		    (size_t)sqlite3_column_bytes(s, ROLLED_REMOTES), &row->remotes) < 0)
+	if (rollup_sets_read(sqlite3_column_blob(s, ROLLED_SETS),
+		    (size_t)sqlite3_column_bytes(s, ROLLED_SETS), &row->sets) < 0)
 		return -EUCLEAN;
-	return read_lives(s, until, row);
+	return read_lives(until, row);
 }
 
 static int each_of(struct query *q, const struct question *question, const struct part *part,

@@ -3,9 +3,8 @@
 
 /* What the rollups have for an audit: which stretches of its window, and the rows of these. */
 
-#include "common/port_set.h"
+#include "common/rollup_sets.h"
 #include "common/siphash.h"
-#include "common/sketch.h"
 #include "daemon/control/query_internal.h"
 
 /* Which stretches of the question's window are to be counted from what. Rows alone where that is all that serves. */
@@ -19,13 +18,11 @@ struct window parts_rolled(const struct parts *parts);
 struct rolled {
 	int64_t app; /* 0: none */
 	uint64_t claims, roles[ROLE_COUNT];
-	uint64_t unattributed, end_only, preexisting, not_looked;
+	uint64_t unattributed;
 	usec_t start, first, last; /* wall */
 	usec_t shortest, longest;  /* as a group's (query_groups.h), at the window's end */
 	bool lives_estimated;
-	struct sketch remotes;
-	const void *ports; /* as common/port_set.h; until the next row */
-	size_t ports_size;
+	struct rollup_sets sets; /* until the next row */
 };
 
 /* 0, or a negative errno that ends the walk. */

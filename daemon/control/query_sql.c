@@ -425,8 +425,7 @@ char *sql_rollup(const struct filter *f, const char *table)
 
 	sqlite3_str_appendf(sql,
 		"SELECT r.start_usec,r.app,r.claims,r.connected,r.listening,r.bound,r.accepted,"
-		"r.unattributed,r.end_only,r.preexisting,r.not_looked,r.first_usec,r.last_usec,"
-		"r.port_set,r.remote_set,r.lives FROM %s r",
+		"r.unattributed,r.first_usec,r.last_usec,r.sets FROM %s r",
 		table);
 	append_named(sql, f);
 	sqlite3_str_appendall(sql, " WHERE r.start_usec>=:low AND r.start_usec<:high"

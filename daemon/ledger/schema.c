@@ -50,6 +50,23 @@
 	"ALTER TABLE " table " ADD COLUMN not_looked INT NOT NULL DEFAULT 0;"                      \
 	"ALTER TABLE " table " ADD COLUMN lives BLOB NOT NULL DEFAULT x'';"
 
+/* Of version 10. What was there keeps its ids: retention goes by them. */
+#define PACK_ROLLUP(table)                                                                              \
+	"ALTER TABLE " table " RENAME TO loose;"                                                        \
+	"CREATE TABLE " table                                                                           \
+	"(id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL,"                           \
+	"netns INT NOT NULL, apart INT NOT NULL, claims INT NOT NULL, connected INT NOT NULL,"          \
+	"listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL," \
+	"first_usec INT NOT NULL, last_usec INT NOT NULL, sets BLOB NOT NULL,"                          \
+	"shortest_usec INT NOT NULL, longest_usec INT NOT NULL, ports INT NOT NULL,"                    \
+	"remotes INT NOT NULL, UNIQUE(start_usec, app, netns, apart)) STRICT;"                          \
+	"INSERT INTO " table                                                                            \
+	" SELECT id,start_usec,app,netns,apart,claims,connected,listening,bound,"                       \
+	"accepted,unattributed,first_usec,last_usec,"                                                   \
+	"pack_sets(end_only,preexisting,not_looked,lives,remote_set,port_set),"                         \
+	"shortest_usec,longest_usec,ports,remotes FROM loose ORDER BY id;"                              \
+	"DROP TABLE loose;"
+
 /* schema.sql is the newest version, and the step from nothing; each version before it has its own. */
 const struct schema_step schema_steps[] = {
 	{0, SCHEMA_VERSION, schema_sql},
@@ -122,6 +139,7 @@ const struct schema_step schema_steps[] = {
 		" WHERE dur+ifnull(linger,0)*1000+ifnull(opened_slack,0)*1000>=3600000000;"
 		"INSERT OR REPLACE INTO counter"
 		" SELECT 'segment_usec',ifnull(max(released_to-released_from),0) FROM segment"},
+	{9, 10, PACK_ROLLUP("rollup_hour") PACK_ROLLUP("rollup_day")},
 };
 const size_t schema_step_count = ELEMENTSOF(schema_steps);
 
@@ -296,11 +314,13 @@ int schema_migrate(struct store *s, const struct schema_step steps[], size_t cou
 	const struct schema_step *step;
 	int version = 0, r = read_version(s, &version);
 
+	if (r == 0)
+		r = schema_packing(s, true);
 	while (r == 0 && (step = step_from(version, steps, count))) {
 		version = step->version;
 		r = take_step(s, step, !step_from(version, steps, count));
 	}
-	return r;
+	return r == 0 ? schema_packing(s, false) : r;
 }
 
 static uint32_t big_endian(const uint8_t *bytes)

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The database, schema version 9. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
+-- The database, schema version 10. Readers use the views claims, claims_hour, claims_day, activity_hour, activity_day and failures (made by schema.c from
 -- daemon/schema.h); the tables may change between versions. Why they look like this: docs/ARCHITECTURE.md.
 -- Times are microseconds since the epoch unless a name says boot; *_slack and linger are milliseconds.
 
@@ -140,23 +140,18 @@ CREATE TABLE segment_user(
 
 -- What a program opened in an hour, and in a day that is over, of UTC: of claims that are sealed; kept for longer than they are. app: as
 -- credited; 0 of none, -1 of more programs than are told apart. netns: netns.id; 0 not known. apart: of those that an audit looks
--- at one by one (claim_mark). port_set as common/port_set.h, remote_set as common/sketch.h and lives as common/lives.h have it;
--- ports and remotes are how many they hold. Of what is unattributed: end_only, preexisting and not_looked as an audit's reasons,
--- the rest had no holder.
+-- at one by one (claim_mark). sets: which ports, remote addresses and lives, and why what is unattributed is so, as
+-- common/rollup_sets.h has it, ahead of what an audit does not read; ports and remotes are how many it holds.
 CREATE TABLE rollup_hour(
 	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, apart INT NOT NULL, claims INT NOT NULL,
 	connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL,
-	first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,
-	ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,
-	end_only INT NOT NULL DEFAULT 0, preexisting INT NOT NULL DEFAULT 0, not_looked INT NOT NULL DEFAULT 0,
-	lives BLOB NOT NULL DEFAULT x'', UNIQUE(start_usec, app, netns, apart)) STRICT;
+	first_usec INT NOT NULL, last_usec INT NOT NULL, sets BLOB NOT NULL, shortest_usec INT NOT NULL,
+	longest_usec INT NOT NULL, ports INT NOT NULL, remotes INT NOT NULL, UNIQUE(start_usec, app, netns, apart)) STRICT;
 CREATE TABLE rollup_day(
 	id INTEGER PRIMARY KEY, start_usec INT NOT NULL, app INT NOT NULL, netns INT NOT NULL, apart INT NOT NULL, claims INT NOT NULL,
 	connected INT NOT NULL, listening INT NOT NULL, bound INT NOT NULL, accepted INT NOT NULL, unattributed INT NOT NULL,
-	first_usec INT NOT NULL, last_usec INT NOT NULL, shortest_usec INT NOT NULL, longest_usec INT NOT NULL,
-	ports INT NOT NULL, remotes INT NOT NULL, port_set BLOB NOT NULL, remote_set BLOB NOT NULL,
-	end_only INT NOT NULL DEFAULT 0, preexisting INT NOT NULL DEFAULT 0, not_looked INT NOT NULL DEFAULT 0,
-	lives BLOB NOT NULL DEFAULT x'', UNIQUE(start_usec, app, netns, apart)) STRICT;
+	first_usec INT NOT NULL, last_usec INT NOT NULL, sets BLOB NOT NULL, shortest_usec INT NOT NULL,
+	longest_usec INT NOT NULL, ports INT NOT NULL, remotes INT NOT NULL, UNIQUE(start_usec, app, netns, apart)) STRICT;
 
 -- Leads an audit that takes whole hours from the rollups to the sealed claims that these do not tell. kind 0: by its opening, what it
 -- looks at one by one: a server, or a socket that PID 1 passed on. kind n > 0: by the earlier bound of its opening, what is of two

@@ -20,10 +20,8 @@
 
 #include "daemon/ledger/store_private.h"
 
-#include "common/lives.h"
-#include "common/port_set.h"
+#include "common/rollup_sets.h"
 #include "common/siphash.h"
-#include "common/sketch.h"
 #include "daemon/schema.h"
 
 #define OTHERS       (-1) /* app of what is past the limit */
@@ -49,7 +47,7 @@ struct key {
 /* A row of a table. */
 struct sum {
 	int64_t claims, roles[ROLE_COUNT], unattributed, first, last, shortest, longest;
-	int64_t end_only, preexisting, not_looked; /* of the unattributed */
+	struct rollup_reasons reasons; /* of the unattributed */
 	struct port_set ports;
 	struct sketch remotes;
 	struct lives lives; /* whose beginning was seen */
@@ -323,11 +321,11 @@ static void count_reason(struct sum *sum, const struct rollup_claim *c)
 		return;
 	sum->unattributed++;
 	if (field(c, META_SOURCE_SHIFT, META_SOURCE_MASK) == SOURCE_DESTROY)
-		sum->end_only++;
+		sum->reasons.end_only++;
 	else if (field(c, META_PREEXISTING_SHIFT, 1))
-		sum->preexisting++;
+		sum->reasons.preexisting++;
 	else if (field(c, META_ATTRIBUTION_SHIFT, META_ATTRIBUTION_MASK) == ATTRIBUTION_NONE)
-		sum->not_looked++;
+		sum->reasons.not_looked++;
 }
 
 /* To the row of a stretch that ends at `end`. */
@@ -359,36 +357,57 @@ static void bind_key(struct binder *b, const struct key *k)
 	bind_int(b, k->apart);
 }
 
-/* Columns of STATEMENT_ROLLUP_*_GET, to the row of a stretch that ends at `end`. */
+/* Columns of SQL_ROLLED, from sql.c. */
+enum {
+	ROLLED_CLAIMS,
+	ROLLED_ROLES,
+	ROLLED_UNATTRIBUTED = ROLLED_ROLES + ROLE_UNKNOWN, /* which has no column */
+	ROLLED_FIRST,
+	ROLLED_LAST,
+	ROLLED_SHORTEST,
+	ROLLED_LONGEST,
+	ROLLED_SETS,
+	ROLLED_APP,
+	ROLLED_NETNS,
+	ROLLED_APART,
+};
+
+static int add_sets(struct sum *sum, int64_t end, const void *data, size_t size)
+{
+	struct rollup_sets sets;
+	struct lives lives;
+
+	if (rollup_sets_read(data, size, &sets) < 0 ||
+		port_set_merge(&sum->ports, sets.ports, sets.ports_size) < 0 ||
+		sketch_merge(&sum->remotes, sets.remotes, sets.remotes_size) < 0 ||
+		lives_read(sets.lives, sets.lives_size, &lives) < 0)
+		return -EUCLEAN;
+	lives_merge(&sum->lives, end, &lives);
+	sum->reasons.end_only += sets.reasons.end_only;
+	sum->reasons.preexisting += sets.reasons.preexisting;
+	sum->reasons.not_looked += sets.reasons.not_looked;
+	return 0;
+}
+
+/* To the row of a stretch that ends at `end`. */
 static int add_row(struct sum *sum, int64_t end, sqlite3_stmt *row)
 {
-	struct sketch remotes;
-	struct lives lives;
 	bool first = sum->claims == 0;
-	int r = port_set_merge(
-		&sum->ports, sqlite3_column_blob(row, 10), (size_t)sqlite3_column_bytes(row, 10));
+	int r = add_sets(sum, end, sqlite3_column_blob(row, ROLLED_SETS),
+		(size_t)sqlite3_column_bytes(row, ROLLED_SETS));
 
-	if (r >= 0)
-		r = sketch_read(sqlite3_column_blob(row, 11), (size_t)sqlite3_column_bytes(row, 11),
-			&remotes);
-	if (r == 0)
-		r = lives_read(sqlite3_column_blob(row, 12), (size_t)sqlite3_column_bytes(row, 12),
-			&lives);
 	if (r < 0)
-		return -EUCLEAN;
-	sketch_merge(&sum->remotes, &remotes);
-	lives_merge(&sum->lives, end, &lives);
-	sum->end_only += sqlite3_column_int64(row, 13);
-	sum->preexisting += sqlite3_column_int64(row, 14);
-	sum->not_looked += sqlite3_column_int64(row, 15);
-	sum->claims += sqlite3_column_int64(row, 0);
-	for (int i = 0; i < ROLE_COUNT; i++)
-		sum->roles[i] += sqlite3_column_int64(row, 1 + i);
-	sum->unattributed += sqlite3_column_int64(row, 5);
-	sum->first = MIN(first ? INT64_MAX : sum->first, sqlite3_column_int64(row, 6));
-	sum->last = MAX(first ? INT64_MIN : sum->last, sqlite3_column_int64(row, 7));
-	sum->shortest = MIN(first ? INT64_MAX : sum->shortest, sqlite3_column_int64(row, 8));
-	sum->longest = MAX(first ? INT64_MIN : sum->longest, sqlite3_column_int64(row, 9));
+		return r;
+	sum->claims += sqlite3_column_int64(row, ROLLED_CLAIMS);
+	for (int i = 0; i < ROLE_UNKNOWN; i++)
+		sum->roles[i] += sqlite3_column_int64(row, ROLLED_ROLES + i);
+	sum->unattributed += sqlite3_column_int64(row, ROLLED_UNATTRIBUTED);
+	sum->first = MIN(first ? INT64_MAX : sum->first, sqlite3_column_int64(row, ROLLED_FIRST));
+	sum->last = MAX(first ? INT64_MIN : sum->last, sqlite3_column_int64(row, ROLLED_LAST));
+	sum->shortest =
+		MIN(first ? INT64_MAX : sum->shortest, sqlite3_column_int64(row, ROLLED_SHORTEST));
+	sum->longest =
+		MAX(first ? INT64_MIN : sum->longest, sqlite3_column_int64(row, ROLLED_LONGEST));
 	return 0;
 }
 
@@ -411,22 +430,19 @@ static int add_before(
 static int put_row(
 	struct store *s, const struct rollup_table *t, const struct key *of, const struct sum *sum)
 {
-	uint8_t ports[PORT_SET_BYTES], remotes[SKETCH_BYTES], lives[LIVES_BYTES];
-	size_t size = port_set_write(&sum->ports, ports);
+	uint8_t sets[ROLLUP_SETS_BYTES];
+	size_t size =
+		rollup_sets_write(&sum->reasons, &sum->lives, &sum->remotes, &sum->ports, sets);
 	const int64_t numbers[] = {sum->claims, sum->roles[ROLE_CONNECTED],
 		sum->roles[ROLE_LISTENING], sum->roles[ROLE_BOUND], sum->roles[ROLE_ACCEPTED],
 		sum->unattributed, sum->first, sum->last, sum->shortest, sum->longest,
-		size < PORT_SET_BYTES ? (int64_t)size / 2 : port_set_size(&sum->ports),
-		(int64_t)sketch_estimate(&sum->remotes), sum->end_only, sum->preexisting,
-		sum->not_looked};
+		port_set_size(&sum->ports), (int64_t)sketch_estimate(&sum->remotes)};
 	struct binder b = sql_bind(s, t->put);
 
 	bind_key(&b, of);
 	for (size_t i = 0; i < ELEMENTSOF(numbers); i++)
 		bind_int(&b, numbers[i]);
-	bind_blob(&b, ports, size);
-	bind_blob(&b, remotes, sketch_write(&sum->remotes, remotes));
-	bind_blob(&b, lives, lives_write(&sum->lives, lives));
+	bind_blob(&b, sets, size);
 	return sql_run(s, t->put);
 }
 
@@ -477,9 +493,9 @@ static int make_day(struct store *s, int64_t day)
 	while ((r = sql_step(s, STATEMENT_ROLLUP_HOURS_OF_DAY)) > 0) {
 		const struct key next = {
 			.start = day,
-			.app = sqlite3_column_int64(b.statement, 16),
-			.netns = sqlite3_column_int64(b.statement, 17),
-			.apart = sqlite3_column_int64(b.statement, 18),
+			.app = sqlite3_column_int64(b.statement, ROLLED_APP),
+			.netns = sqlite3_column_int64(b.statement, ROLLED_NETNS),
+			.apart = sqlite3_column_int64(b.statement, ROLLED_APART),
 		};
 
 		r = 0;

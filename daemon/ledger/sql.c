@@ -21,23 +21,23 @@
 #define USER_OF(c)                                                                                 \
 	"ifnull((SELECT ua.uid FROM process up JOIN app ua ON ua.id=up.app WHERE up.id=" c         \
 	".process),-1)"
+/* As the enum in seal_rollup.c has them. */
+#define SQL_ROLLED                                                                                 \
+	"claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"             \
+	"shortest_usec,longest_usec,sets"
 #define ROLLUP_GET(table)                                                                          \
-	"SELECT claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"      \
-	"shortest_usec,longest_usec,port_set,remote_set,lives,end_only,preexisting,not_looked"     \
-	" FROM " table " WHERE start_usec=?1 AND app=?2 AND netns=?3 AND apart=?4"
-#define ROLLUP_PUT(table)                                                                          \
-	"INSERT INTO " table "(start_usec,app,netns,apart,claims,connected,listening,bound,"       \
-	"accepted,unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,"     \
-	"end_only,preexisting,not_looked,port_set,remote_set,lives)"                               \
-	" VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22)"  \
-	" ON CONFLICT(start_usec,app,netns,apart) DO UPDATE SET claims=excluded.claims,"           \
-	"connected=excluded.connected,listening=excluded.listening,bound=excluded.bound,"          \
-	"accepted=excluded.accepted,unattributed=excluded.unattributed,"                           \
-	"first_usec=excluded.first_usec,last_usec=excluded.last_usec,"                             \
-	"shortest_usec=excluded.shortest_usec,longest_usec=excluded.longest_usec,"                 \
-	"ports=excluded.ports,remotes=excluded.remotes,end_only=excluded.end_only,"                \
-	"preexisting=excluded.preexisting,not_looked=excluded.not_looked,"                         \
-	"port_set=excluded.port_set,remote_set=excluded.remote_set,lives=excluded.lives"
+	"SELECT " SQL_ROLLED " FROM " table                                                        \
+	" WHERE start_usec=?1 AND app=?2 AND netns=?3 AND apart=?4"
+#define ROLLUP_PUT(table)                                                                           \
+	"INSERT INTO " table "(start_usec,app,netns,apart,claims,connected,listening,bound,"        \
+	"accepted,unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,sets)" \
+	" VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)"                       \
+	" ON CONFLICT(start_usec,app,netns,apart) DO UPDATE SET claims=excluded.claims,"            \
+	"connected=excluded.connected,listening=excluded.listening,bound=excluded.bound,"           \
+	"accepted=excluded.accepted,unattributed=excluded.unattributed,"                            \
+	"first_usec=excluded.first_usec,last_usec=excluded.last_usec,"                              \
+	"shortest_usec=excluded.shortest_usec,longest_usec=excluded.longest_usec,"                  \
+	"ports=excluded.ports,remotes=excluded.remotes,sets=excluded.sets"
 /* What began before ?1, and all but about the last ?2: ids are in the order of sealing. */
 #define ROLLUP_OLD(table)                                                                          \
 	" FROM " table " WHERE start_usec<?1 OR id<=(SELECT max(id) FROM " table ")-?2"
@@ -234,9 +234,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_ROLLUP_HOUR_FROM] =
 		"SELECT min(start_usec) FROM rollup_hour WHERE start_usec>=?1",
 	[STATEMENT_ROLLUP_HOURS_OF_DAY] =
-		"SELECT claims,connected,listening,bound,accepted,unattributed,first_usec,last_usec,"
-		"shortest_usec,longest_usec,port_set,remote_set,lives,end_only,preexisting,not_looked,"
-		"app,netns,apart FROM rollup_hour"
+		"SELECT " SQL_ROLLED ",app,netns,apart FROM rollup_hour"
 		" WHERE start_usec>=?1 AND start_usec<?1+86400000000 ORDER BY app,netns,apart",
 	[STATEMENT_ROLLUP_HOUR_LAST] = ROLLUP_LAST("rollup_hour"),
 	[STATEMENT_ROLLUP_HOUR_DROP] = ROLLUP_DROP("rollup_hour"),

@@ -281,6 +281,8 @@ struct schema_step {
 int schema_check(int dir_fd) _must_check_;
 /* Takes the database through the steps that it has not seen each in one transaction. */
 int schema_migrate(struct store *s, const struct schema_step steps[], size_t count) _must_check_;
+/* schema_pack.c: the function that the step to version 10 needs, there or not. */
+int schema_packing(struct store *s, bool on) _must_check_;
 extern const struct schema_step schema_steps[];
 extern const size_t schema_step_count;
 

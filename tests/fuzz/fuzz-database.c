@@ -19,6 +19,7 @@
 #include "schema_2_sql.h"
 #include "schema_3_sql.h"
 #include "schema_5_sql.h"
+#include "schema_9_sql.h"
 #include "schema_sql.h"
 
 #define ROWS 100u /* at a time */
@@ -27,7 +28,7 @@ static const struct {
 	const char *schema;
 	int version;
 } versions[] = {{schema_sql, SCHEMA_VERSION}, {schema_1_sql, 1}, {schema_2_sql, 2},
-	{schema_3_sql, 3}, {schema_5_sql, 5}};
+	{schema_3_sql, 3}, {schema_5_sql, 5}, {schema_9_sql, 9}};
 
 /* A few rows that each of the versions has the tables and columns for. */
 static const char rows[] =
@@ -38,6 +39,28 @@ static const char rows[] =
 	"INSERT INTO local VALUES(1,1,'127.0.0.1');"
 	"INSERT INTO process VALUES(1,1,1,10,5,6,1,'init',1700000000000000);"
 	"INSERT INTO gap VALUES(1,1600000000000000,1600000000000001,'killed',NULL);";
+
+/* Rollups as the versions before the newest had them, and as it has them; the others do not know the table or a column. */
+#define LOOSE(table)                                                                               \
+	"INSERT INTO " table "(start_usec,app,netns,apart,claims,connected,listening,bound,"       \
+	"accepted,unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,"     \
+	"port_set,remote_set,end_only,preexisting,not_looked,lives) VALUES"                        \
+	"(1699920000000000,1,1,0,9,1,2,3,3,4,1699920000000001,1699920000000009,5,7,2,2,"           \
+	"x'50005100',x'01020304050607080102030405060709',1,0,2,"                                   \
+	"x'800005000000000000000700000000000000');"
+#define PACKED(table)                                                                              \
+	"INSERT INTO " table "(start_usec,app,netns,apart,claims,connected,listening,bound,"       \
+	"accepted,unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,"     \
+	"sets) VALUES"                                                                             \
+	"(1699920000000000,1,1,0,9,1,2,3,3,4,1699920000000001,1699920000000009,5,7,2,2,"           \
+	"x'0100021205800005000000000000000700000000000000"                                         \
+	"0405060708"                                                                               \
+	"00500080"                                                                                 \
+	"01');"
+static const char *const rollups[] = {
+	LOOSE("rollup_hour") LOOSE("rollup_day"), PACKED("rollup_hour") PACKED("rollup_day")};
+static const char days[] = /* until when they are made: then they are read */
+	"INSERT INTO counter VALUES('days_rolled_until_usec',1700006400000000)";
 
 static struct {
 	char directory[64];
@@ -96,6 +119,9 @@ static void make_image(size_t v)
 		sqlite3_exec(db, number, NULL, NULL, NULL))
 		abort();
 	(void)sqlite3_exec(db, rows, NULL, NULL, NULL);
+	(void)sqlite3_exec(db, days, NULL, NULL, NULL);
+	for (size_t i = 0; i < ELEMENTSOF(rollups); i++)
+		(void)sqlite3_exec(db, rollups[i], NULL, NULL, NULL);
 	(void)sqlite3_close(db);
 	read_image(v);
 	remove_files();
@@ -183,6 +209,18 @@ static void use(struct store *s)
 	(void)!store_stop(s, now);
 }
 
+/* Once by the hours and once by the days. */
+static int audit(struct query *q, struct buf *out)
+{
+	struct question question = {.filter = FILTER_ANY,
+		.window = {UINT64_C(1699833600000000), UINT64_C(1700006400000000)},
+		.rows = ROWS_ALL | ROLLUPS};
+	int r = query_audit(q, &question, AUDIT_BY_PROGRAM, out, NULL);
+
+	question.window.from -= 40 * USEC_PER_DAY;
+	return r == 0 ? query_audit(q, &question, AUDIT_BY_PROGRAM, out, NULL) : r;
+}
+
 static void ask(void)
 {
 	const struct question everything = {
@@ -202,6 +240,7 @@ static void ask(void)
 		r = query_rows(q, &everything, ROWS, &place, &found);
 		for (size_t i = 0; i < found.count && r == 0; i++)
 			r = query_row_json(q, &found.row[i], &out);
+		(void)audit(q, &out);
 		query_end(q);
 	}
 	rows_done(&found);

@@ -359,6 +359,42 @@ static void test_expired(void **state)
 	processes_done(processes);
 }
 
+/* A sum that is none is an error of the question, and of no other. */
+static void test_damaged(void **state)
+{
+	static const char *const damages[] = {"x''", /* no numbers */
+		"x'0000000100ff'",                   /* no lives */
+		"x'000000000401020304'",             /* no sketch */
+		"x'000000000000'"};                  /* no ports */
+	struct fixture *f = *state;
+	_cleanup_(query_free_p) struct query *q = NULL;
+	_cleanup_(buf_done) struct buf text = {0};
+	struct question question = {.filter = FILTER_ANY,
+		.window = {f->now.wall - f->now.wall % USEC_PER_HOUR, f->now.wall + USEC_PER_DAY},
+		.rows = ROWS_ALL | ROLLUPS};
+	struct claim c = fixture_claim(f, 50000);
+
+	assert_int_equal(store_put_released(f->store, &c), 0);
+	commit(f);
+	seal_all(f);
+	q = open_query(f);
+	for (size_t i = 0; i < ELEMENTSOF(damages); i++) {
+		char sql[128];
+
+		snprintf(sql, sizeof(sql), "UPDATE rollup_hour SET sets=%s", damages[i]);
+		assert_int_equal(sql_exec(f->store, sql), 0);
+		question.rows = ROWS_ALL | ROLLUPS;
+		assert_int_equal(query_begin(q, USEC_UNSET), 0);
+		assert_int_equal(
+			query_audit(q, &question, AUDIT_BY_PROGRAM, &text, NULL), -EUCLEAN);
+		assert_int_equal(buf_size(&text), 0);
+		question.rows = ROWS_ALL;
+		assert_int_equal(query_audit(q, &question, AUDIT_BY_PROGRAM, &text, NULL), 0);
+		query_end(q);
+		buf_truncate(&text, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -368,6 +404,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_many_programs, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_expired, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_damaged, fixture_setup_open, fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

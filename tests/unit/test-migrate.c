@@ -16,6 +16,8 @@
 #include "schema_6_sql.h"
 #include "schema_7_sql.h"
 #include "schema_8_sql.h"
+#include "schema_9_sql.h"
+#include "common/rollup_sets.h"
 #include "tests/support/store_fixture.h"
 
 /* 90 rows of each of the four kinds, of all protocols, families, roles, attributions, sources and flags, exact and
@@ -72,6 +74,7 @@ static const struct version {
 	{schema_6_sql, "PRAGMA user_version=6"},
 	{schema_7_sql, "PRAGMA user_version=7"},
 	{schema_8_sql, "PRAGMA user_version=8"},
+	{schema_9_sql, "PRAGMA user_version=9"},
 };
 
 static void make_version(struct fixture *f, const struct version *version)
@@ -178,6 +181,227 @@ static void test_same_schema(void **state)
 	}
 }
 
+/* ---- rollups, whose sets are packed ---- */
+
+/* Hex of what version 9 had: so many ports from `first`, `step` apart, and whether as bits. */
+static void old_ports(struct buf *sql, unsigned first, unsigned step, unsigned count, bool bits)
+{
+	struct port_set set = {{0}};
+
+	for (unsigned i = 0; i < count; i++) {
+		unsigned port = first + i * step;
+
+		port_set_add(&set, (uint16_t)port);
+		if (!bits)
+			assert_int_equal(
+				buf_append_format(sql, "%02x%02x", port & 255, port >> 8), 0);
+	}
+	for (size_t i = 0; bits && i < PORT_SET_BYTES; i++)
+		assert_int_equal(buf_append_format(sql, "%02x", set.bits[i]), 0);
+}
+
+/* Of `count` hashes: the lowest upper 40 bits are i + 1; below them is something, and two have the same. */
+static void old_remotes(struct buf *sql, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(buf_append_format(sql, "%02xbbcc%02x%02x000000", i == 1 ? 2 : 1,
+					 (i == 1 ? 0 : i) & 255, (i == 1 ? 0 : i) >> 8),
+			0);
+}
+
+static const struct old_row {
+	unsigned first, step, ports;
+	bool bits;
+	unsigned remotes;
+	const char *lives; /* hex */
+	int reasons[3];
+} old_rows[] = {
+	{0, 1, 0, false, 0, "", {0, 0, 0}},
+	{80, 1, 1, false, 1, "", {1, 0, 0}},
+	{40000, 30, 474, false, 97, "800005000000000000000700000000000000", {0, 2, 300}},
+	{0, 1, 65536 / 2, true, 128, "0000", {0, 0, 0}},
+	{0, 15, 4369, true, 128, "", {9, 8, 7}},
+	{1024, 1, 4095, false, 2, "", {0, 0, 1}},
+};
+
+#define OLD_ROW                                                                                             \
+	"INSERT INTO %s(id,start_usec,app,netns,apart,claims,connected,listening,bound,accepted,"           \
+	"unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,end_only,"              \
+	"preexisting,not_looked,lives,port_set,remote_set) VALUES(%zu,%zu*3600000000,1,2,1,13,1,2,3,4,310," \
+	"3600000001,3600000002,5,7,%u,%u,%d,%d,%d,x'%s',x'"
+
+static void put_old_row(sqlite3 *db, const char *table, size_t n, const struct old_row *row)
+{
+	_cleanup_(buf_done) struct buf sql = {0};
+
+	assert_int_equal(
+		buf_append_format(&sql, OLD_ROW, table, 100 - 7 * n, n, row->ports, row->remotes,
+			row->reasons[0], row->reasons[1], row->reasons[2], row->lives),
+		0);
+	old_ports(&sql, row->first, row->step, row->ports, row->bits);
+	assert_int_equal(buf_append_string(&sql, "',x'"), 0);
+	old_remotes(&sql, row->remotes);
+	assert_int_equal(buf_append(&sql, "')", 3), 0);
+	if (sqlite3_exec(db, (const char *)buf_bytes(&sql), NULL, NULL, NULL) != SQLITE_OK)
+		fail_msg("%s", sqlite3_errmsg(db));
+}
+
+static sqlite3 *open_by_hand(const struct fixture *f)
+{
+	char path[128];
+	sqlite3 *db = NULL;
+
+	snprintf(path, sizeof(path), "%s/%s", f->path, SCHEMA_FILE);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	return db;
+}
+
+static void assert_packed(const uint8_t *bytes, size_t size, const struct old_row *row)
+{
+	struct rollup_sets sets;
+	struct port_set ports = {{0}};
+	struct sketch remotes = {.count = 0};
+	struct lives lives;
+
+	assert_int_equal(rollup_sets_read(bytes, size, &sets), 0);
+	assert_int_equal(sets.reasons.end_only, row->reasons[0]);
+	assert_int_equal(sets.reasons.preexisting, row->reasons[1]);
+	assert_int_equal(sets.reasons.not_looked, row->reasons[2]);
+	assert_int_equal(port_set_merge(&ports, sets.ports, sets.ports_size), row->ports);
+	for (unsigned i = 0; i < row->ports; i++)
+		assert_true(port_set_has(&ports, (uint16_t)(row->first + i * row->step)));
+	assert_int_equal(sketch_merge(&remotes, sets.remotes, sets.remotes_size), 0);
+	assert_int_equal(remotes.count, row->remotes - (row->remotes > 1));
+	for (size_t i = 0; i < remotes.count; i++)
+		assert_int_equal(remotes.hash[i], i == 0 ? 0 : i + 1);
+	assert_int_equal(lives_read(sets.lives, sets.lives_size, &lives), 0);
+	assert_int_equal(lives.ended, strlen(row->lives) > 4);
+	assert_true(!lives.ended || (lives.shortest == 5 && lives.longest == 7));
+}
+
+static void assert_all_packed(const struct fixture *f, const char *table)
+{
+	sqlite3 *db = open_by_hand(f);
+	sqlite3_stmt *s = NULL;
+	char sql[64];
+	size_t n = 0;
+
+	snprintf(sql, sizeof(sql), "SELECT sets,id FROM %s ORDER BY start_usec", table);
+	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
+	for (; sqlite3_step(s) == SQLITE_ROW; n++) {
+		assert_int_equal(sqlite3_column_int64(s, 1), 100 - 7 * (int64_t)n);
+		assert_packed(sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0),
+			&old_rows[n]);
+	}
+	assert_int_equal(n, ELEMENTSOF(old_rows));
+	sqlite3_finalize(s);
+	sqlite3_close(db);
+}
+
+static void put_old_rows(const struct fixture *f)
+{
+	sqlite3 *db = open_by_hand(f);
+
+	for (size_t n = 0; n < ELEMENTSOF(old_rows); n++) {
+		put_old_row(db, "rollup_hour", n, &old_rows[n]);
+		put_old_row(db, "rollup_day", n, &old_rows[n]);
+	}
+	sqlite3_close(db);
+}
+
+/* What the views say of an hour and of a day stays; sets are the same, in one column. */
+static void test_rollups(void **state)
+{
+	static const char hours[] = "SELECT * FROM activity_hour ORDER BY start_usec",
+			  days[] = "SELECT * FROM activity_day ORDER BY start_usec";
+
+	(void)state;
+	for (size_t i = 5; i < ELEMENTSOF(versions); i++) {
+		_cleanup_(free_p) char *before_hours = NULL, *before_days = NULL;
+		struct fixture f;
+
+		fixture_init(&f);
+		make_version(&f, &versions[i]);
+		put_old_rows(&f);
+		before_hours = read_rows(&f, hours);
+		before_days = read_rows(&f, days);
+		fixture_open(&f);
+		assert_rows(&f, hours, before_hours);
+		assert_rows(&f, days, before_days);
+		assert_all_packed(&f, "rollup_hour");
+		assert_all_packed(&f, "rollup_day");
+		/* the function is there for the step alone */
+		assert_int_equal(sql_exec(f.store, "SELECT pack_sets(0,0,0,x'',x'',x'')"), -EIO);
+		fixture_done(&f);
+	}
+}
+
+/* Of version 5 and 6, which had fewer columns. */
+static void test_first_rollups(void **state)
+{
+	(void)state;
+	for (size_t i = 3; i < 5; i++) {
+		struct fixture f;
+		sqlite3 *db;
+
+		fixture_init(&f);
+		make_version(&f, &versions[i]);
+		db = open_by_hand(&f);
+		assert_int_equal(
+			sqlite3_exec(db,
+				"INSERT INTO rollup_hour VALUES"
+				"(7,3600000000,1,2,1,3,1,1,1,0,0,4,5,6,7,2,1,x'50005100',x'0102030405060708')",
+				NULL, NULL, NULL),
+			SQLITE_OK);
+		sqlite3_close(db);
+		fixture_open(&f);
+		assert_rows(&f,
+			"SELECT id,start_usec,app,netns,apart,claims,connected,listening,bound,accepted,"
+			"unattributed,first_usec,last_usec,shortest_usec,longest_usec,ports,remotes,hex(sets)"
+			" FROM rollup_hour",
+			"7|3600000000|1|2|1|3|1|1|1|0|0|4|5|6|7|2|1|00000000050405060708005000|\n");
+		fixture_done(&f);
+	}
+}
+
+/* What is damaged is said to be so, and what was there is there as before. */
+static void test_damaged_rollups(void **state)
+{
+	static const char *const damages[] = {
+		"port_set=x'50'",       /* half a port */
+		"port_set=x'51005000'", /* falling */
+		"port_set=x'50005000'", /* twice */
+		"port_set=zeroblob(8194)",
+		"remote_set=x'01020304050607'",
+		"remote_set=x'01000000000000000000000000000000'",
+		"remote_set=x'01000000000000000100000000000000'",
+		"remote_set=zeroblob(1032)",
+		"lives=x'00'",
+		"lives=x'8000'",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(damages); i++) {
+		struct fixture f;
+		sqlite3 *db;
+		char sql[128];
+
+		fixture_init(&f);
+		make_version(&f, &versions[ELEMENTSOF(versions) - 1]);
+		db = open_by_hand(&f);
+		put_old_row(db, "rollup_hour", 1, &old_rows[1]);
+		put_old_row(db, "rollup_day", 1, &old_rows[1]);
+		snprintf(sql, sizeof(sql), "UPDATE rollup_day SET %s", damages[i]);
+		assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+		sqlite3_close(db);
+		assert_int_equal(fixture_try_open(&f), -EUCLEAN);
+		assert_rows(&f, "PRAGMA user_version", "9|\n");
+		assert_rows(&f, "SELECT hex(port_set),hex(remote_set),hex(lives) FROM rollup_hour",
+			"5000|01BBCC0000000000||\n");
+		fixture_done(&f);
+	}
+}
+
 /* It has the pages it was made with, and a limit in bytes that counts them so. */
 static void test_page_size_stays(void **state)
 {
@@ -199,6 +423,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_rows),
 		cmocka_unit_test(test_same_schema),
+		cmocka_unit_test(test_rollups),
+		cmocka_unit_test(test_first_rollups),
+		cmocka_unit_test(test_damaged_rollups),
 		CASE(test_page_size_stays),
 	};
 

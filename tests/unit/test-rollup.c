@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "common/rollup_sets.h"
 #include "tests/support/store_fixture.h"
 
 #define ROUNDS 12u
@@ -46,10 +47,14 @@
 			" ORDER BY 1,2,3,4"
 #define ROLLED(table)                                                                                          \
 	"SELECT start_usec,app,netns,apart,claims,connected,listening,bound,accepted,unattributed,first_usec," \
-	"last_usec,shortest_usec,longest_usec,ports,iif(length(remote_set)<1024,remotes,-1),"                  \
-	"end_only,preexisting,not_looked FROM " table " ORDER BY 1,2,3,4"
+	"last_usec,shortest_usec,longest_usec,ports,iif(sets_remotes(sets)<128,sets_remotes(sets),-1),"        \
+	"sets_reason(sets,0),sets_reason(sets,1),sets_reason(sets,2) FROM " table                              \
+	" ORDER BY 1,2,3,4"
+#define COUNTED(table)                                                                             \
+	"SELECT count(*) FROM " table                                                              \
+	" WHERE remotes<>sets_remotes(sets) AND sets_remotes(sets)<128"
 
-/* The ports of each row, as its set has them while they are few. */
+/* The ports of each row. */
 #define PORTS_BY_HAND(length)                                                                      \
 	CREDITED                                                                                   \
 	" SELECT group_concat(printf('%02X%02X',port&255,port>>8),'') FROM (SELECT DISTINCT"       \
@@ -59,6 +64,66 @@
 	" l.id=c.meta>>12&1099511627775 WHERE " MADE(                                              \
 		length) " ORDER BY 1,2,3,4,5) GROUP BY start,app,netns,apart"                      \
 			" ORDER BY start,app,netns,apart"
+
+/* ---- a blob, for SQL ---- */
+
+static struct rollup_sets sets_of(sqlite3_value *value)
+{
+	const void *bytes = sqlite3_value_blob(value);
+	struct rollup_sets sets;
+
+	assert_int_equal(rollup_sets_read(bytes, (size_t)sqlite3_value_bytes(value), &sets), 0);
+	return sets;
+}
+
+static void sets_reason(sqlite3_context *c, int count _unused_, sqlite3_value **values)
+{
+	const struct rollup_sets sets = sets_of(values[0]);
+	const uint64_t reasons[] = {
+		sets.reasons.end_only, sets.reasons.preexisting, sets.reasons.not_looked};
+
+	sqlite3_result_int64(c, (int64_t)reasons[sqlite3_value_int(values[1])]);
+}
+
+static void sets_remotes(sqlite3_context *c, int count _unused_, sqlite3_value **values)
+{
+	const struct rollup_sets sets = sets_of(values[0]);
+	struct sketch remotes = {.count = 0};
+
+	assert_int_equal(sketch_merge(&remotes, sets.remotes, sets.remotes_size), 0);
+	sqlite3_result_int64(c, (int64_t)remotes.count);
+}
+
+/* Two bytes of each, little-endian, as PORTS_BY_HAND has them. */
+static void sets_ports(sqlite3_context *c, int count _unused_, sqlite3_value **values)
+{
+	const struct rollup_sets sets = sets_of(values[0]);
+	struct port_set ports = {{0}};
+	struct buf text = {0};
+
+	assert_true(port_set_merge(&ports, sets.ports, sets.ports_size) >= 0);
+	for (unsigned port = 0; port <= UINT16_MAX; port++)
+		if (port_set_has(&ports, (uint16_t)port))
+			assert_int_equal(
+				buf_append_format(&text, "%02X%02X", port & 255, port >> 8), 0);
+	sqlite3_result_text(
+		c, (const char *)buf_bytes(&text), (int)buf_size(&text), SQLITE_TRANSIENT);
+	buf_done(&text);
+}
+
+/* Into each connection, that of read_rows() as well. */
+static int add_functions(sqlite3 *db, char **error _unused_, const void *api _unused_)
+{
+	int code = sqlite3_create_function(
+		db, "sets_reason", 2, SQLITE_UTF8, NULL, sets_reason, NULL, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_create_function(
+			db, "sets_remotes", 1, SQLITE_UTF8, NULL, sets_remotes, NULL, NULL);
+	return code == SQLITE_OK ? sqlite3_create_function(db, "sets_ports", 1, SQLITE_UTF8, NULL,
+					   sets_ports, NULL, NULL)
+				 : code;
+}
 
 static void assert_same(const struct fixture *f, const char *expected_sql, const char *sql)
 {
@@ -79,9 +144,11 @@ static void assert_rolled(const struct fixture *f)
 	assert_same(f, BY_HAND("3600000000"), ROLLED("rollup_hour"));
 	assert_same(f, BY_HAND("86400000000"), ROLLED("rollup_day"));
 	assert_same(f, PORTS_BY_HAND("3600000000"),
-		"SELECT hex(port_set) FROM rollup_hour ORDER BY start_usec,app,netns,apart");
+		"SELECT sets_ports(sets) FROM rollup_hour ORDER BY start_usec,app,netns,apart");
 	assert_same(f, PORTS_BY_HAND("86400000000"),
-		"SELECT hex(port_set) FROM rollup_day ORDER BY start_usec,app,netns,apart");
+		"SELECT sets_ports(sets) FROM rollup_day ORDER BY start_usec,app,netns,apart");
+	assert_rows(f, COUNTED("rollup_hour"), "0|\n");
+	assert_rows(f, COUNTED("rollup_day"), "0|\n");
 }
 
 static void put_random(struct fixture *f, struct process *processes[static FIXTURE_PROCESSES])
@@ -163,6 +230,37 @@ static void test_refused(void **state)
 		assert_rolled(f);
 	}
 	processes_done(processes);
+}
+
+/* To a row that is damaged nothing is added, and all is as it was. */
+static void test_damaged(void **state)
+{
+	static const char *const damages[] = {"x''", /* no numbers */
+		"x'0000000100ff'",                   /* no lives */
+		"x'000000000401020304'",             /* no sketch */
+		"x'000000000000'"};                  /* no ports */
+	struct fixture *f = *state;
+	struct now later = {f->now.boot + 2 * USEC_PER_DAY, f->now.wall + 2 * USEC_PER_DAY};
+	struct claim c = fixture_claim(f, 50000);
+
+	assert_int_equal(store_put_released(f->store, &c), 0);
+	commit(f);
+	seal_all(f);
+	c = fixture_claim(f, 50001);
+	assert_int_equal(store_put_released(f->store, &c), 0);
+	commit(f);
+	for (size_t i = 0; i < ELEMENTSOF(damages); i++) {
+		char sql[128];
+		int r;
+
+		snprintf(sql, sizeof(sql), "UPDATE rollup_hour SET sets=%s", damages[i]);
+		assert_int_equal(sql_exec(f->store, sql), 0);
+		while ((r = store_maintain(f->store, later)) > 0)
+			;
+		assert_int_equal(r, -EUCLEAN);
+		assert_rows(f, "SELECT count(*) FROM claim_hot", "1|\n");
+		assert_rows(f, "SELECT sum(claims) FROM rollup_hour", "1|\n");
+	}
 }
 
 /* Claims go, and what they were is still known, with the names. */
@@ -291,11 +389,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_property, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_refused, fixture_setup_open, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_damaged, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_outlives_claims, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ages, fixture_setup_open, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_limits, fixture_setup_open, fixture_teardown),
 	};
 
+	assert(sqlite3_auto_extension((void (*)(void))add_functions) == SQLITE_OK);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

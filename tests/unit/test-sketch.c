@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sets that are counted and merged: ports exactly, anything else exactly while it is little, and nearly then. */
+/* Sets of anything, counted exactly while they are small, and nearly then; merged from bytes. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,6 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "common/port_set.h"
 #include "common/siphash.h"
 #include "common/sketch.h"
 
@@ -50,88 +49,121 @@ static void test_near(void **state)
 	}
 }
 
-/* However the things are dealt out and merged, the sketch is that of all. */
+static void assert_same(const struct sketch *a, const struct sketch *b)
+{
+	assert_int_equal(a->count, b->count);
+	assert_memory_equal(a->hash, b->hash, a->count * sizeof(a->hash[0]));
+}
+
+/* By its bytes; what lies behind those is not read. */
+static void merge(struct sketch *to, const struct sketch *from)
+{
+	uint8_t bytes[SKETCH_BYTES];
+	size_t size = sketch_write(from, bytes);
+	_cleanup_(free_p) uint8_t *exact = malloc(size + 1);
+
+	assert_non_null(exact);
+	assert_int_equal(size, sketch_size(from));
+	memcpy(exact + 1, bytes, size); /* at an odd place */
+	assert_int_equal(sketch_merge(to, exact + 1, size), 0);
+}
+
+/* However the things are dealt out and merged, the sketch is that of all; and once more changes nothing. */
 static void test_merge(void **state)
 {
 	uint64_t random = 42;
 
 	(void)state;
-	for (unsigned round = 0; round < 200; round++) {
-		struct sketch parts[4] = {0}, all = {0}, merged = {0}, again;
-		uint8_t bytes[SKETCH_BYTES];
+	for (unsigned round = 0; round < 400; round++) {
+		struct sketch parts[4] = {0}, all = {0}, merged = {0}, again = {0};
 
-		for (unsigned i = 0; i < round * 5; i++) {
+		for (unsigned i = 0; i < round * 3; i++) {
 			random = random * UINT64_C(6364136223846793005) +
 				 UINT64_C(1442695040888963407);
-			sketch_add(&parts[random >> 62], hash_of(random >> 50));
+			/* one part has many, one few */
+			sketch_add(&parts[random >> 62 & random >> 60 & 3], hash_of(random >> 50));
 			sketch_add(&all, hash_of(random >> 50));
 		}
 		for (unsigned i = 0; i < 4; i++)
-			sketch_merge(&merged, &parts[(i + round) % 4]);
-		assert_int_equal(merged.count, all.count);
-		assert_memory_equal(merged.hash, all.hash, all.count * sizeof(all.hash[0]));
-		assert_int_equal(sketch_read(bytes, sketch_write(&all, bytes), &again), 0);
-		assert_int_equal(again.count, all.count);
-		assert_memory_equal(again.hash, all.hash, all.count * sizeof(all.hash[0]));
+			merge(&merged, &parts[(i + round) % 4]);
+		assert_same(&merged, &all);
+		merge(&merged, &parts[round % 4]);
+		assert_same(&merged, &all);
+		merge(&again, &all);
+		assert_same(&again, &all);
 	}
+}
+
+/* Of two hashes that differ by what is not kept, one is counted. */
+static void test_kept(void **state)
+{
+	struct sketch s = {.count = 0};
+
+	(void)state;
+	sketch_add(&s, UINT64_C(0x1234567890abcdef));
+	sketch_add(&s, UINT64_C(0x1234567890000000));
+	assert_int_equal(s.count, 1);
+	sketch_add(&s, UINT64_C(0x1234567891000000));
+	assert_int_equal(s.count, 2);
 }
 
 static void test_no_sketch(void **state)
 {
-	static const uint8_t twice[16] = {1, 0, 0, 0, 0, 0, 0, 0, 1};
-	static const uint8_t many[SKETCH_BYTES + 8] = {0};
-	struct sketch s;
+	static const uint8_t twice[] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0},
+			     falling[] = {0, 0, 0, 0, 2, 255, 255, 255, 255, 1};
+	struct sketch s = {.count = 0}, before = s;
+	uint8_t bytes[SKETCH_BYTES + SKETCH_HASH_BYTES] = {0};
 
 	(void)state;
-	assert_int_equal(sketch_read(many, 7, &s), -EBADMSG);
-	assert_int_equal(sketch_read(many, sizeof(many), &s), -EBADMSG);
-	assert_int_equal(sketch_read(twice, sizeof(twice), &s), -EBADMSG);
-	assert_int_equal(sketch_read(twice, 8, &s), 0);
-	assert_int_equal(sketch_read(NULL, 0, &s), 0);
+	for (uint8_t i = 0; i <= SKETCH_MAX; i++)
+		bytes[SKETCH_HASH_BYTES * i] = i; /* one too many */
+	assert_int_equal(sketch_merge(&s, bytes, 4), -EBADMSG);
+	assert_int_equal(sketch_merge(&s, bytes, 8), -EBADMSG);
+	assert_int_equal(sketch_merge(&s, bytes, sizeof(bytes)), -EBADMSG);
+	assert_int_equal(sketch_merge(&s, twice, sizeof(twice)), -EBADMSG);
+	assert_int_equal(sketch_merge(&s, falling, sizeof(falling)), -EBADMSG);
+	assert_same(&s, &before);
+	assert_int_equal(sketch_merge(&s, twice, 5), 0);
+	assert_int_equal(sketch_merge(&s, NULL, 0), 0);
+	assert_int_equal(s.count, 1);
 }
 
-static void test_ports(void **state)
+static void put(uint8_t to[static SKETCH_HASH_BYTES], uint64_t hash)
 {
-	static const uint32_t sizes[] = {0, 1, 2, 100, 4095, 4096, 4097, 20000, 65536};
-	uint64_t random = 42;
-
-	(void)state;
-	for (size_t i = 0; i < ELEMENTSOF(sizes); i++) {
-		struct port_set s = {{0}}, again = {{0}};
-		uint8_t bytes[PORT_SET_BYTES];
-		size_t size;
-
-		for (uint32_t n = 0; n < sizes[i]; n++) {
-			uint32_t port = n; /* all, or so many at random */
-
-			do {
-				random = random * UINT64_C(6364136223846793005) + 1;
-				port = sizes[i] == 65536 ? n : (uint32_t)(random >> 48);
-			} while (port_set_has(&s, (uint16_t)port));
-			port_set_add(&s, (uint16_t)port);
-		}
-		assert_int_equal(port_set_count(&s, 0, UINT16_MAX), sizes[i]);
-		size = port_set_write(&s, bytes);
-		assert_int_equal(size, MIN(2 * sizes[i], PORT_SET_BYTES));
-		assert_int_equal(port_set_merge(&again, bytes, size), sizes[i]);
-		assert_memory_equal(&again, &s, sizeof(s));
-		assert_int_equal(port_set_merge(&again, bytes, size), 0);
-		assert_memory_equal(&again, &s, sizeof(s));
-	}
+	for (size_t k = 0; k < SKETCH_HASH_BYTES; k++)
+		to[k] = (uint8_t)(hash >> 8 * k);
 }
 
-static void test_no_ports(void **state)
+/* Into a full one no more goes than is lower than its highest, whatever comes behind it. */
+static void test_full(void **state)
 {
-	static const uint8_t bytes[PORT_SET_BYTES + 2] = {1, 2, 1, 2};
-	struct port_set s = {{0}};
+	struct sketch full = {.count = 0}, low = {.count = 0}, before;
+	uint8_t bytes[SKETCH_BYTES];
 
 	(void)state;
-	assert_int_equal(port_set_merge(&s, bytes, 3), -EBADMSG);
-	assert_int_equal(port_set_merge(&s, bytes, 4), -EBADMSG);
-	assert_int_equal(port_set_merge(&s, bytes, sizeof(bytes)), -EBADMSG);
-	assert_int_equal(port_set_count(&s, 0, UINT16_MAX), 0);
-	assert_int_equal(port_set_merge(&s, bytes, 2), 1);
-	assert_true(port_set_has(&s, 513));
+	for (uint64_t i = 0; i < SKETCH_MAX; i++)
+		sketch_add(&full, (1000 + 10 * i) << 24);
+	assert_int_equal(full.count, SKETCH_MAX);
+	before = full;
+	put(bytes, 1000 + 10 * (SKETCH_MAX - 1)); /* the highest itself */
+	put(bytes + 5, 1);                        /* not in order, and not looked at */
+	assert_int_equal(sketch_merge(&full, bytes, 10), 0);
+	assert_same(&full, &before);
+	put(bytes, 1005);
+	put(bytes + 5, 1004);
+	assert_int_equal(sketch_merge(&full, bytes, 10), -EBADMSG);
+	assert_same(&full, &before);
+	sketch_add(&full, UINT64_MAX);
+	assert_same(&full, &before);
+	sketch_add(&full, UINT64_C(1005) << 24);
+	assert_int_equal(full.count, SKETCH_MAX);
+	assert_int_equal(full.hash[1], 1005);
+	assert_int_equal(full.hash[SKETCH_MAX - 1], before.hash[SKETCH_MAX - 2]);
+	/* all of it is pushed out */
+	for (uint64_t i = 0; i < SKETCH_MAX; i++)
+		sketch_add(&low, i << 24);
+	merge(&full, &low);
+	assert_same(&full, &low);
 }
 
 int main(void)
@@ -140,9 +172,9 @@ int main(void)
 		cmocka_unit_test(test_exact_while_few),
 		cmocka_unit_test(test_near),
 		cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_kept),
 		cmocka_unit_test(test_no_sketch),
-		cmocka_unit_test(test_ports),
-		cmocka_unit_test(test_no_ports),
+		cmocka_unit_test(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
