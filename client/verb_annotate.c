@@ -17,6 +17,7 @@
 #include "client/lines.h"
 #include "client/shape.h"
 #include "client/translated.h"
+#include "common/json.h"
 
 #define MEMBER      "portledger"
 #define BATCH_BYTES (1024u * 1024u)
@@ -243,13 +244,14 @@ static int add_flow(struct annotate *a, const struct sighted *s)
 /* Whether the line is asked about; if not, it is counted as what it is. */
 static int consider(struct annotate *a, const char *text, size_t size, bool *ret)
 {
-	_cleanup_(json_decrefp) json_t *record =
-		json_loadb(text, size, JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, NULL);
+	_cleanup_(json_decrefp) json_t *record = NULL;
 	struct sighted sighted;
-	int r;
+	int r = json_read(text, size, JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &record);
 
 	*ret = false;
-	if (!json_is_object(record)) {
+	if (r < 0)
+		return r;
+	if (r == 0 || !json_is_object(record)) {
 		a->count[OUTCOME_NOT_JSON]++;
 		return 0;
 	}

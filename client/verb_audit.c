@@ -11,6 +11,7 @@
 #include "client/format.h"
 #include "client/receipt.h"
 #include "client/shape.h"
+#include "common/json.h"
 
 /* Servers that people are told of; JSON has all that the daemon lists. */
 #define SERVERS_SHOWN 10
@@ -278,10 +279,14 @@ static int key_of(const json_t *row, struct known **ret)
 		json_object_get(row, "unit"), json_object_get(row, "uid"),
 		json_object_get(row, "port"), json_object_get(row, "protocol"),
 		json_object_get(row, "netns"), json_object_get(row, "netns_name"));
-	_cleanup_(free_p) char *text = key ? json_dumps(key, JSON_COMPACT) : NULL;
-	size_t size = text ? strlen(text) + 1 : 0;
-	struct known *known = text ? calloc(1, sizeof(*known) + size) : NULL;
+	_cleanup_(free_p) char *text = NULL;
+	struct known *known;
+	size_t size;
 
+	if (!key || json_write(key, JSON_COMPACT, &text) < 0)
+		return -ENOMEM;
+	size = strlen(text) + 1;
+	known = calloc(1, sizeof(*known) + size);
 	if (!known)
 		return -ENOMEM;
 	memcpy(known->text, text, size);

@@ -15,6 +15,7 @@
 #include "common/varlink.h"
 
 #include "common/escape.h"
+#include "common/json.h"
 #include "common/limits.h"
 
 int varlink_frame(const struct buf *b, size_t max, size_t *ret_size)
@@ -61,47 +62,17 @@ static bool is_shallow(const char *text, size_t size, unsigned depth)
 	return true;
 }
 
-/* What jansson is given its memory by, and whether that was refused. Its reader and its writer pass over an allocation that failed while a
- * string grows: what they return then lacks a part. So both are asked while this watches. */
-static struct {
-	json_malloc_t allocate;
-	json_free_t release;
-	bool refused;
-} memory;
-
-static void *allocate(size_t size)
-{
-	void *there = memory.allocate(size);
-
-	memory.refused = memory.refused || !there;
-	return there;
-}
-
-static void watch_memory(void)
-{
-	json_get_alloc_funcs(&memory.allocate, &memory.release);
-	memory.refused = false;
-	json_set_alloc_funcs(allocate, memory.release);
-}
-
-/* Whether all that was asked for was given. */
-static bool memory_sufficed(void)
-{
-	json_set_alloc_funcs(memory.allocate, memory.release);
-	return !memory.refused;
-}
-
 int json_parse(const char *text, size_t size, unsigned depth, json_t **ret)
 {
 	_cleanup_(json_decrefp) json_t *root = NULL;
+	int r;
 
 	if (!is_shallow(text, size, depth))
 		return -EBADMSG;
-	watch_memory();
-	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
-	if (!memory_sufficed())
-		return -ENOMEM;
-	if (!json_is_object(root))
+	r = json_read(text, size, JSON_REJECT_DUPLICATES, &root);
+	if (r < 0)
+		return r;
+	if (r == 0 || !json_is_object(root))
 		return -EBADMSG;
 	*ret = TAKE_PTR(root);
 	return 0;
@@ -305,13 +276,9 @@ int varlink_put_error(struct buf *b, const char *error, const char *parameters)
 int varlink_put_call(struct buf *b, const char *method, const json_t *parameters, const char *flag)
 {
 	_cleanup_(free_p) char *text = NULL;
+	int r = parameters ? json_write(parameters, JSON_COMPACT, &text) : 0;
 
-	if (parameters) {
-		watch_memory();
-		text = json_dumps(parameters, JSON_COMPACT);
-		if (!memory_sufficed())
-			return -ENOMEM;
-		assert(text); /* for parameters are an object */
-	}
+	if (r < 0)
+		return r;
 	return put_message(b, "method", method, text, flag);
 }

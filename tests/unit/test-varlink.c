@@ -457,35 +457,64 @@ static void test_call_parses_again(void **state)
 	assert_true(call.oneway && !call.more && !call.upgrade);
 }
 
-/* Counts down jansson's allocations; the one that reaches 0 fails, and so do all after it. */
+/* Counts down jansson's allocations; the one that reaches 0 fails, and all after it where memory has ended. */
 static size_t allocations_left;
+static bool memory_ended;
 
 static void *scarce_malloc(size_t size)
 {
-	return allocations_left > 0 && --allocations_left > 0 ? malloc(size) : NULL;
+	if (allocations_left == 0)
+		return memory_ended ? NULL : malloc(size);
+	return --allocations_left > 0 ? malloc(size) : NULL;
 }
 
-/* Memory that ends anywhere is an error, and nothing is left behind. */
+/* Memory that ends anywhere, or is refused once, is an error, and nothing is left behind. */
+static size_t fail_each(const char *text, const char *expected)
+{
+	size_t n = 0;
+	int r;
+
+	do {
+		_cleanup_(varlink_call_done) struct varlink_call call = {0};
+
+		allocations_left = ++n;
+		json_set_alloc_funcs(scarce_malloc, free);
+		r = varlink_parse_call(text, strlen(text), &call);
+		json_set_alloc_funcs(malloc, free);
+		assert_true(r == 0 || r == -ENOMEM);
+		assert_true((r == 0) == (call.method && call.parameters));
+		if (r == 0)
+			assert_string_equal(call.method, expected);
+	} while (r < 0);
+	return n - 1;
+}
+
 static void test_no_memory(void **state)
 {
 	static const char text[] = "{\"method\":\"a.b.C\",\"parameters\":{\"x\":[1,2.5,\"y\"]},"
 				   "\"more\":true,\"org.example\":{}}";
-	size_t failures = 0;
-	int r = -ENOMEM;
 
 	(void)state;
-	for (size_t n = 1; r < 0; n++) {
-		_cleanup_(varlink_call_done) struct varlink_call call = {0};
+	memory_ended = true;
+	assert_true(fail_each(text, "a.b.C") >= 10);
+	memory_ended = false;
+	assert_true(fail_each(text, "a.b.C") >= 10);
+}
 
-		allocations_left = n;
-		json_set_alloc_funcs(scarce_malloc, free);
-		r = varlink_parse_call(text, sizeof(text) - 1, &call);
-		json_set_alloc_funcs(malloc, free);
-		assert_true(r == 0 || r == -ENOMEM || r == -EBADMSG);
-		assert_true((r == 0) == (call.method && call.parameters));
-		failures += r == -ENOMEM;
+/* Whatever byte of a string finds no room: jansson would go on behind it where that is its end. */
+static void test_no_memory_for_a_string(void **state)
+{
+	char method[140] = "", text[200];
+
+	(void)state;
+	for (size_t length = 0; length + 1 < sizeof(method); length++) {
+		method[length] = 'a';
+		(void)snprintf(text, sizeof(text), "{\"method\":\"%s\"}", method);
+		memory_ended = false;
+		assert_true(fail_each(text, method) >= 5);
+		memory_ended = true;
+		assert_true(fail_each(text, method) >= 5);
 	}
-	assert_true(failures >= 10);
 }
 
 int main(void)
@@ -504,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_replies_parse_again),
 		cmocka_unit_test(test_call_parses_again),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_no_memory_for_a_string),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
