@@ -229,14 +229,35 @@ failed:
 	return NULL;
 }
 
+/* Whole hours are counted from sums, which are of programs: what asks for more is read claim by claim. */
+static enum status complain_too_long(const struct options *o)
+{
+	bool rows = streq_null(o->by, "port") || streq_null(o->by, "netns") || o->port_count > 0 ||
+		    o->range || o->protocol || o->role || o->pid >= 0 || o->address || o->peer ||
+		    o->peer_port > 0;
+
+	complain("this audit takes longer than the daemon may work for one answer");
+	if (rows) {
+		complain("it reads each claim, to count by port or netns, or of one range,");
+		complain("protocol, role, address or process: ask without, or for less time");
+	} else {
+		complain("it reads each claim of the hours that its window cuts: ask for whole");
+		complain("hours (-S 02:00 -U 09:00), or for a shorter window");
+	}
+	return STATUS_ERROR;
+}
+
 /* Asks one window. */
 static enum status ask_audit(
 	const struct options *o, struct connection *c, struct window window, json_t **ret)
 {
+	enum status status;
 	json_t *parameters = json_pack("{s:I,s:I,s:o}", "since_usec", (json_int_t)window.from,
 		"until_usec", (json_int_t)window.until, "filter", options_filter(o));
 
-	return ask(c, "Audit", ask_about(parameters, "by", o->by), &shape_audit, ret);
+	status = ask_unless(
+		c, "Audit", ask_about(parameters, "by", o->by), &shape_audit, "QueryTooLong", ret);
+	return status == STATUS_FOUND && !*ret ? complain_too_long(o) : status;
 }
 
 static enum status print_audit(

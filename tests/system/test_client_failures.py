@@ -116,6 +116,17 @@ def test_failures_have_their_exit_codes(fake, reply, code, text):
     assert (result.returncode, result.stdout) == (code, "") and text in result.stderr
 
 
+@pytest.mark.parametrize("arguments, advice", [
+    ([], "ask for whole hours"), (["--unit", "a.service", "--by", "hour"], "ask for whole hours"), (["--by", "port"], "ask without"),
+    (["--range", "iana"], "ask without"), (["--pid", "1"], "ask without"), (["--diff", "yesterday"], "ask for whole hours"),
+])
+def test_an_audit_that_takes_too_long_says_what_would_not(fake, arguments, advice):
+    result = run(fake({"Audit": error("org.portledger.ledger.QueryTooLong", limit_usec=20_000_000)}), "audit", "-S", "-1h", *arguments)
+    lines = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (5, "") and "longer than the daemon may work" in lines[0]
+    assert advice in " ".join(line.removeprefix("portledger: ") for line in lines) and max(map(len, lines)) <= 80
+
+
 def test_an_endless_answer_is_given_up(fake):
     result = run(fake({"Who": b"x" * (16 * 1024 * 1024 + 2)}), "who", 60530)
     assert result.returncode == 5 and "longer than" in result.stderr
