@@ -399,13 +399,19 @@ enum status answer_status(const struct options *o, size_t count, const json_t *r
 void say_nothing(const struct view *v, const json_t *receipts)
 {
 	const json_t *receipt;
-	bool watched = false;
+	bool watched = false, unwatched_ports = false;
 	size_t i;
 
 	if (v->options->output != OUTPUT_TABLE || v->options->no_legend)
 		return;
-	json_array_foreach(receipts, i, receipt) watched = watched || receipt_watched(receipt);
+	json_array_foreach(receipts, i, receipt)
+	{
+		watched = watched || receipt_watched(receipt);
+		unwatched_ports = unwatched_ports || receipt_of_unwatched_ports(receipt);
+	}
 	fputs(watched ? "No claim matched in what was watched.\n"
-		      : "Nothing can be said: nobody was watching then.\n",
+		: unwatched_ports
+			? "Nothing can be said: not among the ports that are watched (portledger status).\n"
+			: "Nothing can be said: nobody was watching then.\n",
 		v->out);
 }

@@ -117,6 +117,17 @@ static const char *hole_reason(const json_t *coverage, const struct window *hole
 	return NULL;
 }
 
+const char *receipt_reason(const json_t *coverage)
+{
+	return row_text(json_array_get(list(coverage, "gaps"), 0), "reason");
+}
+
+bool receipt_of_unwatched_ports(const json_t *coverage)
+{
+	return !receipt_watched(coverage) &&
+	       streq_null(receipt_reason(coverage), "unwatched-ports");
+}
+
 /* A span inside the window is told by its times; with a date only where that is another than the window's first, and
  * by one of them where it reaches the window's edge. */
 static int put_span(struct buf *b, const json_t *coverage, usec_t from, usec_t until)
@@ -381,7 +392,7 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 			r = receipt_window(b, from, until);
 		if (r == 0)
 			r = put_zone(v, from, b);
-		reason = holes.count > 0 ? hole_reason(coverage, &holes.span[0]) : NULL;
+		reason = receipt_reason(coverage);
 		if (r == 0 && reason)
 			r = buf_append_format(b, ": %s", reason);
 		return r < 0 ? r : buf_append_string(b, ")");

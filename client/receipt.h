@@ -14,6 +14,12 @@ bool receipt_watched(const json_t *coverage);
 
 bool receipt_complete(const json_t *coverage);
 
+/* Of its first gap, which of one that nobody watched is why; NULL: there is none. */
+const char *receipt_reason(const json_t *coverage);
+
+/* Was nobody watching, since it is about ports that were not among the watched ones? */
+bool receipt_of_unwatched_ports(const json_t *coverage);
+
 /* What of the window no stretch covers, in the order of time: *ret is the caller's to free. 0 or -ENOMEM. */
 int receipt_holes(const json_t *coverage, struct window **ret, size_t *ret_count) _must_check_;
 

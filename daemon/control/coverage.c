@@ -14,13 +14,16 @@
 
 #include "daemon/schema.h"
 
+/* How much of what is asked for a stretch watched. */
+enum extent { EXTENT_NONE, EXTENT_PART, EXTENT_ALL };
+
 /* A row of coverage, as far as a receipt tells it. */
 struct stretch {
 	usec_t from, until;
 	int source;
 	usec_t interval;
 	bool udp_connect, failures;
-	bool part; /* only some of the ports that are asked for */
+	enum extent ports; /* of those that are asked for */
 };
 
 struct receipt {
@@ -31,7 +34,8 @@ struct receipt {
 	struct window window;
 	struct buf stretches, gaps, coalesced; /* JSON text of the elements */
 	struct stretch last; /* counted, and not among the elements yet: it may go on */
-	struct window part;  /* only a part of the ports was watched then; not among the gaps yet */
+	struct window
+		part; /* a part of the ports, or all, was not watched then; not among the gaps yet */
 	size_t stretch_count, gap_count;
 	usec_t watched_until; /* watched without a hole from the window's begin to here */
 	usec_t unlisted;      /* from here on, not all is listed; USEC_UNSET */
@@ -126,9 +130,6 @@ static bool clip(const struct window *w, usec_t *from, usec_t *until)
 	return *from < *until || (*from == *until && w->from == w->until);
 }
 
-/* How much of what is asked for a stretch watched. */
-enum extent { EXTENT_NONE, EXTENT_PART, EXTENT_ALL };
-
 static enum extent extent_of(bool some, bool all)
 {
 	return all ? EXTENT_ALL : some ? EXTENT_PART : EXTENT_NONE;
@@ -159,13 +160,10 @@ static enum extent range_watched(struct port_range asked, const struct port_rang
 	return extent_of(some, asked.high == 0 || next > asked.high);
 }
 
-static enum extent watched_asked(
-	const struct filter *asked, const char *ranges_text, int64_t protocols)
+static enum extent watched_asked(const struct filter *asked, const char *ranges_text)
 {
 	struct port_ranges ranges = query_parse_ranges(ranges_text);
 
-	if (asked->protocol >= 0 && !(protocols >> asked->protocol & 1))
-		return EXTENT_NONE;
 	return MIN(ports_watched(asked, &ranges), range_watched(asked->range, &ranges));
 }
 
@@ -198,27 +196,29 @@ static bool read_stretch(
 		.udp_connect = sqlite3_column_int(row, 6) != 0,
 		.failures = sqlite3_column_int(row, 7) != 0,
 	};
-	enum extent extent;
+	int64_t protocols = sqlite3_column_int64(row, 5);
 
 	*ret = t;
 	if (t.from > t.until || !clip(&c->window, &ret->from, &ret->until) ||
 		(c->of_failures && !t.failures))
 		return false;
-	extent = watched_asked(
-		c->asked, (const char *)sqlite3_column_text(row, 4), sqlite3_column_int64(row, 5));
-	ret->part = extent == EXTENT_PART;
-	return extent != EXTENT_NONE;
+	ret->ports = watched_asked(c->asked, (const char *)sqlite3_column_text(row, 4));
+	return c->asked->protocol < 0 || (protocols >> c->asked->protocol & 1);
 }
 
-/* Writes down since when, and until when, only a part of the ports was watched. */
+/* Writes down since when, and until when, not all of the ports were watched. */
 static int flush_part(struct receipt *c)
 {
 	struct window part = c->part;
 
 	c->part = (struct window){USEC_UNSET, 0};
-	return part.from > part.until
-		       ? 0
-		       : append_gap(c, part.from, part.until, "\"unwatched-ports\"", ROW_NULL);
+	if (part.from > part.until)
+		return 0;
+	if (c->gap_count >= LIMIT_RECEIPT_ROWS) {
+		c->unlisted = MIN(c->unlisted, part.from);
+		return 0;
+	}
+	return append_gap(c, part.from, part.until, "\"unwatched-ports\"", ROW_NULL);
 }
 
 static int note_part(struct receipt *c, const struct stretch *t)
@@ -248,12 +248,13 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 	while ((r = query_step(statement)) == 1) {
 		if (!read_stretch(c, statement, expired, &t))
 			continue;
-		if (c->stretch_count == LIMIT_RECEIPT_ROWS && !goes_on(c, &t)) {
+		if (t.ports != EXTENT_NONE && c->stretch_count == LIMIT_RECEIPT_ROWS &&
+			!goes_on(c, &t)) {
 			c->unlisted = MIN(c->unlisted, t.from);
 			break;
 		}
-		r = append_stretch(c, &t);
-		if (r == 0 && t.part)
+		r = t.ports != EXTENT_NONE ? append_stretch(c, &t) : 0;
+		if (r == 0 && t.ports != EXTENT_ALL)
 			r = note_part(c, &t);
 		if (r < 0)
 			return r;

@@ -73,6 +73,11 @@ def test_nothing_is_not_the_same_as_not_watched(make_daemon):
     assert free.returncode == unwatched.returncode == 1
     assert "nobody was seen to hold it" in free.stdout and "watched by" in free.stdout
     assert "Not a port that is watched" in unwatched.stdout and "Coverage: not watching" in unwatched.stdout
+    for verb in (["now"], ["history"], ["history", "-S", "-1h"], ["who"], ["audit", "-S", "-1h", "--range", "40000-40001"]):
+        ports = [] if "audit" in verb else [40000]
+        said = daemon.client(*verb, *ports).stdout
+        assert said.startswith("Nothing can be said: not among the ports that are watched") and ": unwatched-ports)" in said, said
+    assert "No claim matched" in daemon.client("now", 60530).stdout and "No claim matched" in daemon.client("now", 60530, 40000).stdout
     assert daemon.client(60530, "--strict").returncode == 6
     whole, receipt = map(json.loads, daemon.client(60530, "--json=short").stdout.splitlines())
     assert whole["first_usec"] is whole["median_usec"] is None and whole["claims_ever"] == 0
