@@ -10,6 +10,7 @@
 #include "client/ask.h"
 #include "client/bridge.h"
 #include "client/client.h"
+#include "client/grammar.h"
 #include "client/pager.h"
 #include "client/users.h"
 
@@ -115,9 +116,11 @@ int main(int argc, char **argv)
 	setlocale(LC_ALL, "");
 	r = options_parse(argc, argv, now, terminal, &o);
 	if (r < 0) {
+		const char *verb = o.help_on < VERB_COUNT ? grammar_verbs[o.help_on].name : "";
+
 		complain("%s", o.error ? o.error : "out of memory");
 		if (r == -EINVAL)
-			fputs("Try: portledger --help\n", stderr);
+			fprintf(stderr, "Try: portledger %s%s--help\n", verb, *verb ? " " : "");
 		return (int)(r == -EINVAL ? STATUS_USAGE : STATUS_ERROR);
 	}
 	if (o.verb == VERB_HELP) {

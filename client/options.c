@@ -124,6 +124,8 @@ static int parse_words(struct options *o, int argc, char **argv)
 		return complain_verb(o, argv[next]);
 
 	verb = &grammar_verbs[o->verb];
+	if (optind < argc && o->verb != VERB_HELP)
+		o->help_on = o->verb;
 	if (o->verb == VERB_HELP && next < argc)
 		return grammar_find_verb(argv[next], &o->help_on) < 0 ? complain_verb(o, argv[next])
 								      : 0;
@@ -261,8 +263,6 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 	if (r < 0)
 		return r;
 	if (given.is[OPTION_HELP] || given.is[OPTION_VERSION]) {
-		if (given.is[OPTION_HELP] && optind < argc)
-			ret->help_on = ret->verb;
 		ret->verb = given.is[OPTION_HELP] ? VERB_HELP : VERB_VERSION;
 		return 0;
 	}

@@ -55,7 +55,7 @@ enum color {
 /* Strings are of argv or the environment unless said otherwise, and live as long as these. */
 struct options {
 	enum verb verb;
-	enum verb help_on; /* of VERB_HELP: this verb, or VERB_COUNT: all */
+	enum verb help_on; /* help, or after -EINVAL a hint, is of this verb; VERB_COUNT: of all */
 
 	const char *socket_path;
 	bool socket_given;       /* by --socket or the environment: not systemd's */

@@ -11,15 +11,16 @@
 
 typedef int take_fn(struct options *o, const char *value, bool terminal);
 
-static int one_of(struct options *o, const char *what, const char *text, const char *const *words,
-	size_t count, size_t *ret)
+/* `spelt`: the words, for people. */
+static int one_of(struct options *o, const char *what, const char *text, const char *spelt,
+	const char *const *words, size_t count, size_t *ret)
 {
 	for (size_t i = 0; i < count; i++)
 		if (streq(text, words[i])) {
 			*ret = i;
 			return 0;
 		}
-	return options_usage(o, "%s: not one of its words: %s", what, text);
+	return options_usage(o, "%s: not %s: %s", what, spelt, text);
 }
 
 int options_take_port(struct options *o, const char *text)
@@ -201,7 +202,8 @@ static int take_by(struct options *o, const char *value, _unused_ bool terminal)
 	size_t word;
 
 	o->by = value;
-	return one_of(o, "--by", value, words, ELEMENTSOF(words), &word);
+	return one_of(o, "--by", value, "program, unit, user, port, hour or netns", words,
+		ELEMENTSOF(words), &word);
 }
 
 static int take_fields(struct options *o, const char *value, _unused_ bool terminal)
@@ -216,7 +218,8 @@ static int take_format(struct options *o, const char *value, _unused_ bool termi
 	size_t word;
 
 	o->format = value;
-	return one_of(o, "--format", value, words, ELEMENTSOF(words), &word);
+	return one_of(
+		o, "--format", value, "ndjson, csv or sqlite", words, ELEMENTSOF(words), &word);
 }
 
 static int take_to(struct options *o, const char *value, _unused_ bool terminal)
@@ -248,7 +251,7 @@ static int take_json(struct options *o, const char *value, _unused_ bool termina
 	static const char *const words[] = {"off", "short", "pretty"};
 	static const enum output outputs[] = {OUTPUT_TABLE, OUTPUT_JSON_SHORT, OUTPUT_JSON_PRETTY};
 	size_t word = 0;
-	int r = one_of(o, "--json", value, words, ELEMENTSOF(words), &word);
+	int r = one_of(o, "--json", value, "pretty, short or off", words, ELEMENTSOF(words), &word);
 
 	if (r == 0)
 		o->output = outputs[word];
@@ -278,7 +281,8 @@ static int take_color(struct options *o, const char *value, _unused_ bool termin
 {
 	static const char *const words[] = {"auto", "always", "never"};
 	size_t word = 0;
-	int r = one_of(o, "--color", value, words, ELEMENTSOF(words), &word);
+	int r = one_of(
+		o, "--color", value, "auto, always or never", words, ELEMENTSOF(words), &word);
 
 	if (r == 0)
 		o->color = (enum color)word;

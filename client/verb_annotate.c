@@ -420,8 +420,7 @@ static enum status start(struct annotate *a)
 
 	if (r == -EINVAL) {
 		complain(
-			"--fields: not eve, ek, zeek or time, start, end, proto, src, sport, dst, dport with =PATH: %s",
-			wrong);
+			"--fields: not eve, ek, zeek or NAME=PATH,... (see the manual): %s", wrong);
 		return STATUS_USAGE;
 	}
 	a->flows = json_array();

@@ -263,7 +263,9 @@ static void print_verdict(const struct view *v, const struct sum *all, const cha
 		    rung, all->caught, all->made, all->attributed, all->wrong,
 		    all->wrong > 0 ? "a fault, please report it"
 		    : all->kept    ? "as it promises"
-				   : "less than it promises") < 0) {
+		    : all->caught == 0
+			    ? "less than it promises, unless it watches another network namespace: see portledger doctor"
+			    : "less than it promises") < 0) {
 		text = NULL;
 		return;
 	}
