@@ -12,6 +12,8 @@
 
 /* Destinations whose ports were this full, in percent, are warned of. */
 #define PRESSURE_NEAR 80
+/* Of less, in percent, it is not told when it is full: a few ports of a first second would fill any range within the hour. */
+#define PRESSURE_TELLS 10
 /* Full later than this is no news. */
 #define PRESSURE_SOON USEC_PER_DAY
 
@@ -146,6 +148,12 @@ bool pressure_near(const json_t *row)
 	       (double)row_int(row, "available", 0) * PRESSURE_NEAR;
 }
 
+static bool pressure_tells(const json_t *row)
+{
+	return (double)row_int(row, "used", 0) * 100 >=
+	       (double)row_int(row, "available", 0) * PRESSURE_TELLS;
+}
+
 static char *cell_pressure_note(const json_t *row, const struct view *v)
 {
 	usec_t full = row_time(row, "full_usec");
@@ -156,7 +164,8 @@ static char *cell_pressure_note(const json_t *row, const struct view *v)
 		return cell_print("full%s%s", *bound ? ", " : "", bound);
 	if (is_full(row, "peak"))
 		return cell_print("was full%s%s", *bound ? ", " : "", bound);
-	if (full != USEC_UNSET && full > v->now && full - v->now < PRESSURE_SOON)
+	if (full != USEC_UNSET && full > v->now && full - v->now < PRESSURE_SOON &&
+		pressure_tells(row))
 		return cell_print("full in %s%s%s", format_span(full - v->now, text),
 			*bound ? ", " : "", bound);
 	if (pressure_near(row))

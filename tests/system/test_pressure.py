@@ -146,6 +146,20 @@ def test_growth_says_when_it_is_full(ten, far, actor):
     assert destinations(ten, since_usec=usec() - 1000)[FAR]["full_usec"] is None
 
 
+def test_a_few_ports_of_many_are_no_forecast(make_daemon, namespace, far, actor):
+    """For people; in JSON it is the reader's to judge."""
+    sysctl(namespace, "net.ipv4.ip_local_port_range", "40000 40999")
+    daemon = make_daemon().start()
+    began = usec()
+    fill(actor, FAR, 4)
+    fill(actor, FAR + 1, 100)
+    wait_for(lambda: usec() - began > 1_500_000, "a second and a half")
+    assert all(destinations(daemon)[port]["full_usec"] for port in (FAR, FAR + 1))
+    few, many = ([line for line in daemon.client("pressure").stdout.splitlines() if f"127.0.0.1:{port} " in line][0]
+                 for port in (FAR, FAR + 1))
+    assert "full in " in many and "full in " not in few
+
+
 def by_hand(claims, since, until):
     """For each destination (used at the end, peak, opened) of claims that may have been there in [since, until)."""
     found = {}
