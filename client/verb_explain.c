@@ -97,15 +97,17 @@ static int print_served(const struct view *v, const json_t *reply)
 /* A busy listener has more accepted connections than an answer lists. */
 static void print_rest(const struct view *v, const json_t *reply)
 {
+	uint64_t count = (uint64_t)row_int(reply, "claims_now", 0);
 	size_t listed = json_array_size(json_object_get(reply, "now"));
+	_cleanup_(buf_done) struct buf b = {0};
 	char all[FORMAT_MAX];
 
-	if ((uint64_t)row_int(reply, "claims_now", 0) > listed)
-		fprintf(v->out,
-			"%snow%s      %s open claims, the first %zu are listed: see portledger now %lld\n",
-			view_tone(v, TONE_FAINT), view_plain(v),
-			format_count((uint64_t)row_int(reply, "claims_now", 0), all), listed,
-			(long long)row_int(reply, "port", 0));
+	if (count > listed &&
+		buf_append_format(&b,
+			"%s open claims, the first %zu are listed: see portledger now %lld",
+			format_count(count, all), listed,
+			(long long)row_int(reply, "port", 0)) == 0)
+		print_line(v, "now", &b);
 }
 
 static enum status print_people(const struct options *o, const struct view *v, const json_t *reply)

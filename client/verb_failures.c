@@ -42,16 +42,16 @@ static bool were_watched(const json_t *receipts)
 	return false;
 }
 
+#define NOT_WATCHED                                                                                \
+	"failures were not watched then; under the rung events Failures=yes in portledger.conf watches them"
+
 /* Whoever reads the answer by a program has it in the receipt; who has no room for that is told beside it. */
 static void say_not_watched(const struct view *v)
 {
-	static const char text[] =
-		"failures were not watched then; Failures=yes in portledger.conf watches them";
-
 	if (v->options->output == OUTPUT_TABLE && !v->options->no_legend)
-		fprintf(v->out, "Nothing can be said: %s.\n", text);
+		view_wrapped(v, v->out, "Nothing can be said: " NOT_WATCHED ".", 0, 2);
 	else if (v->options->output == OUTPUT_CSV || v->options->output == OUTPUT_FIELD)
-		complain("%s", text);
+		complain(NOT_WATCHED);
 }
 
 static enum status finish(

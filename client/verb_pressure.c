@@ -77,14 +77,17 @@ static int print_advice(const struct view *v, const json_t *rows)
 static void print_omitted(const struct view *v, const json_t *reply)
 {
 	int64_t omitted = row_int(reply, "omitted", 0), least = row_int(reply, "least_peak", -1);
+	char text[128];
 
 	if (omitted > 0)
 		fprintf(v->out, "%lld further destinations are less full: see -n.\n",
 			(long long)omitted);
-	if (least >= 0)
-		fprintf(v->out,
-			"They were more than can be told apart; those left out had at most %lld port%s at once.\n",
-			(long long)least, least == 1 ? "" : "s");
+	if (least < 0)
+		return;
+	snprintf(text, sizeof(text),
+		"They were more than can be told apart; those left out had at most %lld port%s at once.",
+		(long long)least, least == 1 ? "" : "s");
+	view_wrapped(v, v->out, text, 0, 2);
 }
 
 /* NULL: no memory. */

@@ -110,49 +110,78 @@ static void print_counts(const struct view *v, const json_t *reply)
 		print_extras(v, reply);
 }
 
-static void print_range(const struct view *v, const json_t *range)
+static int put_range(struct buf *b, const json_t *range)
 {
-	fprintf(v->out, "%lld-%lld", (long long)row_int(range, "low", 0),
+	return buf_append_format(b, "%lld-%lld", (long long)row_int(range, "low", 0),
 		(long long)row_int(range, "high", 0));
 }
 
-/* How full: ports of the ephemeral range in use, by protocol. */
-static void print_ranges(const struct view *v, const json_t *reply)
+/* "tcp 1,204 used (4.3 %)" */
+static int put_used(struct buf *b, const char *protocol, int64_t ports, int64_t size)
 {
-	const json_t *ranges = json_object_get(reply, "ranges"), *range, *ephemeral;
-	json_t *used = json_object_get(reply, "used"), *value;
-	int64_t size, printed = 0;
-	const char *protocol;
-	size_t i;
+	double percent = 100.0 * (double)ports / (double)size;
+	char text[FORMAT_MAX];
+	int r = buf_append_format(b, "%s %s used (", protocol, format_count((uint64_t)ports, text));
 
-	ephemeral = json_object_get(reply, "ephemeral");
-	size = row_int(ephemeral, "high", 0) - row_int(ephemeral, "low", 0) + 1;
-	print_label(v, "watched");
-	json_array_foreach(ranges, i, range)
-	{
-		fputs(i > 0 ? ", " : "", v->out);
-		print_range(v, range);
-	}
-	fputc('\n', v->out);
-	print_label(v, "ephemeral");
-	print_range(v, ephemeral);
+	if (r < 0)
+		return r;
+	return percent < 0.05 ? buf_append_string(b, "< 0.1 %)") /* would be shown as 0.0 */
+			      : buf_append_format(b, "%.1f %%)", percent);
+}
+
+/* How full: ports of the ephemeral range in use, by protocol. */
+static int put_ephemeral(struct buf *b, const json_t *reply)
+{
+	const json_t *ephemeral = json_object_get(reply, "ephemeral");
+	int64_t size = row_int(ephemeral, "high", 0) - row_int(ephemeral, "low", 0) + 1;
+	json_t *used = json_object_get(reply, "used"), *value;
+	const char *protocol, *between = ": ";
+	int r = put_range(b, ephemeral);
+
 	json_object_foreach(used, protocol, value)
 	{
 		int64_t ports = json_integer_value(value);
-		double percent = 100.0 * (double)ports / (double)size;
-		char text[FORMAT_MAX];
 
 		if (ports == 0 || size <= 0)
 			continue;
-		fputs(printed++ > 0 ? ", " : ": ", v->out);
-		view_text(v, protocol);
-		fprintf(v->out, " %s used (", format_count((uint64_t)ports, text));
-		if (percent < 0.05) /* would be shown as 0.0 */
-			fputs("< 0.1 %)", v->out);
-		else
-			fprintf(v->out, "%.1f %%)", percent);
+		if (r == 0)
+			r = buf_append_string(b, between);
+		if (r == 0)
+			r = put_used(b, protocol, ports, size);
+		between = ", ";
 	}
-	fputs(printed == 0 ? ": all free\n" : "\n", v->out);
+	return r == 0 && *between == ':' ? buf_append_string(b, ": all free") : r;
+}
+
+static enum status print_part(const struct view *v, const char *label, struct buf *b, int r)
+{
+	if (r < 0 || buf_put_u8(b, 0) < 0)
+		return complain_memory();
+	print_label(v, label);
+	view_wrapped(v, v->out, (const char *)buf_bytes(b), LABEL, LABEL);
+	return STATUS_FOUND;
+}
+
+static enum status print_ranges(const struct view *v, const json_t *reply)
+{
+	_cleanup_(buf_done) struct buf watched = {0}, ephemeral = {0};
+	enum status status;
+	const json_t *range;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(json_object_get(reply, "ranges"), i, range)
+	{
+		if (r == 0 && i > 0)
+			r = buf_append_string(&watched, ", ");
+		if (r == 0)
+			r = put_range(&watched, range);
+	}
+	status = print_part(v, "watched", &watched, r);
+	if (status != STATUS_FOUND)
+		return status;
+	r = put_ephemeral(&ephemeral, reply);
+	return print_part(v, "ephemeral", &ephemeral, r);
 }
 
 static enum status print_cost(const struct view *v, const json_t *reply)
@@ -180,11 +209,9 @@ static enum status print_cost(const struct view *v, const json_t *reply)
 		if (r == 0 && bytes >= 0)
 			r = buf_append_format(&cost, " %s", format_bytes((uint64_t)bytes, text));
 	}
-	if (r < 0 || buf_append_string(&cost, " (CPU, memory)") < 0 || buf_put_u8(&cost, 0) < 0)
-		return complain_memory();
-	print_label(v, "processes");
-	view_wrapped(v, v->out, (const char *)buf_bytes(&cost), LABEL, LABEL);
-	return STATUS_FOUND;
+	if (r == 0)
+		r = buf_append_string(&cost, " (CPU, memory)");
+	return print_part(v, "processes", &cost, r);
 }
 
 static enum status print_status(const struct view *v, const json_t *reply)
@@ -214,8 +241,8 @@ static enum status print_status(const struct view *v, const json_t *reply)
 	print_head(v, reply);
 	print_history(v, reply);
 	print_counts(v, reply);
-	print_ranges(v, reply);
-	return print_cost(v, reply);
+	status = print_ranges(v, reply);
+	return status == STATUS_FOUND ? print_cost(v, reply) : status;
 }
 
 enum status verb_status(const struct options *o, struct view *v)

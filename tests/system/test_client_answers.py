@@ -498,6 +498,22 @@ def test_explain_says_that_more_are_open_than_it_lists(fake):
     assert "1,204 open claims, the first 1 are listed: see portledger now 60530" in run(fake({"Explain": busy}), 60530).stdout
 
 
+def test_long_lines_are_wrapped_on_a_terminal(fake):
+    """Of what is no table: nothing is left out, and no line is wider than the terminal."""
+    full = status(ranges=[{"low": port, "high": port + 1} for port in range(40000, 40300, 10)],
+                  used={"tcp": 1204, "udp": 7777, "udplite": 12345, "mptcp": 6789})
+    busy = explain(now=[claim(closed_usec=None, released_usec=None)], claims_now=1_204_000_000)
+    unwatched = {"failures": [], "cursor": None, "coverage": coverage(stretches=[])}
+    crowded = {"pressure": [], "omitted": 1_204_000, "least_peak": 28_000, "coverage": coverage()}
+    daemon = fake({"Status": full, "Explain": busy, "Failures": unwatched, "Pressure": crowded})
+    for question, whole in ((["status"], "40290-40291 ephemeral 32768-60999: tcp 1,204 used (4.3 %), udp 7,777 used (27.5 %), udplite 12,345"),
+                            ([60530], "1,204,000,000 open claims, the first 1 are listed: see portledger now 60530"),
+                            (["failures"], "under the rung events Failures=yes in portledger.conf watches them."),
+                            (["pressure"], "can be told apart; those left out had at most 28000 ports at once.")):
+        text, _ = on_terminal(daemon, *question, "--no-pager", width=80, TERM="dumb")
+        assert whole in " ".join(text.split()) and all(len(line) <= 80 for line in text.splitlines()), text
+
+
 def test_follow(fake):
     daemon = fake({"Follow": [{"event": "open", "claims": [recent()], "lost": 0},
                               {"event": "opened", "claims": [recent(port=60531)], "lost": 214},
