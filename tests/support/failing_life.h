@@ -7,6 +7,7 @@
 #include "daemon/ledger/batch.h"
 #include "daemon/syscalls.h"
 #include "tests/support/failing_calls.h"
+#include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
 #define PORTS 60000u
@@ -26,10 +27,10 @@ struct life {
 	struct told told;
 };
 
-/* Which one is tried next: with the address sanitizer, where all takes four times as long, not each. */
+/* Which one is tried next: before a commit, and with the address sanitizer, where all takes four times as long, not each. */
 static inline unsigned after(unsigned n)
 {
-	return n + (SYSCALLS_SANITIZED && n > 30 ? 6 : 1);
+	return n + (n > 30 ? stride(SYSCALLS_SANITIZED ? 6 : full_or(1, 6)) : 1);
 }
 
 /* What is under test gets its n-th call refused; whether that was so. */

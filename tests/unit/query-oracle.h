@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "daemon/control/query_internal.h"
+#include "tests/support/full.h"
 #include "tests/support/history.h"
 
 #define CLAIMS       6000u

@@ -6,7 +6,7 @@
  * claim is there once, and stays when the power goes right after the last commit. An fsync that has failed is not believed when it
  * succeeds: what it was to bring to the disk is not there (tests/support/disk.h).
  *
- * `test-io-errors` tries some of the n, `test-io-errors all` every one, `test-io-errors N` that one.
+ * `test-io-errors` tries some of the n, others each time, `test-io-errors all` every one, `test-io-errors N` that one.
  */
 
 #include <setjmp.h>
@@ -18,11 +18,13 @@
 
 #include "daemon/ledger/batch.h"
 #include "tests/support/disk.h"
+#include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
 #define COMMITS     12
 #define CLAIMS      15
-#define SOME        20 /* of the n that are tried without being asked for all */
+#define SOME        20 /* of the n that are tried without being asked for all, */
+#define FEW         12 /* ... before every commit */
 #define FIRST_PORT  2000
 #define PATIENCE    3 /* commits after the disk has come back, by which it must work */
 #define LAST_COMMIT 100
@@ -194,12 +196,13 @@ static uint64_t chosen; /* 0: some of them; UINT64_MAX: all */
 static void test_errors(void **state)
 {
 	uint64_t operations = count_operations(), lives = 0, failed = 0;
-	uint64_t step = chosen == UINT64_MAX ? 1 : MAX(operations / SOME, 1u);
+	unsigned every = chosen == UINT64_MAX ? 1 : (unsigned)operations / full_or(SOME, FEW);
 
 	(void)state;
 	assert_true(operations > LAST_COMMIT);
 	for (size_t i = 0; i < ELEMENTSOF(faults); i++)
-		for (uint64_t n = 1 + i % step; n <= operations; n += step, lives++)
+		for (uint64_t n = is_full() ? 1 + i % every : stride(every); n <= operations;
+			n += stride(every), lives++)
 			failed += failed_in(&faults[i], n) > 0;
 	print_message("  %llu operations; %llu lives, in %llu of them the disk failed\n",
 		(unsigned long long)operations, (unsigned long long)lives,

@@ -6,8 +6,9 @@
  * of it, torn by the sector), the next start finds a database that is whole and has a beginning of what was put, which goes
  * at least to the last durable commit, and no less than what it says it has seen.
  *
- * `test-power` tries some of the n, `test-power all` every one, `test-power N` that one. With the address sanitizer, where a life
- * takes four times as long, the first tries fewer, and one of the ways at each.
+ * `test-power` tries some of the n, others each time, in one of the ways each; in the long half of check all ways at each of them;
+ * `test-power all` tries every n, `test-power N` that one. With the address sanitizer, where a life takes four times as long, the first
+ * tries fewer.
  */
 
 #include <setjmp.h>
@@ -19,6 +20,7 @@
 
 #include "daemon/syscalls.h"
 #include "tests/support/disk.h"
+#include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
 #define COMMITS     40
@@ -349,14 +351,14 @@ static uint64_t chosen; /* 0: some of them; UINT64_MAX: all */
 
 static void test_power(void **state)
 {
-	uint64_t operations = count_operations(), tried = 0, step;
-	bool every_way = !SYSCALLS_SANITIZED || chosen == UINT64_MAX;
+	uint64_t operations = count_operations(), tried = 0;
+	bool all = chosen == UINT64_MAX, every_way = all || (is_full() && !SYSCALLS_SANITIZED);
+	unsigned every = all ? 1 : (unsigned)operations / (SYSCALLS_SANITIZED ? FEW : SOME);
 
 	(void)state;
 	assert_true(operations > 1000);
-	step = chosen == UINT64_MAX ? 1 : MAX(operations / (SYSCALLS_SANITIZED ? FEW : SOME), 1u);
 	/* the tables are made in the first, one by one */
-	for (uint64_t n = 1; n <= operations; n += n < 30 && step > 1 ? 3 : step, tried++)
+	for (uint64_t n = 1; n <= operations; n += n < 30 && !all ? 3 : stride(every), tried++)
 		if (every_way)
 			cut_in_every_way(n);
 		else

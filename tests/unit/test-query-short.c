@@ -11,11 +11,12 @@
 
 #include "daemon/control/query_internal.h"
 #include "daemon/schema.h"
+#include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
 #define ROUNDS 80u
 #define CLAIMS 40u /* of a round */
-#define ASKED  700u
+#define ASKED  full_or(700, 250)
 #define PORTS  5u
 #define FAR    (UINT64_C(60) * USEC_PER_MINUTE)
 

@@ -18,9 +18,10 @@
 #include <cmocka.h>
 
 #include "daemon/ledger/batch.h"
+#include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
-#define SEEDS      12
+#define SEEDS      full_or(12, 5)
 #define SOCKETS    60
 #define EVENTS     (SOCKETS * 6) /* at most */
 #define STEP       (20 * USEC_PER_MSEC)
