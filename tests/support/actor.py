@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """A process that makes claims when it is told to. Reads one Python expression a line, evaluates it with the functions
-below, prints {"result": ...} or {"error": ...}. Sockets are kept by name. Ends with its standard input."""
-import ctypes
-import json
+below, prints {"result": ...} or {"error": ...}, as Python. Sockets are kept by name. Ends with its standard input.
+
+Tests start hundreds: what most of them do not need is imported by whoever needs it."""
 import os
 import socket
 import struct
 import sys
-import threading
 
 IPPROTO_UDPLITE = 136
 IPPROTO_MPTCP = 262
@@ -17,13 +16,18 @@ CLONE_FILES = 0x400
 SYS_IO_URING_SETUP, SYS_IO_URING_REGISTER = 425, 427  # on every architecture
 IORING_REGISTER_FILES = 2
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}.get(os.uname().machine)
-libc = ctypes.CDLL(None, use_errno=True)
 kept = {}
 
 FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
 LOOPBACK = {"4": "127.0.0.1", "6": "::1"}
 KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "udplite": (socket.SOCK_DGRAM, IPPROTO_UDPLITE),
          "mptcp": (socket.SOCK_STREAM, IPPROTO_MPTCP)}
+
+
+def system():
+    """ctypes, and the C library."""
+    import ctypes
+    return ctypes, ctypes.CDLL(None, use_errno=True)
 
 
 def pid():
@@ -175,6 +179,7 @@ def put_in_flight(name):
 def put_in_ring(name):
     """Leaves a socket to an io_uring alone, as a fixed file of it: open, and in nobody's table of descriptors. By number: no
     library is needed for two system calls."""
+    ctypes, libc = system()
     ring = libc.syscall(SYS_IO_URING_SETUP, 4, ctypes.create_string_buffer(120))
     if ring < 0:
         raise OSError(ctypes.get_errno(), "io_uring_setup")
@@ -187,6 +192,7 @@ def put_in_ring(name):
 
 def set_name(raw_hex):
     """comm of this thread (the main one: of the process), from any bytes."""
+    ctypes, libc = system()
     if libc.prctl(PR_SET_NAME, ctypes.c_char_p(bytes.fromhex(raw_hex)), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     with open("/proc/self/comm", "rb") as f:
@@ -195,6 +201,8 @@ def set_name(raw_hex):
 
 def thread_with_own_table(kind="tcp"):
     """A listener that only a thread has: it left the process's table of descriptors first."""
+    import threading
+    ctypes, libc = system()
     ready, result = threading.Event(), {}
 
     def run():
@@ -223,10 +231,12 @@ def leave_leader(name):
             with open("/proc/self/stat", "rb") as f:
                 if f.read().rpartition(b")")[2].split()[0] == b"Z":
                     break
-        print(json.dumps({"result": port(name)}), flush=True)
+        print({"result": port(name)}, flush=True)
         serve()
         os._exit(0)
 
+    import threading
+    _, libc = system()
     threading.Thread(target=run).start()
     libc.syscall(SYS_EXIT, 0)
 
@@ -237,7 +247,7 @@ def serve():
             answer = {"result": eval(line)}  # what the test says is what we are for
         except Exception as error:  # the test wants to know, whatever it is
             answer = {"error": repr(error)}
-        print(json.dumps(answer), flush=True)
+        print(answer, flush=True)
 
 
 if __name__ == "__main__":

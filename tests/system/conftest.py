@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the system tests share: a network namespace of their own, a daemon in it, its client, and processes that make
 claims. Nothing sleeps and hopes: questions are exact, and every wait has an end."""
+import ast
 import contextlib
 import json
 import os
@@ -22,6 +23,8 @@ BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
 DAEMON = BUILD / "daemon/portledgerd"
 CLIENT = BUILD / "client/portledger"
 SUPPORT = BUILD / "tests/support"
+# What the tests of a file that are alike on every rung (the mark any_rung) have; None: the best that works here.
+ANY_RUNG = os.environ.get("PORTLEDGER_ANY_RUNG")
 # Linux shows TCP sockets that are bound and no more to sweeps since 6.8; before, only events tell of them.
 SWEEPS_SHOW_BOUND_ONLY = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8)
 
@@ -192,11 +195,11 @@ def alive(pid):
 
 
 class Actor:
-    """A process that makes claims when told: a line of Python in, a line of JSON out (tests/support/actor.py)."""
+    """A process that makes claims when told: a line of Python in, a line of Python out (tests/support/actor.py)."""
 
     def __init__(self, namespace, prefix=(), program=sys.executable):
         # by its text: who has dropped root may not be able to read it in a checkout of root's
-        command = [program, "-u", "-c", (ROOT / "tests/support/actor.py").read_text(encoding="utf-8")]
+        command = [program, "-I", "-S", "-u", "-c", (ROOT / "tests/support/actor.py").read_text(encoding="utf-8")]
         self.process = subprocess.Popen(namespace.enter(*prefix, *command), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.pid = self.do("pid()")
@@ -206,7 +209,7 @@ class Actor:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         assert answer, f"the actor died of: {line}"
-        answer = json.loads(answer)
+        answer = ast.literal_eval(answer)
         assert "error" not in answer, f"{line}: {answer['error']}"
         return answer["result"]
 
@@ -254,9 +257,9 @@ def namespace():
 
 
 @pytest.fixture
-def rung():
+def rung(request):
     """That all daemons of a file's tests are to have; None: the best that works here."""
-    return None
+    return ANY_RUNG if request.node.get_closest_marker("any_rung") else None
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import idl
 import test_failures
 from conftest import CLIENT, ROOT
 
+pytestmark = pytest.mark.any_rung
+
 INTERFACE = idl.Interface((ROOT / "daemon/control/org.portledger.ledger.varlink").read_text(encoding="utf-8"))
 NAME = INTERFACE.name
 HOSTILE = b'=1+1,"\xff'

@@ -12,6 +12,8 @@ import pytest
 
 from conftest import CLIENT, PATIENCE, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 SUMMARY = ["lines", "process", "no-process", "nobody", "unwatched-port", "not-watching", "expired", "no-ends", "no-time",
            "annotated", "not-json", "too-long"]
 

@@ -5,7 +5,11 @@ import shutil
 import sys
 import time
 
+import pytest
+
 from conftest import wait_for
+
+pytestmark = pytest.mark.any_rung
 
 APPS = "org.portledger.ledger.Apps"
 

@@ -15,6 +15,8 @@ import pytest
 
 from conftest import CLIENT, PATIENCE, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 MESSAGE = b'{"method":"org.varlink.service.GetInfo"}\0'
 CHUNK = bytes(range(256)) * 256
 MANY = 512  # chunks: 32 MiB

@@ -125,6 +125,14 @@ QUESTIONS = {
     "report-svg": ["report", "-o", "{}.svg", "60530", *WINDOW],
 }
 WIDE = ("status", "explain", "who", "now", "history", "audit", "diff", "failures", "listeners", "pressure", "apps", "app", "doctor")
+# Of each verb one question, of each form one verb: what is tried before every commit.
+SHORT = {"status", "explain", "who-pretty", "now-columns", "history", "audit", "diff-json", "failures", "listeners", "sysctl", "pressure",
+         "apps", "app-json", "doctor", "config", "export-csv", "export-sqlite", "export-cursor", "annotate", "report-svg"}
+WIDE_SHORT = {"explain", "history", "diff", "listeners", "doctor"}
+
+
+def some(questions, short):
+    return [pytest.param(q, marks=() if q in short else pytest.mark.long) for q in questions]
 
 
 def ask(directory, question, **environment):
@@ -141,7 +149,7 @@ def ask(directory, question, **environment):
     return fake.calls
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", some(QUESTIONS, SHORT))
 def test_whole_or_an_error(tmp_path, question):
     # a report is long, and a database waits for the disk: of these, every fifth
     ask(tmp_path, question, **({"SCARCE_STEP": "5"} if question.startswith(("report", "export-sqlite")) else {}))
@@ -157,6 +165,6 @@ def test_no_question_lacks_a_part(tmp_path, question, asked):
         assert asked(call["parameters"]), call
 
 
-@pytest.mark.parametrize("question", WIDE)
+@pytest.mark.parametrize("question", some(WIDE, WIDE_SHORT))
 def test_on_a_terminal(tmp_path, question):
     ask(tmp_path, question, SCARCE_WIDTH="60")

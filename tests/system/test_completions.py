@@ -11,6 +11,8 @@ import pytest
 
 from conftest import CLIENT, PATIENCE, ROOT, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 HOSTILE = b"$(>hacked) `>h`"[:15]
 
 

@@ -4,7 +4,11 @@ import json
 import subprocess
 import time
 
+import pytest
+
 from conftest import CLIENT, sysctl
+
+pytestmark = pytest.mark.any_rung
 
 EXPLAIN = "org.portledger.ledger.Explain"
 

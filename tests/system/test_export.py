@@ -16,6 +16,8 @@ import pytest
 
 from conftest import CLIENT, PATIENCE, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 
 def released(daemon):
     """What the view has, as dicts in the order of release; `user` is the client's to say."""

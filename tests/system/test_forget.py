@@ -12,6 +12,8 @@ from conftest import DAEMON, ROOT
 sys.path.append(str(ROOT / "tests/support"))
 import stream  # noqa: E402
 
+pytestmark = pytest.mark.any_rung
+
 NOW = int(time.time() * stream.SECOND)
 BEGIN = NOW - 3600 * stream.SECOND
 SECRET, PUBLIC = "q7secretprogram", "publicprogram"

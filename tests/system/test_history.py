@@ -14,6 +14,8 @@ from conftest import ROOT, wait_for
 sys.path.append(str(ROOT / "tests/support"))
 import stream  # noqa: E402
 
+pytestmark = pytest.mark.any_rung
+
 SEGMENT_ROWS = 16384  # LIMIT_SEGMENT_ROWS
 NOW = int(time.time() * stream.SECOND)
 

@@ -7,6 +7,8 @@ import pytest
 import idl
 from conftest import ROOT
 
+pytestmark = pytest.mark.any_rung
+
 NAME = "org.portledger.ledger"
 FILE = ROOT / "daemon/control/org.portledger.ledger.varlink"
 

@@ -6,7 +6,11 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from conftest import sysctl
+
+pytestmark = pytest.mark.any_rung
 
 LISTENERS = "org.portledger.ledger.Listeners"
 RESERVED = "net.ipv4.ip_local_reserved_ports"

@@ -8,6 +8,8 @@ import pytest
 
 from conftest import sysctl, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 PRESSURE = "org.portledger.ledger.Pressure"
 FAR = 20000
 

@@ -10,7 +10,7 @@ from conftest import PATIENCE
 
 GROUP = 54321  # of nobody else: numbers need no entry in /etc/group
 USER = 54322
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can be another user")
+pytestmark = [pytest.mark.any_rung, pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can be another user")]
 
 
 @pytest.fixture(name="daemon")

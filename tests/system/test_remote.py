@@ -14,6 +14,8 @@ from conftest import CLIENT, PATIENCE, alive, wait_for
 from fakedaemon import FakeDaemon
 from test_client_answers import on_terminal
 
+pytestmark = pytest.mark.any_rung
+
 RUN = 'shift 4; exec "$@"'
 HALF = b'{"parameters":{"claims":['
 

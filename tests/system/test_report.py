@@ -13,6 +13,8 @@ import nightly
 from fakedaemon import FakeDaemon, coverage, error
 from test_client_answers import run
 
+pytestmark = pytest.mark.any_rung
+
 NIGHT = ("-S", "2026-11-22 18:00", "-U", "2026-11-23 09:00")
 
 
