@@ -126,12 +126,19 @@ static int64_t get(const uint8_t *from)
 	return (int64_t)number;
 }
 
+size_t lives_size(const struct lives *l)
+{
+	size_t steps = l->early.count + l->quick.count;
+
+	return !l->ended && !l->thinned && steps == 0 ? 0 : 2 + (l->ended ? 16u : 0) + 16 * steps;
+}
+
 size_t lives_write(const struct lives *l, uint8_t to[static LIVES_BYTES])
 {
 	const struct lives_stair *const stairs[] = {&l->early, &l->quick};
 	size_t size = 2;
 
-	if (!l->ended && !l->thinned && l->early.count == 0 && l->quick.count == 0)
+	if (lives_size(l) == 0)
 		return 0;
 	to[0] = (uint8_t)(l->early.count | (l->ended ? ENDED : 0));
 	to[1] = (uint8_t)(l->quick.count | (l->thinned ? THINNED : 0));

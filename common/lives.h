@@ -44,6 +44,8 @@ void lives_merge(struct lives *to, int64_t end, const struct lives *from);
 /* At `until`, which is not before the stretch's end. *ret_shortest is INT64_MAX and *ret_longest -1 where there is none. */
 void lives_at(const struct lives *l, int64_t until, int64_t *ret_shortest, int64_t *ret_longest);
 
+/* How many bytes it is written as. */
+size_t lives_size(const struct lives *l);
 /* As bytes, little-endian; returns how many: none of an empty one. */
 size_t lives_write(const struct lives *l, uint8_t to[static LIVES_BYTES]);
 /* -EBADMSG: they are none. */

@@ -125,15 +125,18 @@ void port_set_unite(struct port_set *to, const struct port_set *from)
 /* The bytes of bits[] from the first to the last that is not 0; false: all are. */
 static bool used_bytes(const struct port_set *s, size_t *ret_first, size_t *ret_count)
 {
-	size_t first = 0, end = PORT_SET_BYTES;
+	size_t low = 0, high = PORT_SET_BYTES / 8, first;
 
-	while (first < end && s->bits[first] == 0)
-		first++;
-	while (end > first && s->bits[end - 1] == 0)
-		end--;
+	while (low < high && word_at(s, low) == 0)
+		low++;
+	if (low == high)
+		return false;
+	while (word_at(s, high - 1) == 0)
+		high--;
+	first = 8 * low + (size_t)__builtin_ctzll(word_at(s, low)) / 8;
 	*ret_first = first;
-	*ret_count = end - first;
-	return first < end;
+	*ret_count = 8 * high - (size_t)__builtin_clzll(word_at(s, high - 1)) / 8 - first;
+	return true;
 }
 
 static size_t write_bits(

@@ -6,16 +6,13 @@ size_t rollup_sets_write(const struct rollup_reasons *reasons, const struct live
 	const struct sketch *remotes, const struct port_set *ports,
 	uint8_t to[static ROLLUP_SETS_BYTES])
 {
-	uint8_t life[LIVES_BYTES];
-	size_t life_size = lives_write(lives, life);
 	const uint64_t numbers[] = {reasons->end_only, reasons->preexisting, reasons->not_looked,
-		life_size, sketch_size(remotes)};
+		lives_size(lives), sketch_size(remotes)};
 	size_t size = 0;
 
 	for (size_t i = 0; i < ELEMENTSOF(numbers); i++)
 		size += varint_put(to + size, numbers[i]);
-	memcpy(to + size, life, life_size);
-	size += life_size;
+	size += lives_write(lives, to + size);
 	size += sketch_write(remotes, to + size);
 	return size + port_set_write(ports, to + size);
 }

@@ -21,31 +21,26 @@ static bool has_at(const struct sketch *s, size_t at, uint64_t hash)
 	return at < s->count && s->hash[at] == hash;
 }
 
-/* Puts new ones to their places, `place` as it is without the others; what is past SKETCH_MAX then goes. */
-static void insert(struct sketch *s, const uint64_t fresh[], const uint8_t place[], size_t count)
+/* Puts it to `to`, and what was from `at` to `end` behind it; what is past SKETCH_MAX then goes. */
+static void put(struct sketch *s, size_t at, size_t end, size_t to, uint64_t hash)
 {
-	size_t end = s->count; /* what is behind is where it belongs */
-
-	s->count = MIN(s->count + count, (size_t)SKETCH_MAX);
-	for (size_t i = count; i-- > 0; end = place[i]) {
-		size_t to = place[i] + i, behind = to + 1;
-
-		if (behind < SKETCH_MAX)
-			memmove(&s->hash[behind], &s->hash[place[i]],
-				MIN(end - place[i], SKETCH_MAX - behind) * sizeof(s->hash[0]));
-		if (to < SKETCH_MAX)
-			s->hash[to] = fresh[i];
-	}
+	if (to >= SKETCH_MAX)
+		return;
+	memmove(&s->hash[to + 1], &s->hash[at],
+		MIN(end - at, SKETCH_MAX - to - 1) * sizeof(s->hash[0]));
+	s->hash[to] = hash;
 }
 
 void sketch_add(struct sketch *s, uint64_t hash)
 {
-	uint8_t place;
+	size_t at;
 
 	hash >>= 64 - HASH_BITS;
-	place = (uint8_t)place_of(s, hash);
-	if (place < SKETCH_MAX && !has_at(s, place, hash))
-		insert(s, &hash, &place, 1);
+	at = place_of(s, hash);
+	if (at == SKETCH_MAX || has_at(s, at, hash))
+		return;
+	put(s, at, s->count, at, hash);
+	s->count = MIN(s->count + 1, (size_t)SKETCH_MAX);
 }
 
 uint64_t sketch_estimate(const struct sketch *s)
@@ -76,29 +71,35 @@ static uint64_t hash_at(const uint8_t *bytes, size_t i)
 	return (uint64_t)bytes[4] << 32 | le32toh(low);
 }
 
+/* First the places of those that are new, as the sketch is; then, from the last, each to its own, so that nothing is moved twice. */
 int sketch_merge(struct sketch *to, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;
 	/* of the many that are merged into one that is full, most have few hashes, or none, that are low enough */
-	uint64_t limit = to->count < SKETCH_MAX ? UINT64_MAX : to->hash[SKETCH_MAX - 1];
-	uint64_t fresh[SKETCH_MAX], next = 0;
-	uint8_t place[SKETCH_MAX];
-	size_t count = 0;
+	uint64_t limit = to->count < SKETCH_MAX ? UINT64_MAX : to->hash[SKETCH_MAX - 1], next = 0;
+	struct {
+		uint8_t from, place;
+	} fresh[SKETCH_MAX];
+	size_t count = 0, end = to->count;
 
 	if (size % SKETCH_HASH_BYTES != 0 || size > SKETCH_BYTES)
 		return -EBADMSG;
 	for (size_t i = 0; i < size / SKETCH_HASH_BYTES; i++) {
 		uint64_t hash = hash_at(bytes, i);
+		size_t place;
 
 		if (hash < next)
 			return -EBADMSG;
 		if (hash >= limit)
 			break;
 		next = hash + 1;
-		fresh[count] = hash;
-		place[count] = (uint8_t)place_of(to, hash);
-		count += !has_at(to, place[count], hash);
+		place = place_of(to, hash);
+		fresh[count].from = (uint8_t)i;
+		fresh[count].place = (uint8_t)place;
+		count += !has_at(to, place, hash);
 	}
-	insert(to, fresh, place, count);
+	to->count = MIN(to->count + count, (size_t)SKETCH_MAX);
+	for (size_t i = count; i-- > 0; end = fresh[i].place)
+		put(to, fresh[i].place, end, fresh[i].place + i, hash_at(bytes, fresh[i].from));
 	return 0;
 }

@@ -528,7 +528,7 @@ int groups_add_rolled(struct groups *g, const struct rolled *row)
 	if (row->longest != USEC_UNSET)
 		p->longest =
 			p->longest == USEC_UNSET ? row->longest : MAX(p->longest, row->longest);
-	p->lives_estimated |= row->lives_estimated;
+	p->lives_estimated |= row->lives.thinned;
 	if (sketch_merge(&p->distinct->remotes, row->sets.remotes, row->sets.remotes_size) < 0)
 		return -EUCLEAN;
 	r = port_set_merge(&p->distinct->ports, row->sets.ports, row->sets.ports_size);

@@ -179,14 +179,12 @@ static uint64_t count_at(sqlite3_stmt *s, int column)
 static int read_lives(usec_t until, struct rolled *row)
 {
 	int64_t shortest, longest;
-	struct lives lives;
 
-	if (lives_read(row->sets.lives, row->sets.lives_size, &lives) < 0)
+	if (lives_read(row->sets.lives, row->sets.lives_size, &row->lives) < 0)
 		return -EUCLEAN;
-	lives_at(&lives, (int64_t)until, &shortest, &longest);
+	lives_at(&row->lives, (int64_t)until, &shortest, &longest);
 	row->shortest = shortest == INT64_MAX ? USEC_UNSET : (usec_t)shortest;
 	row->longest = longest < 0 ? USEC_UNSET : (usec_t)longest;
-	row->lives_estimated = lives.thinned;
 	return 0;
 }
 

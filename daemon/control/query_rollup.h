@@ -21,7 +21,7 @@ struct rolled {
 	uint64_t unattributed;
 	usec_t start, first, last; /* wall */
 	usec_t shortest, longest;  /* as a group's (query_groups.h), at the window's end */
-	bool lives_estimated;
+	struct lives lives;
 	struct rollup_sets sets; /* until the next row */
 };
 

@@ -49,6 +49,7 @@ struct sum {
 	int64_t claims, roles[ROLE_COUNT], unattributed, first, last, shortest, longest;
 	struct rollup_reasons reasons; /* of the unattributed */
 	struct port_set ports;
+	int64_t port_count;
 	struct sketch remotes;
 	struct lives lives; /* whose beginning was seen */
 };
@@ -344,6 +345,7 @@ static void add_claim(
 		sum->roles[role_of(c)]++;
 	if (field(c, META_SOURCE_SHIFT, META_SOURCE_MASK) != SOURCE_DESTROY)
 		lives_add(&sum->lives, end, c->opened, c->closed);
+	sum->port_count += !port_set_has(&sum->ports, c->port);
 	port_set_add(&sum->ports, c->port);
 	if (c->raddr_size > 0)
 		sketch_add(&sum->remotes, siphash(key, c->raddr, c->raddr_size));
@@ -376,12 +378,15 @@ static int add_sets(struct sum *sum, int64_t end, const void *data, size_t size)
 {
 	struct rollup_sets sets;
 	struct lives lives;
+	int added;
 
-	if (rollup_sets_read(data, size, &sets) < 0 ||
-		port_set_merge(&sum->ports, sets.ports, sets.ports_size) < 0 ||
-		sketch_merge(&sum->remotes, sets.remotes, sets.remotes_size) < 0 ||
+	if (rollup_sets_read(data, size, &sets) < 0)
+		return -EUCLEAN;
+	added = port_set_merge(&sum->ports, sets.ports, sets.ports_size);
+	if (added < 0 || sketch_merge(&sum->remotes, sets.remotes, sets.remotes_size) < 0 ||
 		lives_read(sets.lives, sets.lives_size, &lives) < 0)
 		return -EUCLEAN;
+	sum->port_count += added;
 	lives_merge(&sum->lives, end, &lives);
 	sum->reasons.end_only += sets.reasons.end_only;
 	sum->reasons.preexisting += sets.reasons.preexisting;
@@ -436,7 +441,7 @@ static int put_row(
 	const int64_t numbers[] = {sum->claims, sum->roles[ROLE_CONNECTED],
 		sum->roles[ROLE_LISTENING], sum->roles[ROLE_BOUND], sum->roles[ROLE_ACCEPTED],
 		sum->unattributed, sum->first, sum->last, sum->shortest, sum->longest,
-		port_set_size(&sum->ports), (int64_t)sketch_estimate(&sum->remotes)};
+		sum->port_count, (int64_t)sketch_estimate(&sum->remotes)};
 	struct binder b = sql_bind(s, t->put);
 
 	bind_key(&b, of);
