@@ -13,6 +13,8 @@ import pytest
 
 from conftest import EVENTS, FULL, PATIENCE, STATUS, SYNC, all_there, descriptors, memory, status, sync, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 LIMIT_CLIENTS, LIMIT_FRAME_BYTES, LIMIT_STALLED = 64, 64 * 1024, 10.0
 MIB = 1024 * 1024
 

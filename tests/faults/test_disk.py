@@ -13,6 +13,8 @@ import conftest
 from conftest import EVENTS, FULL, all_there, filled, gaps, injected, integrity, memory, reasons, remount, run_daemon, \
     start_without_database, status, sync, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 MIB = 1024 * 1024
 BALLAST = 8 * MIB
 REFUSES, LOW, ASIDE, CLOSED = "the database refuses writes", "there is no reserve", "kept aside", "cannot be opened"
@@ -242,7 +244,7 @@ def test_an_empty_database_is_a_new_one(make_daemon, actor):
     assert [c["port"] for c in daemon.rows("now")[0]] == [port] and reasons(daemon) == ""
 
 
-@pytest.mark.parametrize("cut", (0, 1, 31, 32, 33, 4000, 20_000))
+@pytest.mark.parametrize("cut", (0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 31, 33, 4000)), 32, 20_000))
 def test_a_torn_wal(make_daemon, make_actor, cut):
     """As much of it as is whole counts; what is open is recorded anew."""
     daemon = make_daemon().start()

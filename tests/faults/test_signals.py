@@ -11,6 +11,8 @@ import pytest
 
 from conftest import DAEMON, EVENTS, FULL, PATIENCE, all_there, gaps, injected, reasons, run_daemon, status, sync, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 
 @pytest.mark.long
 def test_sigterm_under_load(make_daemon, make_load):

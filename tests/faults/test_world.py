@@ -10,6 +10,8 @@ import pytest
 import conftest
 from conftest import EVENTS, FULL, PATIENCE, all_there, descriptors, gaps, memory, reasons, status, sync, wait_for
 
+pytestmark = pytest.mark.any_rung
+
 MIB = 1024 * 1024
 FAKETIME = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 

@@ -134,7 +134,7 @@ def check_nothing_lost(daemon, *truths):
 def test_nothing_escapes(make_daemon, namespace, directory, run):
     """Claims of 15 kinds, each far shorter than a millisecond, by processes of ten claims; one process of a hundred is killed with
     a claim open."""
-    count = int(os.environ.get("PORTLEDGER_CLAIMS", 50_000 if FULL else 10_000))
+    count = int(os.environ.get("PORTLEDGER_CLAIMS", 50_000 if FULL else 5_000))
     daemon = make_daemon(options=EVENTS).start()
     truth = churn(namespace, directory, "--count", count, "--uids", UIDS, "--kill", 1, "--seed", run,
                   "--cookie", "mixed" if run % 2 else "none", timeout=15 * PATIENCE)

@@ -106,7 +106,7 @@ def test_verbs_options_and_words(place, shell):
     assert "audit" not in shell(place, "portledger audit ")
 
 
-@pytest.mark.parametrize("shell", [bash, fish])
+@pytest.mark.parametrize("shell", [bash, pytest.param(fish, marks=pytest.mark.long)])
 def test_values_are_those_of_the_daemon(place, shell):
     directory, environment, port = place
     assert "plain-name" in shell(place, "portledger now --app pl")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The destroy rung: what no sweep sees is told by the kernel when it goes. Every port, protocol and end is there, no
 process is guessed, and nobody's accepted connection becomes a client's."""
+import collections
 import json
 import signal
 import subprocess
@@ -98,6 +99,13 @@ def check_unknown(claim):
     assert claim["pid"] is claim["comm"] is claim["exe"] is claim["uid"] is claim["unit"] is None
 
 
+def by_port(claims):
+    found = collections.defaultdict(list)
+    for claim in claims:
+        found[claim["protocol"], claim["port"]].append(claim)
+    return found
+
+
 def test_thousand_of_each_between_sweeps(make_daemon, namespace):
     """One second between sweeps; each claim lives a millisecond."""
     daemon = make_daemon(interval="1s", options=("--rung", "destroy")).start()
@@ -114,9 +122,9 @@ for i in range(1000):
     assert sorted(c["role"] for c in children) == ["accepted"] * 1000 + ["listening"]
     # Each port, as often as it was used, in the order of its ends.
     exact = 0
-    for key in {(m["protocol"], m["port"]) for m in made}:
-        mine = sorted((c for c in claims if (c["protocol"], c["port"]) == key), key=lambda c: c["closed_usec"])
-        theirs = [m for m in made if (m["protocol"], m["port"]) == key]
+    told, expected = by_port(claims), by_port(made)
+    for key, theirs in expected.items():
+        mine = sorted(told[key], key=lambda c: c["closed_usec"])
         assert len(mine) == len(theirs), key
         for claim, truth in zip(mine, theirs):
             check_times(claim, truth)

@@ -70,7 +70,7 @@ def test_retention_by_bytes_keeps_the_budget_and_says_what_expired(make_daemon, 
     assert daemon.call("org.portledger.ledger.Status")["degraded"] == []
 
 
-@pytest.mark.parametrize("sweep", (3, 20))  # in the first segment, and in what is not sealed yet
+@pytest.mark.parametrize("sweep", (3, pytest.param(20, marks=pytest.mark.long)))  # in the first segment, and in what is not sealed yet
 def test_the_past_gives_the_same_bytes(make_daemon, directory, sweep):
     """Asked before and after sealing, and after a restart."""
     count, per_sweep = SEGMENT_ROWS * 2 - 5, 1500

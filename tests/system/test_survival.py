@@ -114,6 +114,7 @@ def test_open_claims_are_adopted_or_closed(make_daemon, make_actor):
     assert [g["reason"] for g in receipt["gaps"]] == ["killed"]
 
 
+@pytest.mark.any_rung
 def test_clean_stop_and_start(make_daemon, actor):
     daemon = make_daemon().start()
     port = actor.do("bound('u', 'udp')")
@@ -200,6 +201,7 @@ def test_control_reads_below_its_directory_only(daemon, actor, directory):
     assert ask_from(inside).returncode == 0
 
 
+@pytest.mark.any_rung
 def test_second_daemon_is_refused(daemon):
     result = subprocess.run(daemon.namespace.enter(DAEMON, "--state", daemon.state, "--socket", f"{daemon.socket}2"),
                             capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -208,6 +210,7 @@ def test_second_daemon_is_refused(daemon):
     sync(daemon)
 
 
+@pytest.mark.any_rung
 def test_newer_schema_is_refused_untouched(make_daemon):
     daemon = make_daemon().start()
     daemon.stop()
@@ -266,6 +269,7 @@ def test_damaged_recordings_are_refused(make_daemon, directory):
         assert result.returncode == 1 and "recording" in result.stderr, (name, result)
 
 
+@pytest.mark.any_rung
 def test_reload(make_daemon, actor):
     daemon = make_daemon(interval="1h").start()
     port = actor.do("bound('u', 'udp')")
@@ -284,6 +288,7 @@ def test_reload(make_daemon, actor):
     assert intervals == [3_600_000_000, 1_800_000_000]
 
 
+@pytest.mark.any_rung
 def test_bad_configuration_at_start(make_daemon):
     for text, line in (("[Capture]\nInterval=5ms\n", 2), ("[Capture]\nColour=red\n", 2), ("[Capture]\nInterval=" + "1" * 5000 + "\n", 2),
                        ("[Nonsense]\nA=b\n", 1)):
@@ -295,6 +300,7 @@ def test_bad_configuration_at_start(make_daemon):
         assert result.returncode == 78 and f"{daemon.config}:{line}" in result.stderr, (text[:40], result)
 
 
+@pytest.mark.any_rung
 def test_stale_and_foreign_socket_paths(make_daemon, directory):
     daemon = make_daemon().start()
     daemon.kill()
