@@ -8,8 +8,8 @@
 #include "common/varint.h"
 
 /* The first byte of a set that is not empty. */
-#define FORM_LIST 0u /* then of each port how many lie between it and the one before, as varints */
-#define FORM_BITS 1u /* then two bytes, where in bits[] the bytes begin that follow */
+#define FORM_LIST 0u
+#define FORM_BITS 1u
 #define BITS_HEAD 3u
 _Static_assert(PORT_SET_WRITTEN == BITS_HEAD + PORT_SET_BYTES, "all of the bits");
 

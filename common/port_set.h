@@ -38,8 +38,9 @@ void port_set_unite(struct port_set *to, const struct port_set *from);
 
 #define PORT_SET_WRITTEN (3 + PORT_SET_BYTES) /* at most */
 
-/* As bytes; returns how many. None where it is empty; a list of its ports, ascending, mostly a byte each where there are hundreds
- * (common/varint.h); or, where that is no longer, its bits, from the lowest port to the highest. */
+/* As bytes; returns how many. None where it is empty; else one that says the form, and behind it
+ *   0: its ports, ascending, of each how many lie between it and the one before (common/varint.h): mostly a byte where there are hundreds;
+ *   1: its bits, where that is no longer: at which byte of them they begin (two bytes, little-endian), up to the last that is not 0. */
 size_t port_set_write(const struct port_set *s, uint8_t to[static PORT_SET_WRITTEN]);
 /* Adds what the bytes hold. Returns how many of them are new, or -EBADMSG: they are no set, and some of them may have been added. */
 int port_set_merge(struct port_set *s, const void *data, size_t size) _must_check_;

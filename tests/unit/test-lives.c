@@ -129,12 +129,54 @@ static void test_none(void **state)
 	assert_int_equal(lives_read(unordered, sizeof(unordered), &l), -EBADMSG);
 }
 
+/* An empty one takes no bytes; what ended is not there where nothing did; the same beginning twice is one step. */
+static void test_few(void **state)
+{
+	uint8_t bytes[LIVES_BYTES];
+	int64_t shortest = 0, longest = 0;
+	struct lives empty, l, to;
+
+	(void)state;
+	lives_init(&empty);
+	assert_int_equal(lives_write(&empty, bytes), 0);
+	assert_int_equal(lives_size(&empty), 0);
+	lives_init(&l);
+	lives_add(&l, HOUR, 5, 2 * HOUR);
+	lives_add(&l, HOUR, 5, 3 * HOUR);
+	assert_int_equal(l.early.count, 1);
+	assert_int_equal(l.quick.count, 1);
+	copy(&to, &l);
+	lives_merge(&to, HOUR, &empty);
+	lives_merge(&empty, HOUR, &to);
+	lives_at(&empty, 9 * HOUR, &shortest, &longest);
+	assert_int_equal(shortest, 2 * HOUR - 5);
+	assert_int_equal(longest, 3 * HOUR - 5);
+}
+
+static void test_refused(void **state)
+{
+	static const uint8_t many[2] = {0, LIVES_MAX + 1}, /* quick ones */
+		rising[2 + 32] = {2, 0, 5, [10] = 5, [18] = 6, [26] = 5},
+			     ordered[2 + 32] = {2, 0, 5, [10] = 5, [18] = 6, [26] = 4},
+			     quick[2 + 32] = {0, 2, 5, [10] = 5, [18] = 4, [26] = 4};
+	struct lives l;
+
+	(void)state;
+	assert_int_equal(lives_read(many, sizeof(many), &l), -EBADMSG);
+	assert_int_equal(lives_read(rising, sizeof(rising), &l), -EBADMSG);
+	assert_int_equal(lives_read(quick, sizeof(quick), &l), -EBADMSG);
+	assert_int_equal(lives_read(ordered, sizeof(ordered), &l), 0);
+	assert_int_equal(l.early.count, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_thinned),
 		cmocka_unit_test(test_none),
+		cmocka_unit_test(test_few),
+		cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
