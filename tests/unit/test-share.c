@@ -13,7 +13,7 @@
 #include "tests/support/store_fixture.h"
 
 #define USERS_MAX 4u
-#define ROUNDS    full_or(64, 40) /* of the random one */
+#define ROUNDS    full_or(64, 28) /* of the random one */
 #define ALL_ROWS  "(SELECT count(*) FROM claim_seg)+(SELECT count(*) FROM claim_hot)"
 
 /* A program of this uid; UID_UNSET: of nobody knows whom. */
@@ -142,12 +142,13 @@ static void test_unattributed(void **state)
 static void test_shares(void **state)
 {
 	struct fixture *f = *state;
-	const struct settings settings = {
-		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 4 << 20, OTHER_SETTINGS};
+	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY,
+		.max_bytes = full_or(4, 2) << 20,
+		OTHER_SETTINGS};
 	struct process *users[] = {process_of(1, 101), process_of(2, 102), process_of(3, 103)};
 
 	store_settings(f->store, &settings);
-	for (unsigned i = 0; i < 12; i++) {
+	for (unsigned i = 0; i < full_or(12, 7); i++) {
 		for (unsigned u = 0; u < ELEMENTSOF(users); u++)
 			put_claims(f, users[u], LIMIT_SEGMENT_ROWS / 3, false);
 		pass(f);
@@ -155,7 +156,7 @@ static void test_shares(void **state)
 	assert_rows(f, LOST, "0|\n");
 	assert_rows(f, "SELECT count(*) FROM counter WHERE name='expired_until_usec' AND value>0",
 		"1|\n");
-	for (unsigned i = 0; i < 12; i++) { /* until only the first is left */
+	for (unsigned i = 0; i < full_or(12, 7); i++) { /* until only the first is left */
 		put_claims(f, users[0], LIMIT_SEGMENT_ROWS, false);
 		pass(f);
 	}
@@ -209,8 +210,9 @@ static void test_refused(void **state)
 static void test_random(void **state)
 {
 	struct fixture *f = *state;
-	const struct settings settings = {
-		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 3 << 20, OTHER_SETTINGS};
+	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY,
+		.max_bytes = full_or(3, 2) << 20,
+		OTHER_SETTINGS};
 	struct process *users[USERS_MAX];
 	uint64_t made[USERS_MAX][64] = {0};
 	const unsigned rounds = ROUNDS;
