@@ -36,6 +36,7 @@
 #define EXIT_CONFIG    78 /* sysexits.h EX_CONFIG */
 #define KEPT_MAX       64 /* FileDescriptorStoreMax= of the unit */
 #define STOP_USEC      (30 * USEC_PER_SEC)
+#define MIGRATION_USEC (10 * USEC_PER_MINUTE)
 #define ATTACH_USEC    USEC_PER_MINUTE /* events that are taken away are attached again no sooner */
 /* What is larger gets pages of its own, which go with it: the arrays of one busy sweep leave no holes that the next, busier one
  * does not fit into. (glibc's own threshold rises to the largest that was ever freed.) */
@@ -541,6 +542,15 @@ static enum privilege capture_privilege(const struct daemon *d)
 	return events ? PRIVILEGE_EVENTS : PRIVILEGE_CAPTURE;
 }
 
+/* Two million rows of rollups take half a minute, which is as long as a start may: ended then, it would begin anew each time. */
+static void expect_migration(struct daemon *d)
+{
+	if (!state_is_older(d->state_fd))
+		return;
+	log_info("the database is of an earlier version: it is migrated first");
+	service_extend(d->service, MIGRATION_USEC, "migrating the database");
+}
+
 static int start(struct daemon *d)
 {
 	struct supervisor_options supervisor;
@@ -560,6 +570,7 @@ static int start(struct daemon *d)
 		r = start_speaking(d);
 	if (r < 0)
 		return r;
+	expect_migration(d);
 	supervisor = (struct supervisor_options){
 		.base = d->base,
 		.state_path = d->options.state,

@@ -98,6 +98,14 @@ void service_ready(const struct service *s)
 	tell(s, "READY=1");
 }
 
+void service_extend(const struct service *s _unused_, usec_t usec, const char *why)
+{
+	int r = sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s", (unsigned long long)usec, why);
+
+	if (r < 0)
+		log_debug("cannot notify systemd: %s", strerror(-r));
+}
+
 void service_reloading(const struct service *s)
 {
 	char state[64];

@@ -27,6 +27,9 @@ struct service *service_free(struct service *s);
 /* Started, or reloaded. Tells the status too. */
 void service_ready(const struct service *s);
 
+/* The start takes longer than one does, and up to so long: systemd is not to end it after TimeoutStartSec=. `why` is its status. */
+void service_extend(const struct service *s, usec_t usec, const char *why);
+
 /* A reload begins; service_ready() ends it. */
 void service_reloading(const struct service *s);
 

@@ -2,10 +2,17 @@
 
 #include "daemon/state.h"
 
+#include <endian.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "common/log.h"
+#include "daemon/schema.h"
+
+/* Of a file of SQLite's, https://www.sqlite.org/fileformat2.html section 1.3: numbers of 4 bytes, big-endian. */
+#define HEADER_BYTES       100u
+#define HEADER_VERSION     60u
+#define HEADER_APPLICATION 68u
 
 static const char *trouble(const struct stat *st)
 {
@@ -41,4 +48,23 @@ int state_open(const char *path, int *ret_fd)
 	}
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+static uint32_t number_at(const uint8_t *header, size_t at)
+{
+	uint32_t number;
+
+	memcpy(&number, header + at, sizeof(number));
+	return be32toh(number);
+}
+
+bool state_is_older(int fd)
+{
+	uint8_t header[HEADER_BYTES];
+	_cleanup_(close_p) int file =
+		openat(fd, SCHEMA_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	return file >= 0 && pread(file, header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
+	       number_at(header, HEADER_APPLICATION) == SCHEMA_APPLICATION_ID &&
+	       number_at(header, HEADER_VERSION) < SCHEMA_VERSION;
 }

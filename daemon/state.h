@@ -11,3 +11,9 @@
  * both were logged.
  */
 int state_open(const char *path, int *ret_fd) _must_check_;
+
+/*
+ * Is the database in it of an earlier version, so that the ledger rewrites some of it before anything else? What its file has of it: a
+ * version that is in the WAL alone is not seen. No: also where there is none, or none of ours.
+ */
+bool state_is_older(int fd);

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from conftest import DAEMON, wait_for
+from conftest import DAEMON, ROOT, wait_for
 
 SYNC = "org.portledger.ledger.Sync"
 EVENTS = ("--rung", "events")
@@ -35,6 +35,7 @@ class Manager:
     def __init__(self, directory):
         self.path = str(directory / "notify")
         self.kept = {}
+        self.said = []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
         self.thread = threading.Thread(target=self.hear)
@@ -46,6 +47,7 @@ class Manager:
             if text == b"end":
                 return
             said = dict(line.split("=", 1) for line in text.decode().splitlines() if "=" in line)
+            self.said.append(said)
             if "FDSTORE" in said:
                 self.kept[said["FDNAME"]] = array.array("i", ancillary[0][2])[0]
             elif "FDSTOREREMOVE" in said and said["FDNAME"] in self.kept:
@@ -99,4 +101,27 @@ def test_a_ring_that_is_replaced_is_read_to_its_end(make_daemon, make_actor, man
     # neither of what is read nor of what is somebody's anything is kept
     wait_for(lambda: not ring & {name.rsplit("-", 1)[0] for name in manager.kept}, "the old ring to be let go")
     wait_for(lambda: len({name.rsplit("-", 1)[0] for name in manager.kept}) == 1, "what is of no use to be forgotten")
+    daemon.stop()
+
+
+def test_a_start_that_migrates_may_take_longer(make_daemon, manager):
+    """A service that systemd ends while it migrates would begin again each time. A start without a migration has no more time."""
+    daemon = make_daemon()
+    os.makedirs(daemon.state, 0o750)
+    with sqlite3.connect(daemon.database) as db:
+        db.executescript((ROOT / "tests/support/schema-9.sql").read_text(encoding="utf-8"))
+        db.execute(f"PRAGMA application_id={0x504C4447}")
+        db.execute("PRAGMA user_version=9")
+    db.close()
+    manager.start(daemon)
+    wait_for(lambda: any("READY" in said for said in manager.said), "the daemon to be ready")
+    extended = [said for said in manager.said if "EXTEND_TIMEOUT_USEC" in said]
+    assert extended == [{"EXTEND_TIMEOUT_USEC": "600000000", "STATUS": "migrating the database"}]
+    assert manager.said.index(extended[0]) < next(i for i, said in enumerate(manager.said) if "READY" in said)
+    assert "the database is of an earlier version" in daemon.log.read_text()
+    daemon.stop()
+    manager.said.clear()
+    manager.start(daemon)
+    wait_for(lambda: any("READY" in said for said in manager.said), "the daemon to be ready")
+    assert not any("EXTEND_TIMEOUT_USEC" in said for said in manager.said)
     daemon.stop()
