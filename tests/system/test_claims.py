@@ -8,6 +8,8 @@ import pytest
 
 from conftest import SWEEPS_SHOW_BOUND_ONLY, wait_for
 
+LATE_USEC = 200_000  # after close(2) has returned the kernel may still be at it, and on a busy machine longer
+
 
 @pytest.fixture
 def rung():
@@ -118,9 +120,9 @@ def test_every_kind_once(make_daemon, actor, rung):
         one([c], **expected(actor))
         # The kernel tells of these when they go, to the moment; of the others sweeps know bounds.
         if rung == "destroy" and c["protocol"] in ("tcp", "udp"):
-            assert closing - 1000 <= c["closed_usec"] and (c["closed_after_usec"] or c["closed_usec"]) <= closed + 20_000, c
+            assert closing - 1000 <= c["closed_usec"] and (c["closed_after_usec"] or c["closed_usec"]) <= closed + LATE_USEC, c
         else:
-            assert c["closed_after_usec"] <= closed + 20_000 and closing <= c["closed_usec"] <= usec(), c
+            assert c["closed_after_usec"] <= closed + LATE_USEC and closing <= c["closed_usec"] <= usec(), c
         assert c["released_usec"] is None or c["released_usec"] >= c["closed_usec"]
     assert not receipt["complete"] and receipt["lost"] is None
     assert [s["source"] for s in receipt["stretches"]] == [rung]
