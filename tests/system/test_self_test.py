@@ -107,12 +107,13 @@ def everywhere(**members):
 
 def test_another_process_named_is_a_fault(namespace, directory):
     result = fake_self_test(namespace, directory, everywhere(protocol="udp", pid=1), 1)
-    assert result.returncode == 5 and "3 of 10 claims were caught, 0 with the process, 3 wrongly: a fault" in result.stdout
+    # of a thousand ports two may get the same, one after the other, and then the claim that is told is one's
+    assert result.returncode == 5 and re.search(r"([23]) of 10 claims were caught, 0 with the process, \1 wrongly: a fault", result.stdout)
 
 
 def test_without_a_process_where_one_is_promised(namespace, directory):
     result = fake_self_test(namespace, directory, everywhere(protocol="tcp", pid=None), 1)
-    assert result.returncode == 6 and "5 of 10 claims were caught, 0 with the process, 0 wrongly: less" in result.stdout
+    assert result.returncode == 6 and re.search("[45] of 10 claims were caught, 0 with the process, 0 wrongly: less", result.stdout)
 
 
 def test_a_claim_told_twice_is_a_fault(namespace, directory):
