@@ -228,9 +228,9 @@ static int compare_numbers(const void *a, const void *b)
 static int sort_out(struct request *r, size_t *ret_waiting)
 {
 	struct follow_stream *f = &r->follow;
-	int64_t numbers[FOLLOW_UNNAMED], still[FOLLOW_UNNAMED];
+	int64_t numbers[FOLLOW_UNNAMED] = {0}, still[FOLLOW_UNNAMED] = {0};
 	struct unnamed others[FOLLOW_UNNAMED];
-	size_t still_count, waiting = 0, other = 0;
+	size_t still_count = 0, waiting = 0, other = 0;
 	int e;
 
 	for (size_t i = 0; i < f->unnamed_count; i++)
