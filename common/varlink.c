@@ -72,7 +72,7 @@ int json_parse(const char *text, size_t size, unsigned depth, json_t **ret)
 	r = json_read(text, size, JSON_REJECT_DUPLICATES, &root);
 	if (r < 0)
 		return r;
-	if (r == 0 || !json_is_object(root))
+	if (r == 0 || json_typeof(root) != JSON_OBJECT)
 		return -EBADMSG;
 	*ret = TAKE_PTR(root);
 	return 0;

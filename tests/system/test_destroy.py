@@ -200,12 +200,8 @@ log(client=peer[1], server=at.getsockname()[1])
 """
 
 
-@pytest.mark.parametrize("way", ENDS)
-@pytest.mark.parametrize("listener_known", (True, False), ids=("known listener", "short listener"))
-def test_no_accepted_child_is_a_client(daemon, namespace, way, listener_known):
-    """However a connection ends: who took it is never told to have opened it, also where the listener itself was too
-    short for a sweep. Then a role that does not show is unknown, not guessed."""
-    script, client, server = ENDS[way]
+def told_pair(daemon, namespace, way, listener_known, count):
+    """A connection that ends like this: what is told of its client, and the roles of what had the server's port."""
     wait = """
 for i in range(200):
     print(at.getsockname()[1], flush=True)
@@ -213,20 +209,34 @@ for i in range(200):
     break
 """ if listener_known else ""
     process = subprocess.Popen(
-        namespace.enter(sys.executable, "-c", MAKER + PAIR.replace("c = socket", wait + "c = socket", 1) % script +
+        namespace.enter(sys.executable, "-c", MAKER + PAIR.replace("c = socket", wait + "c = socket", 1) % ENDS[way][0] +
                         "\nprint(json.dumps(made))"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if listener_known:
         process.stdout.readline()
         sync(daemon)
     made = json.loads(process.communicate("\n", timeout=PATIENCE)[0])[0]
-    claims = all_told(daemon, 3)
+    claims = all_told(daemon, count)
     (mine,) = [c for c in claims if c["port"] == made["client"]]
-    theirs = sorted((c["role"] for c in claims if c["port"] == made["server"]), key=str)
-    assert mine["role"] == client
-    if listener_known:
-        assert theirs == [server, "listening"]
-    else:
+    return mine, sorted((c["role"] for c in claims if c["port"] == made["server"]), key=str)
+
+
+@pytest.mark.parametrize("way", ENDS)
+@pytest.mark.parametrize("listener_known", (True, False), ids=("known listener", "short listener"))
+def test_no_accepted_child_is_a_client(daemon, namespace, way, listener_known):
+    """However a connection ends: who took it is never told to have opened it, also where the listener itself was too
+    short for a sweep. Then a role that does not show is unknown, not guessed."""
+    _, client, server = ENDS[way]
+    for attempt in range(3):
+        mine, theirs = told_pair(daemon, namespace, way, listener_known, 3 * (attempt + 1))
+        if listener_known:
+            assert mine["role"] == client and theirs == [server, "listening"]
+            return
         assert "connected" not in theirs and set(theirs) <= {None, "accepted"}, theirs
+        if mine["role"] == client:
+            return
+        # a sweep between the ends of the two: the one of a listener on its port may be owed yet
+        assert mine["role"] is None
+    pytest.fail("no client is told as one")
 
 
 def test_what_never_connected(daemon, namespace):
