@@ -9,6 +9,7 @@
 
 #include "common/base.h"
 #include "common/clock.h"
+#include "tests/support/random.h"
 
 static inline bool is_full(void)
 {
@@ -35,10 +36,7 @@ static inline uint64_t chance_below(uint64_t below)
 		print_message("  PORTLEDGER_CHANCE=%llu\n", (unsigned long long)random);
 		random |= 1;
 	}
-	random ^= random >> 12;
-	random ^= random << 25;
-	random ^= random >> 27;
-	return (random * UINT64_C(2685821657736338717) >> 33) % below;
+	return random_below(&random, below);
 }
 
 /* How far on it is to the next one that is tried, of so many: always the same in the long half, else more or less. */

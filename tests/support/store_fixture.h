@@ -18,6 +18,11 @@
 #define FIXTURE_BOOT  UINT64_C(5000000000)
 #define FIXTURE_NETNS 7 /* cookie of the namespace that fixture_open() tells */
 #define FIXTURE_INODE UINT64_C(4026531840)
+/* `sets` of a rollup that are none, as SQL: without the numbers, the lives, the sketch and the ports that they should have. */
+#define FIXTURE_NO_SETS                                                                            \
+	{                                                                                          \
+		"x''", "x'0000000100ff'", "x'000000000401020304'", "x'000000000000'"               \
+	}
 
 /* What most tests leave as it is. */
 #define OTHER_SETTINGS                                                                             \

@@ -364,10 +364,7 @@ static void test_expired(void **state)
 /* A sum that is none is an error of the question, and of no other. */
 static void test_damaged(void **state)
 {
-	static const char *const damages[] = {"x''", /* no numbers */
-		"x'0000000100ff'",                   /* no lives */
-		"x'000000000401020304'",             /* no sketch */
-		"x'000000000000'"};                  /* no ports */
+	static const char *const damages[] = FIXTURE_NO_SETS;
 	struct fixture *f = *state;
 	_cleanup_(query_free_p) struct query *q = NULL;
 	_cleanup_(buf_done) struct buf text = {0};

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/lives.h"
+#include "tests/support/random.h"
 
 #define COUNT 40u
 #define HOUR  INT64_C(1000)
@@ -18,10 +19,7 @@ static uint64_t seed;
 
 static int64_t draw(int64_t below)
 {
-	seed ^= seed >> 12;
-	seed ^= seed << 25;
-	seed ^= seed >> 27;
-	return (int64_t)(seed * UINT64_C(0x2545f4914f6cdd1d) >> 33) % below;
+	return (int64_t)random_below(&seed, (uint64_t)below);
 }
 
 struct life {

@@ -11,6 +11,7 @@
 
 #include "common/rollup_sets.h"
 #include "common/siphash.h"
+#include "tests/support/random.h"
 
 #define END INT64_C(3600000000)
 
@@ -18,10 +19,7 @@ static uint64_t seed;
 
 static uint64_t draw(uint64_t below)
 {
-	seed ^= seed >> 12;
-	seed ^= seed << 25;
-	seed ^= seed >> 27;
-	return (seed * UINT64_C(0x2545f4914f6cdd1d) >> 32) % below;
+	return random_below(&seed, below);
 }
 
 struct whole {

@@ -235,10 +235,7 @@ static void test_refused(void **state)
 /* To a row that is damaged nothing is added, and all is as it was. */
 static void test_damaged(void **state)
 {
-	static const char *const damages[] = {"x''", /* no numbers */
-		"x'0000000100ff'",                   /* no lives */
-		"x'000000000401020304'",             /* no sketch */
-		"x'000000000000'"};                  /* no ports */
+	static const char *const damages[] = FIXTURE_NO_SETS;
 	struct fixture *f = *state;
 	struct now later = {f->now.boot + 2 * USEC_PER_DAY, f->now.wall + 2 * USEC_PER_DAY};
 	struct claim c = fixture_claim(f, 50000);
