@@ -20,8 +20,8 @@
 
 #include "daemon/control/methods_private.h"
 
-#define FOLLOW_ROWS    64u  /* in one batch: small, since a batch is rendered whole */
-#define FOLLOW_UNNAMED 512u /* claims whose process may come yet */
+#define FOLLOW_ROWS         64u  /* in one batch: small, since a batch is rendered whole */
+#define FOLLOW_UNATTRIBUTED 512u /* claims whose process may come yet */
 
 static int parse_follow(struct request *r)
 {
@@ -124,44 +124,46 @@ static int send_told(struct request *r, struct telling *t)
 	return e;
 }
 
-static struct unnamed *find_unnamed(const struct follow_stream *f, int64_t claim)
+static struct unattributed *find_unattributed(const struct follow_stream *f, int64_t claim)
 {
-	for (size_t i = 0; i < f->unnamed_count; i++)
-		if (f->unnamed[i].claim == claim)
-			return &f->unnamed[i];
+	for (size_t i = 0; i < f->unattributed_count; i++)
+		if (f->unattributed[i].claim == claim)
+			return &f->unattributed[i];
 	return NULL;
 }
 
-static void keep_unnamed(struct follow_stream *f, const struct row *row, bool told)
+static void keep_unattributed(struct follow_stream *f, const struct row *row, bool told)
 {
-	if (!row_is_unnamed(row) || find_unnamed(f, row->column[ROW_CLAIM]))
+	if (!row_is_unattributed(row) || find_unattributed(f, row->column[ROW_CLAIM]))
 		return;
-	if (f->unnamed_count == FOLLOW_UNNAMED)
-		memmove(f->unnamed, f->unnamed + 1, --f->unnamed_count * sizeof(*f->unnamed));
-	f->unnamed[f->unnamed_count++] = (struct unnamed){row->column[ROW_CLAIM], told};
+	if (f->unattributed_count == FOLLOW_UNATTRIBUTED)
+		memmove(f->unattributed, f->unattributed + 1,
+			--f->unattributed_count * sizeof(*f->unattributed));
+	f->unattributed[f->unattributed_count++] =
+		(struct unattributed){row->column[ROW_CLAIM], told};
 }
 
 /* Those that were told, and those that the filter left out for want of a process. */
-static int keep_unnamed_after(struct request *r, int64_t claim, const struct rows *told)
+static int keep_unattributed_after(struct request *r, int64_t claim, const struct rows *told)
 {
 	_cleanup_(rows_done) struct rows left_out = {0};
 	struct follow_stream *f = &r->follow;
 	int e = 0;
 
 	for (size_t i = 0; i < told->count; i++)
-		keep_unnamed(f, &told->row[i], true);
+		keep_unattributed(f, &told->row[i], true);
 	if (f->place.claim > claim && filter_names_process(&f->filter))
-		e = query_unnamed_after(r->methods->query, &f->filter, FOLLOW_UNNAMED, claim,
-			f->place.claim, &left_out);
+		e = query_unattributed_after(r->methods->query, &f->filter, FOLLOW_UNATTRIBUTED,
+			claim, f->place.claim, &left_out);
 	for (size_t i = left_out.count; i-- > 0;)
-		keep_unnamed(f, &left_out.row[i], false);
+		keep_unattributed(f, &left_out.row[i], false);
 	return e;
 }
 
 /* Was it never announced? `claim` is the number up to which openings are. */
 static bool is_untold(const struct follow_stream *f, const struct row *released, int64_t claim)
 {
-	const struct unnamed *u = find_unnamed(f, released->column[ROW_CLAIM]);
+	const struct unattributed *u = find_unattributed(f, released->column[ROW_CLAIM]);
 
 	return u ? !u->told : released->column[ROW_CLAIM] > claim;
 }
@@ -209,7 +211,7 @@ static int follow_claims(struct request *r)
 	}
 	e = send_told(r, &t);
 	if (e == 0)
-		e = keep_unnamed_after(r, claim, &opened);
+		e = keep_unattributed_after(r, claim, &opened);
 	if (e == 0 && listed && !f->greeted)
 		e = send_event(
 			r, "open", &(struct rows){0}); /* the first reply comes even if empty */
@@ -228,53 +230,54 @@ static int compare_numbers(const void *a, const void *b)
 static int sort_out(struct request *r, size_t *ret_waiting)
 {
 	struct follow_stream *f = &r->follow;
-	int64_t numbers[FOLLOW_UNNAMED] = {0}, still[FOLLOW_UNNAMED] = {0};
-	struct unnamed others[FOLLOW_UNNAMED];
+	int64_t numbers[FOLLOW_UNATTRIBUTED] = {0}, still[FOLLOW_UNATTRIBUTED] = {0};
+	struct unattributed others[FOLLOW_UNATTRIBUTED];
 	size_t still_count = 0, waiting = 0, other = 0;
 	int e;
 
-	for (size_t i = 0; i < f->unnamed_count; i++)
-		numbers[i] = f->unnamed[i].claim;
-	e = query_still_unnamed(r->methods->query, numbers, f->unnamed_count, still, &still_count);
+	for (size_t i = 0; i < f->unattributed_count; i++)
+		numbers[i] = f->unattributed[i].claim;
+	e = query_still_unattributed(
+		r->methods->query, numbers, f->unattributed_count, still, &still_count);
 	if (e < 0)
 		return e;
-	for (size_t i = 0; i < f->unnamed_count; i++)
+	for (size_t i = 0; i < f->unattributed_count; i++)
 		if (bsearch(&numbers[i], still, still_count, sizeof(*still), compare_numbers))
-			f->unnamed[waiting++] = f->unnamed[i];
+			f->unattributed[waiting++] = f->unattributed[i];
 		else
-			others[other++] = f->unnamed[i];
-	memcpy(f->unnamed + waiting, others, other * sizeof(*others));
+			others[other++] = f->unattributed[i];
+	memcpy(f->unattributed + waiting, others, other * sizeof(*others));
 	*ret_waiting = waiting;
 	return 0;
 }
 
 /* Once all is told that was committed. */
-static int follow_unnamed(struct request *r)
+static int follow_unattributed(struct request *r)
 {
 	_cleanup_(telling_done) struct telling t = {0};
 	_cleanup_(rows_done) struct rows rows = {0};
 	struct follow_stream *f = &r->follow;
-	int64_t numbers[FOLLOW_UNNAMED];
+	int64_t numbers[FOLLOW_UNATTRIBUTED];
 	size_t waiting = 0;
 	int e = sort_out(r, &waiting);
 
-	if (e < 0 || waiting == f->unnamed_count)
+	if (e < 0 || waiting == f->unattributed_count)
 		return e;
-	for (size_t i = waiting; i < f->unnamed_count; i++)
-		numbers[i - waiting] = f->unnamed[i].claim;
+	for (size_t i = waiting; i < f->unattributed_count; i++)
+		numbers[i - waiting] = f->unattributed[i].claim;
 	e = query_open_among(
-		r->methods->query, &f->filter, numbers, f->unnamed_count - waiting, &rows);
+		r->methods->query, &f->filter, numbers, f->unattributed_count - waiting, &rows);
 	if (e < 0)
 		return e;
 	t.told = calloc(rows.count + 1, sizeof(*t.told));
 	if (!t.told)
 		return -ENOMEM;
 	for (size_t i = 0; i < rows.count; i++) {
-		const struct unnamed *u = find_unnamed(f, rows.row[i].column[ROW_CLAIM]);
+		const struct unattributed *u = find_unattributed(f, rows.row[i].column[ROW_CLAIM]);
 
 		tell(&t, u && u->told ? TOLD_ATTRIBUTED : TOLD_OPENED, &rows.row[i]);
 	}
-	f->unnamed_count = waiting;
+	f->unattributed_count = waiting;
 	return send_told(r, &t);
 }
 
@@ -306,8 +309,8 @@ static int follow_step(struct request *r)
 	struct follow_stream *f = &r->follow;
 	int more = f->only_new ? follow_news(r) : follow_claims(r);
 
-	if (more == 0 && f->unnamed_count > 0)
-		more = follow_unnamed(r);
+	if (more == 0 && f->unattributed_count > 0)
+		more = follow_unattributed(r);
 	if (more < 0)
 		return more;
 	if (more > 0)
@@ -325,8 +328,8 @@ static int follow_start(struct request *r)
 	struct follow_stream *f = &r->follow;
 	int e = query_follow_place(r->methods->query, &f->place);
 
-	f->unnamed = calloc(FOLLOW_UNNAMED, sizeof(*f->unnamed));
-	if (!f->unnamed)
+	f->unattributed = calloc(FOLLOW_UNATTRIBUTED, sizeof(*f->unattributed));
+	if (!f->unattributed)
 		return -ENOMEM;
 	if (e == 0)
 		e = query_news_place(r->methods->query, &f->news);
@@ -345,7 +348,7 @@ static void follow_done(struct request *r)
 {
 	struct methods *m = r->methods;
 
-	free(r->follow.unnamed);
+	free(r->follow.unattributed);
 	if (!r->follow.started)
 		return;
 	TAILQ_REMOVE(&m->followers, r, follow.entry);

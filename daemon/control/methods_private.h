@@ -52,7 +52,7 @@ struct failures_stream {
 };
 
 /* A claim that had no process when it was told, or that the filter did not take because it had none. */
-struct unnamed {
+struct unattributed {
 	int64_t claim;
 	bool told;
 };
@@ -61,12 +61,13 @@ struct follow_stream {
 	TAILQ_ENTRY(request) entry;
 	struct filter filter;
 	struct follow_place place;
-	bool only_new;           /* what was never seen before; then only `news` is a place */
-	int64_t news;            /* the last announcement that was looked at */
-	int64_t listed;          /* claims up to this number are what was open at first */
-	uint64_t lost;           /* skipped since the last reply */
-	struct unnamed *unnamed; /* owned; room for FOLLOW_UNNAMED, the newest of them */
-	size_t unnamed_count;
+	bool only_new;  /* what was never seen before; then only `news` is a place */
+	int64_t news;   /* the last announcement that was looked at */
+	int64_t listed; /* claims up to this number are what was open at first */
+	uint64_t lost;  /* skipped since the last reply */
+	struct unattributed
+		*unattributed; /* owned; room for FOLLOW_UNATTRIBUTED, the newest of them */
+	size_t unattributed_count;
 	bool started; /* in the list of followers */
 	bool listing; /* what was open at first is not all given yet */
 	bool greeted; /* there was a reply */

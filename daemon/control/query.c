@@ -211,6 +211,22 @@ void query_bind_blob(sqlite3_stmt *statement, const char *name, const void *data
 		(int)size, SQLITE_TRANSIENT));
 }
 
+void query_bind_numbers(
+	sqlite3_stmt *statement, const char *name, const int64_t numbers[], size_t count)
+{
+	_cleanup_(buf_done) struct buf text = {0};
+	int r = buf_append_string(&text, "[");
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = buf_append_format(&text, "%s%lld", i ? "," : "", (long long)numbers[i]);
+	if (r == 0)
+		r = buf_append(&text, "]", sizeof("]"));
+	if (r < 0)
+		note_bind(SQLITE_NOMEM);
+	else
+		query_bind_text(statement, name, (const char *)buf_bytes(&text));
+}
+
 int64_t query_column(sqlite3_stmt *statement, int column)
 {
 	return sqlite3_column_type(statement, column) == SQLITE_NULL

@@ -213,15 +213,15 @@ int query_open_after(struct query *q, const struct filter *filter, size_t max, i
 	int64_t *claim, struct rows *rows) _must_check_;
 
 /* A claim without a process that may get one yet: it is not a socket of the kernel's. */
-bool row_is_unnamed(const struct row *row);
+bool row_is_unattributed(const struct row *row);
 
-/* Appends the newest `max` of what is open, has a number in (`after`, `last`], is unnamed, and would match if it had the right
+/* Appends the newest `max` of what is open, has a number in (`after`, `last`], is unattributed, and would match if it had the right
  * process; the newest first. */
-int query_unnamed_after(struct query *q, const struct filter *filter, size_t max, int64_t after,
-	int64_t last, struct rows *rows) _must_check_;
+int query_unattributed_after(struct query *q, const struct filter *filter, size_t max,
+	int64_t after, int64_t last, struct rows *rows) _must_check_;
 
-/* Which of these claims are open and unnamed still, in the order of their numbers: into `ret`, which has room for `count`. */
-int query_still_unnamed(struct query *q, const int64_t *claims, size_t count, int64_t *ret,
+/* Which of these claims are open and unattributed still, in the order of their numbers: into `ret`, which has room for `count`. */
+int query_still_unattributed(struct query *q, const int64_t *claims, size_t count, int64_t *ret,
 	size_t *ret_count) _must_check_;
 
 /* Appends those of these claims that are open and match, in the order of their numbers. */

@@ -39,6 +39,9 @@ int query_first(struct query *q, const char *sql, sqlite3_stmt **ret) _must_chec
 void query_bind(sqlite3_stmt *statement, const char *name, int64_t value);
 void query_bind_text(sqlite3_stmt *statement, const char *name, const char *value);
 void query_bind_blob(sqlite3_stmt *statement, const char *name, const void *data, size_t size);
+/* As a JSON array, for json_each(). */
+void query_bind_numbers(
+	sqlite3_stmt *statement, const char *name, const int64_t numbers[], size_t count);
 
 /* Of claims released before *ret, remote addresses are not whole any more; 0: of all they are. */
 int query_remotes_until(struct query *q, usec_t *ret) _must_check_;

@@ -452,17 +452,13 @@ char *sql_tail(const struct filter *f, enum rows_of kind, const char *condition,
 	return sqlite3_str_finish(sql);
 }
 
-/* ":ports" as a JSON array, for json_each(). */
 void sql_bind_ports(sqlite3_stmt *statement, const struct filter *f)
 {
-	char text[LIMIT_FILTER_PORTS * sizeof("65535,") + sizeof("[]")];
-	size_t used = 0;
+	int64_t numbers[LIMIT_FILTER_PORTS];
 
 	for (unsigned i = 0; i < f->port_count; i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%c%u", i ? ',' : '[',
-			(unsigned)f->ports[i]);
-	(void)snprintf(text + used, sizeof(text) - used, "]");
-	query_bind_text(statement, ":ports", text);
+		numbers[i] = f->ports[i];
+	query_bind_numbers(statement, ":ports", numbers, f->port_count);
 }
 
 void sql_bind_filter(sqlite3_stmt *statement, const struct filter *f)

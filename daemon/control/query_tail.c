@@ -124,10 +124,11 @@ int query_open_after(struct query *q, const struct filter *filter, size_t max, i
 	return 0;
 }
 
-#define UNNAMED " AND c.meta" META_ATTRIBUTION " IN (0,4,5)"
-_Static_assert(ATTRIBUTION_NONE == 0 && ATTRIBUTION_CGROUP == 4 && ATTRIBUTION_UID == 5, "UNNAMED");
+#define UNATTRIBUTED " AND c.meta" META_ATTRIBUTION " IN (0,4,5)"
+_Static_assert(
+	ATTRIBUTION_NONE == 0 && ATTRIBUTION_CGROUP == 4 && ATTRIBUTION_UID == 5, "UNATTRIBUTED");
 
-bool row_is_unnamed(const struct row *row)
+bool row_is_unattributed(const struct row *row)
 {
 	switch (row->column[ROW_META] >> META_ATTRIBUTION_SHIFT & META_ATTRIBUTION_MASK) {
 	case ATTRIBUTION_NONE:
@@ -138,8 +139,8 @@ bool row_is_unnamed(const struct row *row)
 	return false;
 }
 
-int query_unnamed_after(struct query *q, const struct filter *filter, size_t max, int64_t after,
-	int64_t last, struct rows *rows)
+int query_unattributed_after(struct query *q, const struct filter *filter, size_t max,
+	int64_t after, int64_t last, struct rows *rows)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	struct filter wide = *filter;
@@ -148,7 +149,7 @@ int query_unnamed_after(struct query *q, const struct filter *filter, size_t max
 
 	wide.uid = wide.pid = -1;
 	wide.app = wide.unit = NULL;
-	sql = sql_tail(&wide, ROWS_OPEN, " WHERE c.claim>:after AND c.claim<=:last" UNNAMED,
+	sql = sql_tail(&wide, ROWS_OPEN, " WHERE c.claim>:after AND c.claim<=:last" UNATTRIBUTED,
 		" ORDER BY r.claim DESC LIMIT :max");
 	r = query_prepare(q, sql, &statement);
 	sqlite3_free(sql);
@@ -163,34 +164,18 @@ int query_unnamed_after(struct query *q, const struct filter *filter, size_t max
 
 #define AMONG_CLAIMS " WHERE c.claim IN (SELECT value FROM json_each(:claims))"
 
-/* ":claims" as a JSON array, for json_each(). */
-static int bind_claims(sqlite3_stmt *statement, const int64_t *claims, size_t count)
-{
-	_cleanup_(buf_done) struct buf b = {0};
-	int r = buf_append_string(&b, "[");
-
-	for (size_t i = 0; i < count && r == 0; i++)
-		r = buf_append_format(&b, "%s%lld", i ? "," : "", (long long)claims[i]);
-	if (r == 0)
-		r = buf_append(&b, "]", sizeof("]"));
-	if (r == 0)
-		query_bind_text(statement, ":claims", (const char *)buf_bytes(&b));
-	return r;
-}
-
-int query_still_unnamed(
+int query_still_unattributed(
 	struct query *q, const int64_t *claims, size_t count, int64_t *ret, size_t *ret_count)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	size_t found = 0;
 	int r = query_prepare(q,
-		"SELECT c.claim FROM claim_open c" AMONG_CLAIMS UNNAMED " ORDER BY c.claim",
+		"SELECT c.claim FROM claim_open c" AMONG_CLAIMS UNATTRIBUTED " ORDER BY c.claim",
 		&statement);
 
-	if (r == 0)
-		r = bind_claims(statement, claims, count);
 	if (r < 0)
 		return r;
+	query_bind_numbers(statement, ":claims", claims, count);
 	while ((r = query_step(statement)) == 1 && found < count)
 		ret[found++] = query_column(statement, 0);
 	if (r < 0)
@@ -207,10 +192,9 @@ int query_open_among(struct query *q, const struct filter *filter, const int64_t
 	int r = query_prepare(q, sql, &statement);
 
 	sqlite3_free(sql);
-	if (r == 0)
-		r = bind_claims(statement, claims, count);
 	if (r < 0)
 		return r;
+	query_bind_numbers(statement, ":claims", claims, count);
 	sql_bind_filter(statement, filter);
 	return read_rows(statement, rows);
 }
