@@ -30,6 +30,14 @@ def open_claims(daemon):
     return claims
 
 
+def attributed_claims(daemon):
+    """Open claims, when somebody was found for each: where a walk over /proc has used up its budget, the next sweep's goes on with it."""
+    def look():
+        claims = open_claims(daemon)
+        return all(c["attribution"] != "none" for c in claims) and claims
+    return wait_for(look, "each claim to be attributed")
+
+
 def one(claims, **want):
     found = [c for c in claims if all(c[k] == v for k, v in want.items())]
     assert len(found) == 1, f"{want}: {found or claims}"
@@ -91,7 +99,7 @@ def test_every_kind_once(make_daemon, actor, rung):
     before = usec()
     wanted = make_every_kind(actor)
     made = usec()
-    claims = open_claims(daemon)
+    claims = attributed_claims(daemon)
     assert len(claims) == len(wanted), [(c["port"], c["protocol"], c["role"]) for c in claims]
     for want in wanted:
         c = one(claims, **want)
