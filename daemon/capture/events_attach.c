@@ -476,15 +476,53 @@ static bool attach_more(struct events_kernel *k, unsigned sets, int root)
 	return r == 0;
 }
 
+/*
+ * May such a program be loaded at all? Who may not is told so before the kernel looks at what it is for, and without the reading of
+ * all types of the kernel that the question costs libbpf: 25 ms each time.
+ */
+static bool fexit_is_refused(void)
+{
+	static const struct bpf_insn nothing[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, o, .expected_attach_type = BPF_TRACE_FEXIT,
+		.attach_btf_id = 1); /* no function: otherwise it is invalid */
+	int fd = bpf_prog_load(
+		BPF_PROG_TYPE_TRACING, NULL, "Dual BSD/GPL", nothing, ELEMENTSOF(nothing), &o);
+	bool refused = fd == -EPERM;
+
+	close_p(&fd);
+	return refused;
+}
+
+/* Those of `sets` that can be had: at once if possible, else each by itself. */
+static unsigned attach_fexits(struct events_kernel *k, unsigned sets, int root)
+{
+	unsigned had = 0;
+
+	if (sets == 0 || fexit_is_refused())
+		return 0;
+	if (attach_more(k, sets, root))
+		return sets;
+	for (unsigned set = 1; sets != set && set <= sets; set <<= 1)
+		if (sets & set && attach_more(k, set, root))
+			had |= set;
+	return had;
+}
+
 static void attach_extras(
 	struct events_kernel *k, const struct source_events_options *options, int root)
 {
-	unsigned exits = 0;
+	unsigned fexits = 0, exits = 0;
 
 	if (options->udp_connect != EVENTS_EXTRA_NO)
-		k->udp_connect = attach_more(k, SET_UDP_FEXIT, root);
+		fexits |= SET_UDP_FEXIT;
 	if (options->failures != EVENTS_EXTRA_NO)
-		k->failures = attach_more(k, SET_FAILURES_FEXIT, root);
+		fexits |= SET_FAILURES_FEXIT;
+	fexits = attach_fexits(k, fexits, root);
+	k->udp_connect = fexits & SET_UDP_FEXIT;
+	k->failures = fexits & SET_FAILURES_FEXIT;
 	if (options->udp_connect == EVENTS_EXTRA_YES && !k->udp_connect)
 		exits |= SET_UDP_EXITS;
 	if (options->failures == EVENTS_EXTRA_YES && !k->failures)
