@@ -16,6 +16,8 @@
  *   --ports FROM      below the ports that are watched: listeners are made from here on (20000)
  *   --seed N          of what is chosen (1)
  *
+ * By SIGUSR1 it begins no other process, and says what was claimed until then.
+ *
  * Output, one JSON object a line: first the run, then each claim. A claim is in doubt ("certain": false) if its process died
  * in the very call; its port is null then. Loopback only, of the network namespace that we run in.
  */
@@ -223,6 +225,8 @@ static _Noreturn void work(struct churn *c, uint32_t worker, uint64_t begin)
 		pid_t pid;
 
 		sleep_until(begin + process * step);
+		if (c->enough)
+			break;
 		pid = fork_bound(c->pid);
 		if (pid == 0)
 			claim_all(c, process);
@@ -506,8 +510,17 @@ static void hold(const struct churn *c, int held, int release)
 	close(release);
 }
 
+static struct churn *everything; /* for the handler */
+
+static void end_early(int number)
+{
+	(void)number;
+	everything->enough = true;
+}
+
 int main(int argc, char **argv)
 {
+	struct sigaction early = {.sa_handler = end_early, .sa_flags = SA_RESTART};
 	struct churn options = {.count = 10000,
 		.rate = 5000,
 		.parallel = 2,
@@ -526,7 +539,9 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < CHURN_UDP_DISCONNECT; i++)
 		options.kinds[i] = i;
 	parse(argc, argv, &options, &places);
-	c = map_churn(&options);
+	everything = c = map_churn(&options);
+	if (sigaction(SIGUSR1, &early, NULL) < 0)
+		die("a signal");
 	copy_exe(c, places.exe);
 	listeners = start_listeners(c, places.ports);
 	if (c->hold && (pipe(held) < 0 || pipe(release) < 0))

@@ -82,7 +82,8 @@ struct churn {
 	uint32_t kill;     /* of 100 processes, so many die with a claim open */
 	enum churn_cookie cookie;
 	int32_t pid; /* that each process has, one after the other; 0: as the kernel likes */
-	bool hold;   /* open all, keep them until told, close them */
+	_Atomic bool enough; /* no other process is begun */
+	bool hold;           /* open all, keep them until told, close them */
 	int held_fd,
 		release_fd; /* with hold: a byte is written there; the other one ends when told */
 	int memory_fd;
