@@ -12,7 +12,6 @@
 
 #include "client/bridge.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,6 +19,7 @@
 
 #include "client/ask.h"
 #include "common/buf.h"
+#include "common/standard.h"
 
 #define FLOW_BYTES (64u * 1024u)
 
@@ -139,7 +139,7 @@ enum status bridge(const struct options *o)
 	enum status status;
 	int r;
 
-	if (fcntl(STDIN_FILENO, F_GETFD) < 0 || fcntl(STDOUT_FILENO, F_GETFD) < 0) {
+	if (standard_is_closed(STDIN_FILENO) || standard_is_closed(STDOUT_FILENO)) {
 		complain("nothing to serve on: standard input or output is closed");
 		return STATUS_ERROR;
 	}

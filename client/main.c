@@ -4,6 +4,7 @@
 
 #include <langinfo.h>
 #include <locale.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -13,6 +14,7 @@
 #include "client/grammar.h"
 #include "client/pager.h"
 #include "client/users.h"
+#include "common/standard.h"
 
 static const struct {
 	enum status (*run)(const struct options *o, struct view *v);
@@ -109,10 +111,14 @@ static enum status run(const struct options *o, usec_t now, bool terminal)
 int main(int argc, char **argv)
 {
 	_cleanup_(options_done) struct options o = {0};
-	bool terminal = isatty(STDOUT_FILENO);
+	bool terminal;
 	usec_t now = clock_now().wall;
 	int r;
 
+	standard_hold();
+	terminal = isatty(STDOUT_FILENO);
+	(void)signal(SIGXFSZ,
+		SIG_IGN); /* a file that may not grow is an error like a disk that is full */
 	setlocale(LC_ALL, "");
 	r = options_parse(argc, argv, now, terminal, &o);
 	if (r < 0) {

@@ -108,6 +108,14 @@ static enum status say(const struct options *o, const struct view *v, const stru
 	return STATUS_FOUND;
 }
 
+/* Why a picture could not be made: what the file took no more of is still waiting for it. */
+static enum status complain_report(const char *path, FILE *f)
+{
+	if (!ferror(f))
+		return complain_memory();
+	return complain_file(path, fflush(f) == EOF ? -errno : -EIO);
+}
+
 static enum status write_file(const struct options *o, const struct report *r)
 {
 	_cleanup_(outfile_done) struct outfile file = OUTFILE_NONE;
@@ -117,7 +125,7 @@ static enum status write_file(const struct options *o, const struct report *r)
 		return complain_file(o->report_path, e);
 	e = report_write(r, o->report_svg ? REPORT_SVG : REPORT_HTML, file.file);
 	if (e < 0)
-		return complain_memory();
+		return complain_report(o->report_path, file.file);
 	e = outfile_commit(&file);
 	return e < 0 ? complain_file(o->report_path, e) : STATUS_FOUND;
 }

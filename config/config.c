@@ -269,16 +269,34 @@ static bool is_everybodys(int fd)
 	return (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) && st.st_mode & S_IWOTH;
 }
 
-/* Appends a whole file, or as much of it as shows that it is too large. */
-static int read_file(const char *path, struct buf *b)
+enum which_file {
+	FILE_DEFAULT, /* nobody named it: it may be missing */
+	FILE_GIVEN,
+	FILE_DROP_IN,
+};
+
+static bool is_fifo(int fd)
 {
-	_cleanup_(close_p) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	struct stat st = {0};
+
+	(void)fstat(fd, &st);
+	return S_ISFIFO(st.st_mode);
+}
+
+/* Appends a whole file, or as much of it as shows that it is too large. Only for one that was named somebody waits until it is
+ * written: to find a pipe among the others must stop neither a start nor, worse, the recording when it is reloaded. */
+static int read_file(const char *path, enum which_file which, struct buf *b)
+{
+	int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | (which == FILE_GIVEN ? 0 : O_NONBLOCK);
+	_cleanup_(close_p) int fd = open(path, flags);
 	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
 	if (is_everybodys(fd))
 		return -EPERM;
+	if (which != FILE_GIVEN && is_fifo(fd))
+		return -ESPIPE;
 	do {
 		void *room = buf_reserve(b, 4096);
 
@@ -292,18 +310,20 @@ static int read_file(const char *path, struct buf *b)
 	return buf_size(b) > LIMIT_CONFIG_BYTES ? -EFBIG : 0;
 }
 
-static int load_over(struct config *c, const char *path, bool must_exist, char **ret_error)
+static int load_over(struct config *c, const char *path, enum which_file which, char **ret_error)
 {
 	_cleanup_(buf_done) struct buf b = {0};
 	int r;
 
-	r = read_file(path, &b);
-	if (r == -ENOENT && !must_exist)
+	r = read_file(path, which, &b);
+	if (r == -ENOENT && which == FILE_DEFAULT)
 		return 0;
 	if (r == -EPERM)
 		return fail(path, r, ret_error, "everybody may write it: chmod o-w");
 	if (r == -EFBIG)
 		return fail(path, r, ret_error, "more than %u bytes", LIMIT_CONFIG_BYTES);
+	if (r == -ESPIPE)
+		return fail(path, r, ret_error, "it is a pipe");
 	if (r < 0)
 		return fail(path, r, ret_error, "%s", strerror(-r));
 	return parse_over(c, path, buf_bytes(&b), buf_size(&b), ret_error);
@@ -331,7 +351,7 @@ static int load_drop_in(struct config *c, const char *directory, const char *nam
 		path = NULL;
 		return -ENOMEM;
 	}
-	return load_over(c, path, true, ret_error);
+	return load_over(c, path, FILE_DROP_IN, ret_error);
 }
 
 static int load_drop_ins(struct config *c, const char *main_file, char **ret_error)
@@ -372,7 +392,7 @@ int config_load(const char *path, bool must_exist, struct config *ret, char **re
 	*ret_error = NULL;
 	r = config_init(&c);
 	if (r >= 0)
-		r = load_over(&c, path, must_exist, ret_error);
+		r = load_over(&c, path, must_exist ? FILE_GIVEN : FILE_DEFAULT, ret_error);
 	if (r >= 0)
 		r = load_drop_ins(&c, path, ret_error);
 	if (r >= 0)

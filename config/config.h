@@ -69,7 +69,7 @@ struct config {
  * Reads `path`, then `path`.d/ *.conf in the byte order of their names; a later value replaces an earlier one. Where
  * `path` does not exist: an error if `must_exist`, else only the drop-ins are read. All or nothing.
  * 0, or a negative errno: -EINVAL what is written is wrong, -EFBIG more than LIMIT_CONFIG_BYTES or
- * LIMIT_CONFIG_FILES, -ENOMEM, or what open(2) and read(2) say. Then *ret_error is "FILE:LINE: text" or
+ * LIMIT_CONFIG_FILES, -ESPIPE a pipe that nobody named, -ENOMEM, or what open(2) and read(2) say. Then *ret_error is "FILE:LINE: text" or
  * "FILE: text" (NULL with -ENOMEM), owned by the caller. It quotes the file: escape it where it leaves the program.
  * The caller releases *ret with config_done().
  */

@@ -17,6 +17,7 @@
 
 #include "common/journal.h"
 #include "common/log.h"
+#include "common/standard.h"
 #include "config/config.h"
 #include "daemon/capture/capture.h"
 #include "daemon/capture/replay.h"
@@ -403,6 +404,7 @@ static int catch_signals(struct daemon *d)
 	if (d->signal_fd < 0)
 		return -errno;
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN);
 	d->signals = event_new(d->base, d->signal_fd, EV_READ | EV_PERSIST, on_signal, d);
 	d->reloads = event_new(d->base, -1, 0, on_reload, d);
 	return d->signals && d->reloads && event_add(d->signals, NULL) == 0 ? 0 : -ENOMEM;
@@ -654,6 +656,7 @@ int main(int argc, char **argv)
 	};
 	int status;
 
+	standard_hold();
 	(void)mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES);
 	log_open("portledgerd", LOG_LEVEL_INFO);
 	log_to_journal(JOURNAL_SOCKET);

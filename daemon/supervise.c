@@ -94,6 +94,7 @@ static void become_child(const char *name, const int *keep, size_t count)
 	/* ... as it does when a service manager sends SIGTERM to all of us */
 	(void)signal(SIGTERM, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a disk that is full */
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)prctl(PR_SET_NAME, name, 0, 0, 0);
 	log_name(name);

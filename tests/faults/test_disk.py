@@ -2,6 +2,7 @@
 """The disk does not do as it should. What is claimed meanwhile is recorded all the same, or counted; whatever it was, the state is
 told while it lasts, and ends by itself."""
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -157,6 +158,20 @@ def test_writes_that_fail(make_daemon, make_load, call, error, text):
     assert status(daemon)["lost"] == 0 and gaps(daemon) == []
     assert "cannot write the database" in daemon.log.read_text() and "takes writes again" in daemon.log.read_text()
     assert integrity(daemon.database) == [("ok",)]
+
+
+def test_a_file_that_may_not_grow(make_daemon, make_load):
+    """A limit of the process's own (RLIMIT_FSIZE) is a disk that refuses, and not the end of it."""
+    daemon = make_daemon(options=EVENTS).start()
+    sync(daemon)
+    ledger = daemon.child("pl-ledger")
+    resource.prlimit(ledger, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    during = make_load("--count", 2000, "--rate", 1000).truth()
+    wait_for(lambda: REFUSES in reasons(daemon), "the error to be told")
+    resource.prlimit(ledger, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_for(lambda: reasons(daemon) == "", "the writes to be taken again")
+    all_there(daemon, during)
+    assert daemon.child("pl-ledger") == ledger and gaps(daemon) == []
 
 
 @pytest.mark.parametrize("nth", range(1, 41 if FULL else 5))

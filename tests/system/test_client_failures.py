@@ -192,6 +192,17 @@ def test_help_of_each_verb_has_examples_and_fits_80_columns():
             assert result.returncode == 0, (command, result.stderr)
 
 
+@pytest.mark.parametrize("closing, arguments", [
+    ("<&-", ["annotate"]), (">&-", ["annotate"]), (">&-", ["export"]), (">&-", ["who", "60530"]), (">&- 2>&-", ["history"])])
+def test_closed_descriptors_are_not_the_connection(make_daemon, closing, arguments):
+    """Where nothing can be read or written, that is an error, and what was to be said is not said to the daemon."""
+    daemon = make_daemon().start()
+    result = subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", CLIENT, "--socket", daemon.socket, *arguments],
+                            input=b"{}\n", capture_output=True, timeout=PATIENCE, check=False)
+    assert (result.returncode, result.stdout) == (5, b""), result
+    assert ("2>" in closing) == (result.stderr == b"")
+
+
 def test_no_daemon_is_3_and_says_how_to_start_it(directory):
     stale = str(directory / "stale")
     with socket.socket(socket.AF_UNIX) as s:

@@ -92,6 +92,19 @@ def test_nothing_that_is_needed_is_refused(make_daemon, actor, directory, rung):
     assert not [line for _, refused in seen for line in refused]
 
 
+def test_descriptors_that_were_closed(make_daemon):
+    """Whoever starts it with standard descriptors closed: none of the three has something else in their place."""
+    daemon = make_daemon()
+    command = [DAEMON, "--config", daemon.config, "--state", daemon.state, "--socket", daemon.socket, *daemon.options]
+    daemon.process = subprocess.Popen(daemon.namespace.enter("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command))
+    wait_for(lambda: daemon.process.poll() is not None or daemon.answers(), "the daemon to answer")
+    for pid in (daemon.process.pid, *daemon.children()):
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/"] * 3
+        with open(f"/proc/{pid}/fdinfo/0", encoding="ascii") as f:
+            flags = int(re.search(r"flags:\s*(\d+)", f.read())[1], 8)
+        assert flags & os.O_PATH  # neither to be read nor to look into
+
+
 class Named(Namespace):
     """A namespace in which there is a group portledger, or is none, whatever this machine has."""
 

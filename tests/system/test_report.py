@@ -5,11 +5,13 @@ import html.parser
 import os
 import re
 import stat
+import subprocess
 import xml.etree.ElementTree as xml
 
 import pytest
 
 import nightly
+from conftest import CLIENT, PATIENCE
 from fakedaemon import FakeDaemon, coverage, error
 from test_client_answers import run
 
@@ -235,6 +237,13 @@ def test_what_is_no_regular_file_stays(fake, directory):
         result = run(fake, "report", "-o", directory / name, *NIGHT)
         assert result.returncode == 5 and "no regular file" in result.stderr, result.stderr
     assert target.read_text() == "mine" and sorted(os.listdir(directory)) == before
+
+
+def test_a_file_that_may_not_grow_leaves_nothing(fake, directory):
+    result = subprocess.run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", CLIENT, "--socket", fake.path, "report", "-o",
+                             directory / "night.html", *NIGHT], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.returncode == 5 and "File too large" in result.stderr, result
+    assert not list(directory.glob("night*"))
 
 
 def test_an_older_report_is_replaced_whole(fake, directory):

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -496,6 +497,43 @@ static void test_device(void **state)
 	assert_int_equal(c.file_count, 1);
 }
 
+/* A pipe that nobody named is refused at once: who opens it would wait for somebody who writes. */
+static void test_pipes(void **state)
+{
+	_cleanup_(free_p) char *drop_in = NULL, *unnamed = NULL, *none = NULL;
+	_cleanup_(config_done) struct config c = {0};
+	struct place *p = *state;
+	char path[64];
+	pid_t writer;
+
+	alarm(30); /* this test does not wait for ever to fail */
+	snprintf(path, sizeof(path), "%s/main.conf.d/a.conf", p->path);
+	place_mkdir(p, "main.conf.d");
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(load(p, false, &c, &drop_in), -ESPIPE);
+	assert_string_equal(relative(p, drop_in), "main.conf.d/a.conf: it is a pipe");
+	/* as systemd has it, a drop-in is masked by a link there */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/dev/null", path), 0);
+	assert_int_equal(load(p, false, &c, &none), 0);
+	config_done(&c);
+
+	snprintf(path, sizeof(path), "%s/main.conf", p->path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(load(p, false, &c, &unnamed), -ESPIPE);
+	assert_string_equal(relative(p, unnamed), "main.conf: it is a pipe");
+	writer = fork();
+	if (writer == 0) {
+		place_write(p, "main.conf", CAPTURE "Interval=2s\n");
+		_exit(0);
+	}
+	assert_true(writer > 0);
+	assert_int_equal(load(p, true, &c, &none), 0);
+	assert_int_equal(c.interval_usec, 2 * USEC_PER_SEC);
+	assert_int_equal(waitpid(writer, NULL, 0), writer);
+	alarm(0);
+}
+
 /* What stands where the directory of drop-ins would be. */
 static void test_no_directory(void **state)
 {
@@ -547,6 +585,7 @@ int main(void)
 		in_place(test_bad_files),
 		in_place(test_everybodys),
 		cmocka_unit_test(test_device),
+		in_place(test_pipes),
 		in_place(test_no_directory),
 		in_place(test_too_many_files),
 	};
