@@ -14,7 +14,23 @@
 
 #define USERS_MAX 4u
 #define ROUNDS    full_or(64, 28) /* of the random one */
-#define ALL_ROWS  "(SELECT count(*) FROM claim_seg)+(SELECT count(*) FROM claim_hot)"
+/* Claims of one segment: what makes one due is their number in the long half, else their age, which is an hour where remote addresses
+ * are truncated. Then all that is counted in segments, and the bytes that are allowed, are an eighth. */
+#define PART    full_or(1, 8)
+#define SEGMENT (LIMIT_SEGMENT_ROWS / PART)
+#define PASS    (USEC_PER_MINUTE * full_or(10, 70))
+#define SETTINGS                                                                                   \
+	OTHER_SETTINGS,                                                                            \
+		.remote_addresses =                                                                \
+			is_full() ? REMOTE_ADDRESSES_FULL : REMOTE_ADDRESSES_TRUNCATED,            \
+		.remote_after_usec = 365 * USEC_PER_DAY
+#define ALL_ROWS "(SELECT count(*) FROM claim_seg)+(SELECT count(*) FROM claim_hot)"
+
+/* What the database may have: in the short half an eighth, and the tables that are empty. */
+static uint64_t bytes(uint64_t mib)
+{
+	return (mib << 20) / PART + full_or(0, 160 * 1024);
+}
 
 /* A program of this uid; UID_UNSET: of nobody knows whom. */
 static struct process *process_of(uint32_t uid, int32_t pid)
@@ -43,8 +59,8 @@ static void put_claims(struct fixture *f, struct process *p, uint32_t count, boo
 
 static void pass(struct fixture *f)
 {
-	f->now.boot += 10 * USEC_PER_MINUTE;
-	f->now.wall += 10 * USEC_PER_MINUTE;
+	f->now.boot += PASS;
+	f->now.wall += PASS;
 	commit(f);
 	maintain(f);
 }
@@ -81,7 +97,7 @@ static void test_flood(void **state)
 {
 	struct fixture *f = *state;
 	const struct settings settings = {
-		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 3 << 20, OTHER_SETTINGS};
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = bytes(3), SETTINGS};
 	struct process *victim = process_of(1000, 100), *flood = process_of(666, 200);
 	const unsigned rounds = full_or(20, 12);
 	int64_t made = 0;
@@ -89,26 +105,26 @@ static void test_flood(void **state)
 	store_settings(f->store, &settings);
 	for (unsigned i = 0; i < rounds; i++) {
 		put_claims(f, victim, 100, true);
-		put_claims(f, flood, i < 4 ? 100 : LIMIT_SEGMENT_ROWS, true);
-		made += i < 4 ? 100 : LIMIT_SEGMENT_ROWS;
+		put_claims(f, flood, i < 4 ? 100 : SEGMENT, true);
+		made += i < 4 ? 100 : SEGMENT;
 		pass(f);
 		assert_counts(f);
 	}
 	assert_int_equal(number(f, "SELECT count(*) FROM claims WHERE uid=1000"), 100 * rounds);
 	assert_int_equal(
 		number(f, "SELECT count(*) FROM claims WHERE uid=666") + number(f, LOST), made);
-	assert_true(number(f, LOST) > full_or(8, 3) * (int64_t)LIMIT_SEGMENT_ROWS);
+	assert_true(number(f, LOST) > full_or(8, 3) * (int64_t)SEGMENT);
 	/* the newest are kept */
 	assert_true(number(f, "SELECT max(opened_usec) FROM claims WHERE uid=666") >
-		    (int64_t)(f->now.wall - 20 * USEC_PER_MINUTE));
+		    (int64_t)(f->now.wall - 2 * PASS));
 	assert_rows(f, "SELECT count(*) FROM counter WHERE name='expired_until_usec' AND value>0",
 		"0|\n");
 	/* the database is as large as it may be, and not much less */
 	assert_true(
 		number(f,
 			"SELECT page_count-freelist_count FROM pragma_page_count,pragma_freelist_count") <=
-		(3 << 20) / (int64_t)f->store->page_bytes);
-	assert_true(number(f, "SELECT " ALL_ROWS) > 2 * (int64_t)LIMIT_SEGMENT_ROWS);
+		(int64_t)(bytes(3) / f->store->page_bytes));
+	assert_true(number(f, "SELECT " ALL_ROWS) > 2 * (int64_t)SEGMENT);
 	/* gaps are over the time of what went, a day at the most */
 	assert_rows(f,
 		"SELECT count(*)>0,max(until_usec-from_usec)<=86400000000,min(from_usec)>=1700000000000000-2000000"
@@ -123,13 +139,13 @@ static void test_unattributed(void **state)
 {
 	struct fixture *f = *state;
 	const struct settings settings = {
-		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = 4 << 20, OTHER_SETTINGS};
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = bytes(4), SETTINGS};
 	struct process *victim = process_of(1000, 100);
 
 	store_settings(f->store, &settings);
 	put_claims(f, victim, 1000, false);
 	for (unsigned i = 0; i < full_or(15, 10); i++) {
-		put_claims(f, NULL, LIMIT_SEGMENT_ROWS, false);
+		put_claims(f, NULL, SEGMENT, false);
 		pass(f);
 	}
 	assert_rows(f, "SELECT count(*) FROM claims WHERE uid=1000", "1000|\n");
@@ -142,22 +158,21 @@ static void test_unattributed(void **state)
 static void test_shares(void **state)
 {
 	struct fixture *f = *state;
-	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY,
-		.max_bytes = full_or(4, 2) << 20,
-		OTHER_SETTINGS};
+	const struct settings settings = {
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = bytes(full_or(4, 2)), SETTINGS};
 	struct process *users[] = {process_of(1, 101), process_of(2, 102), process_of(3, 103)};
 
 	store_settings(f->store, &settings);
 	for (unsigned i = 0; i < full_or(12, 7); i++) {
 		for (unsigned u = 0; u < ELEMENTSOF(users); u++)
-			put_claims(f, users[u], LIMIT_SEGMENT_ROWS / 3, false);
+			put_claims(f, users[u], SEGMENT / 3, false);
 		pass(f);
 	}
 	assert_rows(f, LOST, "0|\n");
 	assert_rows(f, "SELECT count(*) FROM counter WHERE name='expired_until_usec' AND value>0",
 		"1|\n");
 	for (unsigned i = 0; i < full_or(12, 7); i++) { /* until only the first is left */
-		put_claims(f, users[0], LIMIT_SEGMENT_ROWS, false);
+		put_claims(f, users[0], SEGMENT, false);
 		pass(f);
 	}
 	assert_true(number(f, "SELECT count(*) FROM claims WHERE uid=1") > 0);
@@ -171,7 +186,7 @@ static void test_refused(void **state)
 {
 	struct fixture *f = *state;
 	struct settings settings = {
-		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, OTHER_SETTINGS};
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = UINT64_C(1) << 30, SETTINGS};
 	struct process *victim = process_of(1000, 100), *flood = process_of(666, 200);
 	_cleanup_(free_p) char *before = NULL, *after = NULL;
 	int r;
@@ -179,10 +194,10 @@ static void test_refused(void **state)
 	put_claims(f, victim, 100, true);
 	store_settings(f->store, &settings);
 	for (unsigned i = 0; i < 8; i++) {
-		put_claims(f, flood, LIMIT_SEGMENT_ROWS, true);
+		put_claims(f, flood, SEGMENT, true);
 		pass(f);
 	}
-	settings.max_bytes = 2 << 20;
+	settings.max_bytes = bytes(2);
 	store_settings(f->store, &settings);
 	/* the last that it writes */
 	assert_int_equal(
@@ -200,7 +215,7 @@ static void test_refused(void **state)
 	maintain(f);
 	assert_rows(f, "SELECT count(*) FROM claims WHERE uid=1000", "100|\n");
 	assert_int_equal(number(f, "SELECT count(*) FROM claims WHERE uid=666") + number(f, LOST),
-		8 * (int64_t)LIMIT_SEGMENT_ROWS);
+		8 * (int64_t)SEGMENT);
 	assert_counts(f);
 	process_unref(victim);
 	process_unref(flood);
@@ -210,9 +225,8 @@ static void test_refused(void **state)
 static void test_random(void **state)
 {
 	struct fixture *f = *state;
-	const struct settings settings = {.max_age_usec = 365 * USEC_PER_DAY,
-		.max_bytes = full_or(3, 2) << 20,
-		OTHER_SETTINGS};
+	const struct settings settings = {
+		.max_age_usec = 365 * USEC_PER_DAY, .max_bytes = bytes(full_or(3, 1)), SETTINGS};
 	struct process *users[USERS_MAX];
 	uint64_t made[USERS_MAX][64] = {0};
 	const unsigned rounds = ROUNDS;
@@ -224,7 +238,7 @@ static void test_random(void **state)
 		unsigned heavy = (unsigned)fixture_random(f, USERS_MAX);
 
 		for (unsigned u = 0; u < USERS_MAX; u++) {
-			made[u][i] = fixture_random(f, u == heavy ? 12000 : 800);
+			made[u][i] = fixture_random(f, (u == heavy ? 12000 : 800) / PART);
 			put_claims(f, users[u], (uint32_t)made[u][i], u < 3);
 		}
 		pass(f);
@@ -232,7 +246,7 @@ static void test_random(void **state)
 	assert_counts(f);
 	for (unsigned i = 0; i < rounds; i++) {
 		char sql[256];
-		uint64_t all = 0, at = FIXTURE_WALL + i * 10 * USEC_PER_MINUTE;
+		uint64_t all = 0, at = FIXTURE_WALL + i * PASS;
 
 		for (unsigned u = 0; u < USERS_MAX; u++)
 			all += made[u][i];
