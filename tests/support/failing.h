@@ -13,7 +13,8 @@
 /* How many allocations are still to succeed before one fails; UINT_MAX: none fails. Volatile: a compiler that sees both sides
  * (LTO) knows that malloc() touches no variable of ours. */
 static volatile unsigned failing_in = UINT_MAX;
-static volatile unsigned failing_hits; /* allocations that failed */
+static volatile unsigned failing_hits;      /* allocations that failed */
+static volatile bool failing_memory = true; /* false: only what else a test lets fail is counted */
 
 static bool failing_now(void)
 {
@@ -23,6 +24,11 @@ static bool failing_now(void)
 	failing_hits++;
 	errno = ENOMEM;
 	return true;
+}
+
+static bool failing_memory_now(void)
+{
+	return failing_memory && failing_now();
 }
 
 void *__real_malloc(size_t size);
@@ -39,25 +45,25 @@ char *__wrap_strndup(const char *text, size_t size);
 
 void *__wrap_malloc(size_t size)
 {
-	return failing_now() ? NULL : __real_malloc(size);
+	return failing_memory_now() ? NULL : __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-	return failing_now() ? NULL : __real_calloc(count, size);
+	return failing_memory_now() ? NULL : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *old, size_t size)
 {
-	return failing_now() ? NULL : __real_realloc(old, size);
+	return failing_memory_now() ? NULL : __real_realloc(old, size);
 }
 
 void *__wrap_reallocarray(void *old, size_t count, size_t size)
 {
-	return failing_now() ? NULL : __real_reallocarray(old, count, size);
+	return failing_memory_now() ? NULL : __real_reallocarray(old, count, size);
 }
 
 char *__wrap_strndup(const char *text, size_t size)
 {
-	return failing_now() ? NULL : __real_strndup(text, size);
+	return failing_memory_now() ? NULL : __real_strndup(text, size);
 }

@@ -30,7 +30,7 @@ struct life {
 /* Which one is tried next: before a commit, and with the address sanitizer, where all takes four times as long, not each. */
 static inline unsigned after(unsigned n)
 {
-	return n + (n > 30 ? stride(SYSCALLS_SANITIZED ? 6 : full_or(1, 6)) : 1);
+	return n + (n > full_or(30, 4) ? stride(SYSCALLS_SANITIZED ? 6 : full_or(1, 10)) : 1);
 }
 
 /* What is under test gets its n-th call refused; whether that was so. */

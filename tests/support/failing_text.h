@@ -21,14 +21,15 @@ static bool failing_prints = true;
 
 char *__wrap_strdup(const char *text)
 {
-	return failing_now() ? NULL : __real_strdup(text);
+	return failing_memory_now() ? NULL : __real_strdup(text);
 }
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 int __wrap_vasprintf(char **ret, const char *format, va_list arguments)
 {
-	return failing_prints && failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
+	return failing_prints && failing_memory_now() ? -1
+						      : __real_vasprintf(ret, format, arguments);
 }
 
 int __wrap___vasprintf_chk(char **ret, int flag _unused_, const char *format, va_list arguments)
@@ -42,7 +43,7 @@ int __wrap_asprintf(char **ret, const char *format, ...)
 	int n;
 
 	va_start(arguments, format);
-	n = failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
+	n = failing_memory_now() ? -1 : __real_vasprintf(ret, format, arguments);
 	va_end(arguments);
 	return n;
 }
@@ -53,7 +54,7 @@ int __wrap___asprintf_chk(char **ret, int flag _unused_, const char *format, ...
 	int n;
 
 	va_start(arguments, format);
-	n = failing_now() ? -1 : __real_vasprintf(ret, format, arguments);
+	n = failing_memory_now() ? -1 : __real_vasprintf(ret, format, arguments);
 	va_end(arguments);
 	return n;
 }

@@ -32,11 +32,20 @@ static const struct {
 	{false, true, EIO},
 };
 
+/* Memory fails in the same way whatever the kernel says: once is enough. */
 static void choose_way(size_t i)
 {
-	failing_sqlite = ways[i].sqlite;
+	failing_memory = failing_sqlite = ways[i].sqlite;
 	failing_oddly = ways[i].oddly;
 	failing_error = ways[i].error;
+}
+
+/* The next way that is tried, ELEMENTSOF(ways) after the last: before a commit the first, and one of the others. */
+static size_t next_way(size_t i)
+{
+	if (is_full())
+		return i + 1;
+	return i == 0 ? 1 + chance_below(ELEMENTSOF(ways) - 1) : ELEMENTSOF(ways);
 }
 
 /* A start that fails leaves all as it was, and gives the lock back: the next one finds it. */
@@ -48,7 +57,7 @@ static void test_open(void **state)
 	pass(l, USEC_PER_SEC);
 	tell_all(l);
 	assert_int_equal(commit_durable(l), 0);
-	for (size_t i = 0; i < ELEMENTSOF(ways); i++)
+	for (size_t i = 0; i < ELEMENTSOF(ways); i = next_way(i))
 		for (unsigned n = 0;; n = after(n)) {
 			struct store_session before;
 			bool refused;
@@ -75,7 +84,7 @@ static void test_open(void **state)
 			if (!refused)
 				break;
 		}
-	assert_true(failed > 40);
+	assert_true(failed > full_or(40, 8));
 }
 
 /* The same where there is no database yet. */
@@ -83,7 +92,7 @@ static void test_first_open(void **state _unused_)
 {
 	unsigned failed = 0;
 
-	for (size_t i = 0; i < ELEMENTSOF(ways); i++)
+	for (size_t i = 0; i < ELEMENTSOF(ways); i = next_way(i))
 		for (unsigned n = 0, refused = 1; refused; n = after(n)) {
 			struct life l = {0};
 			int r;
@@ -99,7 +108,7 @@ static void test_first_open(void **state _unused_)
 			assert_rows(&l.f, "SELECT count(*) FROM claims", "0|\n");
 			fixture_done(&l.f);
 		}
-	assert_true(failed > 40);
+	assert_true(failed > full_or(40, 8));
 }
 
 static int stop(struct life *l)
@@ -329,7 +338,10 @@ static void test_seal(void **state)
 		(void)snprintf(expected, sizeof(expected), "%u|\n", l->told.claims);
 		assert_rows(&l->f, "SELECT sum(count) FROM claims", expected);
 	}
-	assert_rows(&l->f, "SELECT count(*)>50 FROM coalesced", "1|\n");
+	assert_rows(&l->f,
+		is_full() ? "SELECT count(*)>50 FROM coalesced"
+			  : "SELECT count(*)>5 FROM coalesced",
+		"1|\n");
 	assert_rows(&l->f, "PRAGMA integrity_check", "ok|\n");
 	assert_true(n > 100);
 }
