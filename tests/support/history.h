@@ -31,6 +31,7 @@ struct past {
 struct history {
 	char directory[64], path[80];
 	sqlite3 *db;
+	sqlite3_stmt *inserts[IN_LONG + 1]; /* of past_insert() */
 	struct past *past;
 	size_t count, hot_from, segments;
 	uint64_t random;
@@ -72,6 +73,8 @@ static inline void history_close(struct history *h)
 	char path[128];
 	static const char *const suffixes[] = {"", "-wal", "-shm"};
 
+	for (size_t i = 0; i < ELEMENTSOF(h->inserts); i++)
+		(void)sqlite3_finalize(h->inserts[i]);
 	assert_int_equal(sqlite3_close(h->db), SQLITE_OK);
 	for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
 		(void)snprintf(path, sizeof(path), "%s%s", h->path, suffixes[i]);
@@ -133,9 +136,14 @@ static inline void past_insert(
 	};
 	uint8_t raddr[4] = {(uint8_t)(p->raddr >> 24), (uint8_t)(p->raddr >> 16),
 		(uint8_t)(p->raddr >> 8), (uint8_t)p->raddr};
-	sqlite3_stmt *s;
+	sqlite3_stmt *s = h->inserts[p->in];
 
-	assert_int_equal(sqlite3_prepare_v2(h->db, sql[p->in], -1, &s, NULL), SQLITE_OK);
+	if (!s)
+		assert_int_equal(
+			sqlite3_prepare_v2(h->db, sql[p->in], -1, &h->inserts[p->in], NULL),
+			SQLITE_OK);
+	s = h->inserts[p->in];
+	(void)sqlite3_clear_bindings(s); /* what is not known is NULL */
 	bind_known(s, ":id", p->id);
 	bind_known(s, ":port", p->port);
 	bind_known(s, ":opened", p->opened);
@@ -155,7 +163,7 @@ static inline void past_insert(
 			s, sqlite3_bind_parameter_index(s, ":raddr"), raddr, 4, SQLITE_STATIC);
 	if (sqlite3_step(s) != SQLITE_DONE)
 		fail_msg("%s", sqlite3_errmsg(h->db));
-	(void)sqlite3_finalize(s);
+	(void)sqlite3_reset(s);
 	h->next_hot += p->in == IN_HOT;
 }
 

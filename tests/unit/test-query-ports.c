@@ -140,7 +140,7 @@ static void name_locals(struct fixture *f)
 				 "INSERT INTO local VALUES(1,1,'1'),(2,1,'2'),(3,2,'3')");
 }
 
-#define CROWD 150000u
+#define CROWD full_or(150000, LIMIT_PRESSURE_GROUPS + 3000) /* more than LIMIT_PRESSURE_GROUPS */
 
 /* A claim of a destination that is one of many. */
 static void crowd_claim(
