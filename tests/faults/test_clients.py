@@ -266,7 +266,8 @@ def test_ten_thousand_calls_at_once(daemon, control):
 
 
 def test_gone_amid_an_answer(daemon, control):
-    """Whoever hangs up is forgotten at once."""
+    """Whoever hangs up is forgotten at once, not only when somebody else needs the place."""
+    few = descriptors(control)
     for i in range(200):
         with connections(daemon.socket) as connect:
             s = connect()
@@ -276,6 +277,8 @@ def test_gone_amid_an_answer(daemon, control):
             if i % 3 == 0:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     status(daemon)
+    # ... and not only when they have taken nothing for ten seconds
+    wait_for(lambda: descriptors(control) <= few, "those who hung up to be forgotten", 5)
 
 
 def test_gone_while_nothing_is_told(daemon, control):
