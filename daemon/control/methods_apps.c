@@ -15,7 +15,7 @@ static int parse_apps(struct request *r)
 	if (e == ANSWERED)
 		e = take_window(r, "since_usec", "until_usec");
 	if (e == ANSWERED && !json_is_integer(json_object_get(r->call.parameters, "since_usec")))
-		r->window.from = usec_sub(r->window.until, USEC_PER_DAY);
+		r->window.from = usec_sub(looked_window(r).until, USEC_PER_DAY);
 	return e;
 }
 
@@ -25,7 +25,7 @@ static int apps(struct request *r)
 	int e = buf_append_string(&text, "{");
 
 	if (e == 0)
-		e = query_apps(r->methods->query, &r->apps.filter, r->window, r->apps.name,
+		e = query_apps(r->methods->query, &r->apps.filter, looked_window(r), r->apps.name,
 			r->apps.only_new, r->asked.wall, &text);
 	if (e == 0)
 		e = append_coverage(r, &r->apps.filter, &text);

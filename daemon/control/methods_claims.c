@@ -318,7 +318,7 @@ static int audit(struct request *r)
 {
 	_cleanup_(buf_done) struct buf text = {0};
 	const struct question q = {
-		.filter = r->audit.filter, .window = r->window, .rows = ROWS_ALL | ROLLUPS};
+		.filter = r->audit.filter, .window = looked_window(r), .rows = ROWS_ALL | ROLLUPS};
 	struct parts parts;
 	int e = buf_append_string(&text, "{");
 

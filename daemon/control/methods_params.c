@@ -91,6 +91,16 @@ int take_window(struct request *r, const char *from_name, const char *until_name
 	return ANSWERED;
 }
 
+struct window looked_window(const struct request *r)
+{
+	const struct committed *last = link_last(r->methods->link);
+	struct window w = r->window;
+
+	if (w.until >= r->asked.wall)
+		w.until = last ? MAX(r->asked.wall, last->until_wall) : r->asked.wall;
+	return w;
+}
+
 int take_protocol(struct request *r, int *ret)
 {
 	const char *name = take_string(r, "protocol");

@@ -26,7 +26,7 @@ static int parse_listeners(struct request *r)
 	if (e != ANSWERED)
 		return e;
 	if (!json_is_integer(json_object_get(r->call.parameters, "since_usec")))
-		r->window.from = usec_sub(r->window.until, LISTENERS_WINDOW);
+		r->window.from = usec_sub(looked_window(r).until, LISTENERS_WINDOW);
 	r->listeners.bound_before = usec_sub(r->asked.wall, (usec_t)bound);
 	return ANSWERED;
 }
@@ -120,20 +120,9 @@ static int parse_pressure(struct request *r)
 	if (e != ANSWERED)
 		return e;
 	if (!json_is_integer(json_object_get(r->call.parameters, "since_usec")))
-		r->window.from = usec_sub(r->window.until, PRESSURE_WINDOW);
+		r->window.from = usec_sub(looked_window(r).until, PRESSURE_WINDOW);
 	r->pressure.limit = (size_t)limit;
 	return ANSWERED;
-}
-
-/* What is asked of now is told of when the ledger looked, which was later than the question. */
-static struct window looked_window(const struct request *r)
-{
-	const struct committed *last = link_last(r->methods->link);
-	struct window w = r->window;
-
-	if (last && w.until >= r->asked.wall)
-		w.until = MAX(r->asked.wall, last->until_wall);
-	return w;
 }
 
 static int pressure(struct request *r)

@@ -177,6 +177,9 @@ int refuse_range(struct request *r, const char *name);     /* InvalidRange */
 /* methods_params.c; each ANSWERED, REFUSED or an error. Absent and null are the same: *ret stays as it was. */
 int take_integer(struct request *r, const char *name, int64_t low, int64_t high, int64_t *ret);
 int take_window(struct request *r, const char *from_name, const char *until_name);
+/* The call's window as far as anything is known of it. What is asked of now is told of when the ledger looked, which was later than
+ * the question; and what is open now has not lived until a time that is still to come. */
+struct window looked_window(const struct request *r);
 int take_protocol(struct request *r, int *ret);
 int take_filter(struct request *r, struct filter *filter);
 const char *take_string(const struct request *r, const char *name); /* NULL: absent */

@@ -161,3 +161,17 @@ def test_a_short_life_has_a_reason(make_daemon, make_actor):
 
 
 
+
+
+def test_a_time_that_is_still_to_come_is_no_life(daemon, actor):
+    """A client whose clock is ahead, or who asks until tomorrow: what is open has lived until now."""
+    actor.do("listener('l')")
+    now = time.time() * 1e6
+    ahead = {"since_usec": int(now - 3600e6), "until_usec": int(now + 86400e6)}
+    program = daemon.call("org.portledger.ledger.Audit", ahead)["programs"][0]
+    app = daemon.call("org.portledger.ledger.Apps", ahead)["apps"][0]
+    later = time.time() * 1e6
+    assert program["longest_usec"] <= later - now + 1e6 and program["last_usec"] <= later
+    assert app["claims"] == 1 and app["last_usec"] <= later
+    without = daemon.call("org.portledger.ledger.Apps", {"until_usec": ahead["until_usec"]})  # the last day is that until now
+    assert without["apps"][0]["new"] and without["coverage"]["from_usec"] <= now
