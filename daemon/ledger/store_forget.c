@@ -6,7 +6,7 @@
  * Offline, so that time does not matter and a plain walk over every table does: all in one transaction, then VACUUM, which writes
  * each page anew without what was deleted before, and a checkpoint that leaves an empty WAL. A claim is a user's whose program he
  * ran; where he only held somebody else's, he goes and the claim stays. What then refers to nothing goes as well: processes, programs,
- * addresses. Over the time of what went a gap "forgotten" stays, which does not say whose it was.
+ * addresses, network namespaces. Over the time of what went a gap "forgotten" stays, which does not say whose it was.
  *
  * The parameters of each statement: ?1 the uid, or NULL for everybody's; ?2 and ?3 the window.
  */
@@ -120,6 +120,10 @@ static const struct {
 	 " (SELECT app FROM process UNION SELECT app FROM rollup_hour UNION SELECT app FROM rollup_day)",
 		true},
 	{"DELETE FROM local WHERE id NOT IN (" LOCALS ")", true},
+	/* its name may be the unit of whom it was; what the next daemon sees of one that is still there, it tells */
+	{"DELETE FROM netns WHERE id NOT IN (SELECT netns FROM local UNION SELECT netns FROM rollup_hour"
+	 " UNION SELECT netns FROM rollup_day)",
+		true},
 
 	/* a window says so in any case; of a user, the time of what went */
 	{"INSERT INTO gap(from_usec,until_usec,reason,lost) SELECT max(min(opened),?2),min(max(ifnull(released,"

@@ -69,6 +69,16 @@ static void put_failure(struct fixture *f, struct process *process, struct proce
 static void fill(struct fixture *f)
 {
 	struct process *theirs = program(10, SECRET, 1000), *others = program(11, "other", 2000);
+	/* as capture names one that has no other name */
+	const struct netns container = {
+		.cookie = 70, .inode = 71, .name = (char[]){SECRET ".scope"}};
+	struct claim inside = fixture_claim(f, 45500);
+
+	assert_int_equal(store_put_netns(f->store, &container), 0);
+	inside.netns = container.cookie;
+	inside.opener = theirs;
+	inside.closed_boot = inside.released_boot = inside.opened_boot + USEC_PER_SEC;
+	assert_int_equal(store_put_released(f->store, &inside), 0);
 
 	for (uint16_t i = 0; i < 20; i++) {
 		put(f, (uint16_t)(40000 + i), theirs, i % 4 ? NULL : others, USEC_PER_SEC);
@@ -130,11 +140,11 @@ static void test_user(void **state)
 	const struct forget what = {.user = true, .uid = 1000, .until = USEC_UNSET};
 
 	fill(f);
-	assert_rows(f, "SELECT uid,count(*) FROM claims GROUP BY uid", "1000|23|\n2000|23|\n");
+	assert_rows(f, "SELECT uid,count(*) FROM claims GROUP BY uid", "1000|24|\n2000|23|\n");
 	assert_true(is_named(f));
-	/* 23 claims, 14 holders (7 of their claims, 7 they were), a failure, an hour's and a day's sums at least, 1 process,
-	 * 2 of what is known, 1 program */
-	assert_true(forget(f, what) >= 23 + 14 + 1 + 1 + 1 + 2 + 1);
+	/* 24 claims, 14 holders (7 of their claims, 7 they were), a failure, an hour's and a day's sums at least, 1 process,
+	 * 2 of what is known, 1 program, 1 namespace */
+	assert_true(forget(f, what) >= 24 + 14 + 1 + 1 + 1 + 2 + 1 + 1);
 	assert_false(is_named(f));
 	assert_rows(f, "SELECT uid,count(*),sum(holders<>'[]') FROM claims GROUP BY uid",
 		"2000|23|0|\n");
@@ -145,6 +155,7 @@ static void test_user(void **state)
 	assert_rows(f, "SELECT DISTINCT uid FROM activity_hour", "2000|\n");
 	assert_rows(f, "SELECT program,count(*) FROM known GROUP BY 1", "2|2|\n");
 	assert_rows(f, "SELECT uid FROM app", "2000|\n");
+	assert_rows(f, "SELECT inode FROM netns", "4026531840|\n");
 	assert_rows(f, "SELECT n FROM segment", "20|\n");
 	assert_rows(f, "SELECT uid,n FROM segment_user", "2000|20|\n");
 	assert_rows(f, "SELECT reason,lost,from_usec<until_usec FROM gap", "forgotten|~|1|\n");
@@ -166,7 +177,7 @@ static void test_window(void **state)
 
 	fill(f);
 	(void)forget(f, what);
-	assert_rows(f, "SELECT count(*) FROM claims", "46|\n");
+	assert_rows(f, "SELECT count(*) FROM claims", "47|\n");
 	assert_rows(f, "SELECT reason FROM gap", "forgotten|\n");
 	what.until = FIXTURE_WALL + USEC_PER_MINUTE;
 	(void)forget(f, what);
@@ -190,7 +201,7 @@ static void test_locked(void **state)
 	assert_int_equal(store_forget(f->dir, &what, &rows, &pid), -EAGAIN);
 	assert_int_equal(pid, getpid());
 	assert_int_equal(rows, 77);
-	assert_rows(f, "SELECT count(*) FROM claims", "46|\n");
+	assert_rows(f, "SELECT count(*) FROM claims", "47|\n");
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup_open, fixture_teardown)
