@@ -20,10 +20,15 @@ function __portledger_ask
     timeout 2 $words[1] $socket $argv --no-pager 2>/dev/null </dev/null
 end
 
-# Letter, name, "=" where it takes a value, and what it is: tab-separated, of a verb ('': all).
+# Letter, name, "=" where it takes a value, and what it is: tab-separated, of a verb ('': all). Every option is asked for it, each
+# time that one is to be completed: the program is not.
 function __portledger_options
-    portledger help $argv 2>/dev/null | string match -r '^  (?:-[A-Za-z]|  )(?: --[a-z-]+=?\S*)? +.*$' |
-        string replace -r '^  (?:-([A-Za-z])|  )(?: --([a-z-]+)(=?)\S*)? +(.*)$' '$1\t$2\t$3\t$4'
+    string match -qr '^[a-z]*$' -- "$argv"; or return
+    set -l kept __portledger_options_of_"$argv"
+    set -q $kept; or set -g $kept (
+        portledger help $argv 2>/dev/null | string match -r '^  (?:-[A-Za-z]|  )(?: --[a-z-]+=?\S*)? +.*$' |
+            string replace -r '^  (?:-([A-Za-z])|  )(?: --([a-z-]+)(=?)\S*)? +(.*)$' '$1\t$2\t$3\t$4')
+    string join \n -- $$kept
 end
 
 function __portledger_verbs
