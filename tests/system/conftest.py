@@ -2,12 +2,16 @@
 """What the system tests share: a network namespace of their own, a daemon in it, its client, and processes that make
 claims. Nothing sleeps and hopes: questions are exact, and every wait has an end."""
 import ast
+import concurrent.futures
 import contextlib
+import ctypes
+import fcntl
 import json
 import os
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -25,28 +29,36 @@ CLIENT = BUILD / "client/portledger"
 SUPPORT = BUILD / "tests/support"
 # What the tests of a file that are alike on every rung (the mark any_rung) have; None: the best that works here.
 ANY_RUNG = os.environ.get("PORTLEDGER_ANY_RUNG")
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1
 # Linux shows TCP sockets that are bound and no more to sweeps since 6.8; before, only events tell of them.
 SWEEPS_SHOW_BOUND_ONLY = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8)
 
 
 class Namespace:
-    """A network namespace with its loopback up, kept alive by a process."""
+    """A network namespace with its loopback up, kept alive by a descriptor. A thread makes it and is there no more: no process is
+    started for it, and tests make hundreds."""
 
     def __init__(self):
-        self.keeper = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec cat"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.keeper.stdout.readline() == b"up\n"
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            self.descriptor = thread.submit(self.make).result()
+
+    @staticmethod
+    def make():
+        if LIBC.unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "no network namespace of our own")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def enter(self, *command):
-        return ["nsenter", "-t", str(self.keeper.pid), "-n", *map(str, command)]
+        return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.descriptor}", *map(str, command)]
 
     def inode(self):
-        return os.stat(f"/proc/{self.keeper.pid}/ns/net").st_ino
+        return os.fstat(self.descriptor).st_ino
 
     def close(self):
-        self.keeper.stdin.close()
-        self.keeper.wait(PATIENCE)
+        os.close(self.descriptor)
 
 
 class Traced:

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from conftest import CLIENT, DAEMON, PATIENCE, Actor, Daemon, Namespace, alive, wait_for
+from conftest import CLIENT, DAEMON, PATIENCE, Actor, Daemon, alive, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cannot run here: only root can be another user")
 GROUP = 54321
@@ -105,8 +105,8 @@ def test_descriptors_that_were_closed(make_daemon):
         assert flags & os.O_PATH  # neither to be read nor to look into
 
 
-class Named(Namespace):
-    """A namespace in which there is a group portledger, or is none, whatever this machine has."""
+class Named:
+    """A network namespace, kept alive by a process, in which there is a group portledger, or is none, whatever this machine has."""
 
     def __init__(self, directory, group):
         entries = directory / "group"
@@ -121,6 +121,10 @@ class Named(Namespace):
 
     def enter(self, *command):
         return ["nsenter", "-t", str(self.keeper.pid), "-n", "-m", *map(str, command)]
+
+    def close(self):
+        self.keeper.stdin.close()
+        self.keeper.wait(PATIENCE)
 
 
 def mode_of(path):
