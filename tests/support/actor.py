@@ -12,6 +12,7 @@ import sys
 IPPROTO_UDPLITE = 136
 IPPROTO_MPTCP = 262
 PR_SET_NAME = 15
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
 CLONE_FILES = 0x400
 SYS_IO_URING_SETUP, SYS_IO_URING_REGISTER = 425, 427  # on every architecture
 IORING_REGISTER_FILES = 2
@@ -197,6 +198,20 @@ def set_name(raw_hex):
         raise OSError(ctypes.get_errno(), "prctl")
     with open("/proc/self/comm", "rb") as f:
         return f.read()[:-1].hex()
+
+
+def named_child(raw_hex):
+    """A child of that name, bound to a UDP port for as long as we live: its name as the kernel has it, and the port."""
+    _, libc = system()
+    read, write = os.pipe()
+    if os.fork() == 0:
+        libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        os.write(write, f"{set_name(raw_hex)} {bound('u', 'udp')}".encode())
+        os.read(os.pipe()[0], 1)  # nobody writes there
+    name, at = os.read(read, 100).decode().split(" ")
+    os.close(read)
+    os.close(write)
+    return name, int(at)
 
 
 def thread_with_own_table(kind="tcp"):

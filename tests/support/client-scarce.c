@@ -6,8 +6,8 @@
  * it did at first, or end with STATUS_ERROR and say why. What is refused while an answer is
  * parsed is test-scarce's to see.
  *
- * SCARCE_WIDTH: on a terminal so wide, with colours. SCARCE_FRESH: a file that is not there before each time. SCARCE_STEP: of what there is, only every n-th. Standard input is read anew
- * each time.
+ * SCARCE_WIDTH: on a terminal so wide, with colours. SCARCE_FRESH: a file that is not there before each time. SCARCE_STEP: of what there is, only every n-th;
+ * SCARCE_FIRST: from the how manieth on (0). Standard input is read anew each time.
  */
 
 #include <fcntl.h>
@@ -200,12 +200,14 @@ static bool same(const struct answer *a, const struct answer *b, size_t width)
 
 int main(int argc, char **argv)
 {
-	const char *width_text = getenv("SCARCE_WIDTH"), *step_text = getenv("SCARCE_STEP");
+	const char *width_text = getenv("SCARCE_WIDTH"), *step_text = getenv("SCARCE_STEP"),
+		   *first_text = getenv("SCARCE_FIRST");
 	unsigned step = step_text ? (unsigned)strtoul(step_text, NULL, 10) : 1;
 	size_t width = width_text ? strtoul(width_text, NULL, 10) : 0;
 	usec_t now = clock_now().wall;
 	struct answer whole, again;
-	unsigned n = 0, wrong = 0;
+	unsigned n = first_text ? (unsigned)strtoul(first_text, NULL, 10) : 0, wrong = 0;
+	unsigned tried = 0;
 	bool refused;
 
 	setlocale(LC_ALL, "");
@@ -226,8 +228,9 @@ int main(int argc, char **argv)
 		}
 		answer_done(&again);
 		n += step;
+		tried += refused;
 	} while (refused);
 	answer_done(&whole);
-	printf("%u refused, %u wrong\n", n / step - 1, wrong);
+	printf("%u refused, %u wrong\n", tried, wrong);
 	return wrong == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -3,6 +3,7 @@
 or says why it has none. `client-scarce` refuses each in its turn; what it is told is short, but has something of everything."""
 import json
 import os
+import random
 import subprocess
 
 import pytest
@@ -125,34 +126,38 @@ QUESTIONS = {
     "report-svg": ["report", "-o", "{}.svg", "60530", *WINDOW],
 }
 WIDE = ("status", "explain", "who", "now", "history", "audit", "diff", "failures", "listeners", "pressure", "apps", "app", "doctor")
-# Of each verb one question, of each form one verb: what is tried before every commit.
+# Of each verb one question, of each form one verb: what is tried before every commit; and of what can be refused, every fourth thing, others
+# in each run.
 SHORT = {"status", "explain", "who-pretty", "now-columns", "history", "audit", "diff-json", "failures", "listeners", "sysctl", "pressure",
          "apps", "app-json", "doctor", "config", "export-csv", "export-sqlite", "export-cursor", "annotate", "report-svg"}
 WIDE_SHORT = {"explain", "history", "diff", "listeners", "doctor"}
 
 
 def some(questions, short):
-    return [pytest.param(q, marks=() if q in short else pytest.mark.long) for q in questions]
+    return [pytest.param(q, 4) for q in questions if q in short] + [pytest.param(q, 1, marks=pytest.mark.long) for q in questions]
 
 
-def ask(directory, question, **environment):
+def ask(directory, question, step=1, **environment):
+    # a report is long, and a database waits for the disk
+    step *= 5 if question.startswith("report") or question == "export-sqlite" else 1
+    first = random.randrange(step)
     fresh, log = directory / "out", directory / "log"
     log.write_text(LOG, encoding="utf-8")
     with FakeDaemon(directory / "control", ANSWERS) as fake, open(log, encoding="utf-8") as stdin:
         result = subprocess.run(
             [SUPPORT / "client-scarce", *(word.format(fresh) for word in QUESTIONS[question])], stdin=stdin, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, check=False, text=True, errors="replace", timeout=600, env={
-                **os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8", "PORTLEDGER_SOCKET": fake.path, "SCARCE_FRESH": str(fresh), **environment})
+                **os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8", "PORTLEDGER_SOCKET": fake.path, "SCARCE_FRESH": str(fresh),
+                "SCARCE_STEP": str(step), "SCARCE_FIRST": str(first), **environment})
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     refused = int(result.stdout.splitlines()[-1].split()[0])
-    assert refused > 20, "there was hardly anything to refuse"
+    assert refused * step > 20, "there was hardly anything to refuse"
     return fake.calls
 
 
-@pytest.mark.parametrize("question", some(QUESTIONS, SHORT))
-def test_whole_or_an_error(tmp_path, question):
-    # a report is long, and a database waits for the disk: of these, every fifth
-    ask(tmp_path, question, **({"SCARCE_STEP": "5"} if question.startswith(("report", "export-sqlite")) else {}))
+@pytest.mark.parametrize("question, step", some(QUESTIONS, SHORT))
+def test_whole_or_an_error(tmp_path, question, step):
+    ask(tmp_path, question, step)
 
 
 @pytest.mark.parametrize("question, asked", [
@@ -165,6 +170,6 @@ def test_no_question_lacks_a_part(tmp_path, question, asked):
         assert asked(call["parameters"]), call
 
 
-@pytest.mark.parametrize("question", some(WIDE, WIDE_SHORT))
-def test_on_a_terminal(tmp_path, question):
-    ask(tmp_path, question, SCARCE_WIDTH="60")
+@pytest.mark.parametrize("question, step", some(WIDE, WIDE_SHORT))
+def test_on_a_terminal(tmp_path, question, step):
+    ask(tmp_path, question, step, SCARCE_WIDTH="60")

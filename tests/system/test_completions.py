@@ -44,13 +44,24 @@ def bash(place, line):
     return [word.rstrip("=") for word in result.stdout.split("\n") if word]
 
 
-def fish(place, line):
+def fish_of_each(place, lines):
+    """For each line what it offers; by one fish, since it takes long to start."""
     directory, environment, _ = place
-    script = f"source {ROOT / 'completions/portledger.fish'}; complete -C '{line}'"
+    script = f"source {ROOT / 'completions/portledger.fish'}" + "".join(f"; complete -C '{line}'; echo -END-" for line in lines)
     result = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, timeout=PATIENCE,
                             env=environment, cwd=directory, check=False)
     assert result.returncode == 0 and not result.stderr, result.stderr
-    return [offered.split("\t")[0].rstrip("=") for offered in result.stdout.splitlines()]
+    *parts, rest = result.stdout.split("-END-\n")
+    assert rest == "" and len(parts) == len(lines)
+    return [[offered.split("\t")[0].rstrip("=") for offered in part.splitlines()] for part in parts]
+
+
+def fish(place, line):
+    return fish_of_each(place, [line])[0]
+
+
+def of_each(shell, place, *lines):
+    return fish_of_each(place, lines) if shell is fish else [shell(place, line) for line in lines]
 
 
 class Zsh:
@@ -95,15 +106,14 @@ class Zsh:
 def test_verbs_options_and_words(place, shell):
     verbs = {line.split()[0] for line in subprocess.run([CLIENT, "help"], capture_output=True, text=True, check=True).stdout.split(
         "\n\n")[1].splitlines()} - {"portledger"}
-    assert set(shell(place, "portledger ")) == verbs
-    assert shell(place, "portledger aud") == ["audit"]
-    assert set(shell(place, "portledger help ")) == verbs
-    offered = shell(place, "portledger audit --")
+    first, begun, helped, offered, option, words, word, used = of_each(
+        shell, place, "portledger ", "portledger aud", "portledger help ", "portledger audit --", "portledger audit --overn",
+        "portledger audit --by ", "portledger --utc audit --by po", "portledger audit ")
+    assert set(first) == verbs and begun == ["audit"] and set(helped) == verbs
     assert {"--overnight", "--by", "--diff", "--json"} <= set(offered) and "--format" not in offered and len(offered) == len(set(offered))
-    assert shell(place, "portledger audit --overn") == ["--overnight"]
-    assert set(shell(place, "portledger audit --by ")) == {"program", "unit", "user", "port", "hour", "netns"}
-    assert shell(place, "portledger --utc audit --by po") == ["port"]
-    assert "audit" not in shell(place, "portledger audit ")
+    assert option == ["--overnight"] and word == ["port"]
+    assert set(words) == {"program", "unit", "user", "port", "hour", "netns"}
+    assert "audit" not in used
 
 
 @pytest.mark.parametrize("shell", [bash, pytest.param(fish, marks=pytest.mark.long)])
@@ -168,6 +178,5 @@ def test_the_program_need_not_answer(directory):
                    "HOME": str(directory)}
     place = (directory, environment, 0)
     for shell in (bash, fish):
-        assert shell(place, "portledger audit --overn") == ["--overnight"]
-        assert shell(place, "portledger now --app ") == []
+        assert of_each(shell, place, "portledger audit --overn", "portledger now --app ") == [["--overnight"], []]
     assert shutil.which("zsh")

@@ -68,7 +68,8 @@ def check(page):
 
 
 @pytest.mark.parametrize("media,width,scheme", [
-    ("screen", 1100, "light"), ("screen", 1100, "dark"), ("screen", 360, "light"), ("screen", 2000, "light"), ("print", 794, "dark")])
+    ("screen", 360, "light"), *(pytest.param(*p, marks=pytest.mark.long) for p in (
+        ("screen", 1100, "light"), ("screen", 1100, "dark"), ("screen", 2000, "light"), ("print", 794, "dark")))])
 def test_looks(page, directory, media, width, scheme):
     path = write(directory, "night.html", "--app", "x")
     page.open(path, width=width, media=media, scheme=scheme)
@@ -85,6 +86,7 @@ def test_looks(page, directory, media, width, scheme):
     assert dark == ("rgb(20, 23, 28)" if (media, scheme) == ("screen", "dark") else "rgb(255, 255, 255)")
 
 
+@pytest.mark.long
 def test_numbers_are_there_to_open(page, directory):
     page.open(write(directory, "night.html", "--app", "x"), width=360)
     page.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
@@ -94,6 +96,7 @@ def test_numbers_are_there_to_open(page, directory):
     assert page.run("[...document.querySelectorAll('details')].every(d => d.getBoundingClientRect().height > 60)")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [(), ("60530",)])
 def test_svg(page, directory, arguments):
     page.open(write(directory, "night.svg", *arguments))
@@ -102,6 +105,7 @@ def test_svg(page, directory, arguments):
     assert page.run(WIDE) == []
 
 
+@pytest.mark.long
 def test_packed_and_long(page, directory):
     """A timeline of many ports, a window of weeks, a range of nearly all ports."""
     def all_ports(parameters):
@@ -119,6 +123,7 @@ def test_packed_and_long(page, directory):
             assert page.run(WIDE) == []
 
 
+@pytest.mark.long
 def test_when_clocks_change(page, directory):
     """Twice 02:00 in the night of 25 October: the columns are hours that were, and their labels the clock's."""
     with FakeDaemon(directory / "control", nightly.answers()) as fake:

@@ -170,18 +170,19 @@ def test_a_new_ring_counts_from_nothing(make_daemon, directory):
 
 @pytest.mark.parametrize("what", ("ledger", pytest.param("ledger, in the midst of an answer", marks=pytest.mark.long)))
 def test_the_ledger_killed_under_load(make_daemon, namespace, directory, what):
-    """kill -9, three times, while 10,000 claims of less than a millisecond are made: each is recorded, once, and with its process."""
+    """kill -9, three times, while claims of less than a millisecond are made: each is recorded, once, and with its process."""
     daemon = make_daemon(options=("--rung", "events")).start()
-    load = subprocess.Popen(namespace.enter(SUPPORT / "churn", "--exe", directory, "--count", 10_000, "--rate", 3000, "--seed", 7),
+    load = subprocess.Popen(namespace.enter(SUPPORT / "churn", "--exe", directory, "--count", 60_000, "--rate", 3000, "--seed", 7),
                             stdout=subprocess.PIPE, text=True)
     wait_for(lambda: daemon.call("org.portledger.ledger.Status")["recorded"] > 500, "the load to be on its way")
     for i in range(3):
-        assert i > 0 or load.poll() is None
+        assert load.poll() is None
         before = daemon.child("pl-ledger")
         if "answer" in what:
             daemon.call("org.portledger.ledger.Sync")
         os.kill(before, signal.SIGKILL)
         wait_for(lambda: daemon.answers() and daemon.child("pl-ledger") != before, "another ledger")
+    load.send_signal(signal.SIGUSR1)  # no more than what has been begun
     truth = oracle.Truth(load.communicate(timeout=PATIENCE)[0])
     for _ in range(3):
         daemon.call("org.portledger.ledger.Sync")

@@ -4,7 +4,11 @@ import signal
 import sqlite3
 import time
 
+import pytest
+
 from conftest import wait_for
+
+pytestmark = pytest.mark.any_rung
 
 LOW = "Ranges=40000-44999\n"
 HIGH = "Ranges=43000-49999\n"
