@@ -11,6 +11,7 @@
 
 #include "client/ask.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -88,6 +89,12 @@ static int write_cursor(const char *path, const char *cursor)
 	return r;
 }
 
+/* The place is on the disk when it is written, so what is before it has to be. Not every output is a disk. */
+static int sync_rows(FILE *f)
+{
+	return fsync(fileno(f)) == 0 || errno == EINVAL || errno == EROFS ? 0 : -errno;
+}
+
 /* What was written is written, and then where to go on. */
 static enum status keep_place(struct export *x)
 {
@@ -104,7 +111,13 @@ static enum status keep_place(struct export *x)
 			strerror(errno));
 		return STATUS_ERROR;
 	}
-	r = path && x->cursor ? write_cursor(path, x->cursor) : 0;
+	if (!path || !x->cursor)
+		return STATUS_FOUND;
+	r = sync_rows(x->view.out);
+	if (r < 0)
+		path = x->options->output_path ? x->options->output_path : "standard output";
+	else
+		r = write_cursor(path, x->cursor);
 	if (r < 0)
 		complain("%s: %s", path, strerror(-r));
 	return r < 0 ? STATUS_ERROR : STATUS_FOUND;
@@ -296,6 +309,23 @@ static enum status open_file(struct export *x)
 	return STATUS_FOUND;
 }
 
+/* Whoever was killed may have left half a row. What it is of comes again, and is not to be behind it on its line. */
+static bool ends_amid_row(FILE *f)
+{
+	char path[32], last = '\n';
+	_cleanup_(close_p) int fd = -1;
+	struct stat st;
+	off_t end;
+
+	if (fstat(fileno(f), &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	end = fcntl(fileno(f), F_GETFL) & O_APPEND ? st.st_size : lseek(fileno(f), 0, SEEK_CUR);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d",
+		fileno(f)); /* it may be open for writing only */
+	fd = end > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	return fd >= 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n';
+}
+
 static enum status open_database(struct export *x)
 {
 	const char *path = x->options->output_path;
@@ -355,6 +385,9 @@ static enum status start(struct export *x)
 	status = open_cursor(x);
 	if (status == STATUS_FOUND)
 		status = database ? open_database(x) : open_file(x);
+	if (status == STATUS_FOUND && !database && x->options->cursor_path &&
+		ends_amid_row(x->view.out))
+		fputc('\n', x->view.out);
 	if (status == STATUS_FOUND && !database)
 		status = ask_writer(&x->view, &kind_claims, false, &x->writer);
 	x->progress =

@@ -117,6 +117,39 @@ def test_gone_on_with(daemon, actor, make_actor, directory):
     assert not os.path.exists(f"{place}.new")
 
 
+@pytest.mark.parametrize("by", ["--to", ">>"])
+def test_half_a_row_spoils_no_other(daemon, actor, directory, by):
+    """What a job that was killed amid a row has left is a line of its own; the next run's rows are whole."""
+    place, target = directory / "cursor", directory / "claims.ndjson"
+    for count in (5, 7):
+        round_of(daemon, actor, count)
+        to, out = (["--to", target], subprocess.DEVNULL) if by == "--to" else ([], open(target, "ab"))  # pylint: disable=R1732
+        command = [CLIENT, "--socket", daemon.socket, "export", "--cursor-file", place, *to]
+        assert subprocess.run(command, stdout=out, stderr=subprocess.PIPE, timeout=PATIENCE, check=False).returncode == 0
+        if count == 5:
+            with open(target, "ab") as f:
+                f.write(b'{"port":40')
+    text = target.read_text()
+    assert text.count('{"port":40\n') == 1
+    rows, ends = lines_of(text.replace('{"port":40\n', ""))
+    assert by_release(rows) == by_release(released(daemon)) and len(rows) == 12 and len(ends) == 2
+
+
+def test_the_place_is_not_ahead_of_its_rows(daemon, actor, directory):
+    """A power cut: the rows are on the disk before the cursor behind them is."""
+    place, target, trace = directory / "cursor", directory / "claims.ndjson", directory / "trace"
+    round_of(daemon, actor, 5)
+    sanitizer = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}  # is a tracer itself
+    done = subprocess.run(["strace", "-qq", "-y", "-e", "trace=fsync,rename,renameat,renameat2,write", "-o", trace, CLIENT, "--socket",
+                           daemon.socket, "export", "--cursor-file", place, "--to", target], env={**os.environ, **sanitizer},
+                          capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done
+    calls = trace.read_text().splitlines()
+    written, synced, moved = ([i for i, call in enumerate(calls) if call.startswith(name) and what in call] for name, what in (
+        ("write(", f"{target}>"), ("fsync(", f"{target}>"), ("rename", "cursor")))
+    assert written and moved and any(written[-1] < i < moved[-1] for i in synced), calls
+
+
 def test_sqlite(daemon, actor, directory):
     target = directory / "claims.db"
     for count in (20, 30):
