@@ -6,6 +6,7 @@
  *   --seed N      that one, and what happens in it (standard error)
  *   --count N     so many, from --from on (200)
  *   --from N      the first (1)
+ *   --some N      only so many of these, others each time; all of them where $PORTLEDGER_FULL says yes
  *   --seconds N   as many as fit into that, from a random one on; each is named before it is played
  *   --jobs N      in so many processes at once (1)
  *
@@ -453,14 +454,24 @@ static int run_all(const struct plan *plan, uint64_t jobs)
 	return failed;
 }
 
+static void choose_some(struct plan *plan, uint64_t some)
+{
+	const char *full = getenv("PORTLEDGER_FULL");
+
+	if (some >= plan->count || (full && streq(full, "yes")))
+		return;
+	plan->from += fresh_seed() % (plan->count - some + 1);
+	plan->count = some;
+}
+
 int main(int argc, char *argv[])
 {
 	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
 		{"count", required_argument, NULL, 'c'}, {"from", required_argument, NULL, 'f'},
 		{"seconds", required_argument, NULL, 't'}, {"jobs", required_argument, NULL, 'j'},
-		{0}};
+		{"some", required_argument, NULL, 'm'}, {0}};
 	struct plan plan = {.from = 1, .count = 200};
-	uint64_t jobs = 1;
+	uint64_t jobs = 1, some = UINT64_MAX;
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -473,11 +484,14 @@ int main(int argc, char *argv[])
 			plan.seconds = strtod(optarg, NULL);
 		if (o == 'j')
 			jobs = strtoull(optarg, NULL, 10);
+		if (o == 'm')
+			some = strtoull(optarg, NULL, 10);
 		if (o == '?')
 			return 2;
 	}
 	if (plan.one)
 		plan.count = jobs = 1;
+	choose_some(&plan, some);
 	umask(0);
 	log_open("sim", plan.one ? LOG_LEVEL_INFO : (enum log_level)0);
 	if (jobs > 1)

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/base.h"
 #include "common/clock.h"
@@ -21,6 +22,16 @@ static inline bool is_full(void)
 static inline unsigned full_or(unsigned all, unsigned some)
 {
 	return is_full() ? all : some;
+}
+
+/* Where databases are made: before a commit in memory, as what a disk does is not what most tests are about (tests/support/disk.h is). */
+static inline const char *database_directory(void)
+{
+	const char *said = getenv("TMPDIR");
+
+	if (said)
+		return said;
+	return !is_full() && access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 }
 
 /* A number below `below` by chance, another one in each run: what is left out now is tried some other time. $PORTLEDGER_CHANCE, which

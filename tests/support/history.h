@@ -13,6 +13,7 @@
 #include "common/claim.h"
 #include "daemon/ledger/schema_sql.h"
 #include "daemon/schema.h"
+#include "tests/support/full.h"
 
 #define HISTORY_START  INT64_C(1790000000000000)
 #define HISTORY_LENGTH (INT64_C(6) * 3600 * 1000000)
@@ -57,7 +58,8 @@ static inline void history_open(struct history *h, const char *name)
 	char sql[128];
 
 	*h = (struct history){.random = 42, .next_hot = 1};
-	(void)snprintf(h->directory, sizeof(h->directory), "/tmp/portledger-%s-XXXXXX", name);
+	(void)snprintf(h->directory, sizeof(h->directory), "%s/portledger-%s-XXXXXX",
+		database_directory(), name);
 	assert_non_null(mkdtemp(h->directory));
 	(void)snprintf(h->path, sizeof(h->path), "%s/%s", h->directory, SCHEMA_FILE);
 	assert_int_equal(sqlite3_open(h->path, &h->db), SQLITE_OK);

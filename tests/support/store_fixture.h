@@ -13,6 +13,7 @@
 #include "common/buf.h"
 #include "daemon/ledger/store_private.h"
 #include "daemon/schema.h"
+#include "tests/support/full.h"
 
 #define FIXTURE_WALL  UINT64_C(1700000000123456)
 #define FIXTURE_BOOT  UINT64_C(5000000000)
@@ -41,12 +42,10 @@ struct fixture {
 
 static inline void fixture_init(struct fixture *f)
 {
-	const char *tmp = getenv("TMPDIR");
-
 	umask(0); /* what the store makes has its own mode */
 	*f = (struct fixture){
 		.now = {.boot = FIXTURE_BOOT, .wall = FIXTURE_WALL}, .random = 0x9e3779b97f4a7c15};
-	assert_true(snprintf(f->path, sizeof(f->path), "%s/store-XXXXXX", tmp ? tmp : "/tmp") <
+	assert_true(snprintf(f->path, sizeof(f->path), "%s/store-XXXXXX", database_directory()) <
 		    (int)sizeof(f->path));
 	assert_non_null(mkdtemp(f->path));
 	f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

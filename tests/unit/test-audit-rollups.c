@@ -13,9 +13,9 @@
 #include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
-#define ROUNDS 60u
+#define ROUNDS full_or(60, 40)
 #define CLAIMS 120u /* of a round */
-#define ASKED  full_or(400, 150)
+#define ASKED  full_or(400, 100)
 #define FLOOD  60u
 #define ABOVE  10u
 #define FAR    (UINT64_C(60) * USEC_PER_MINUTE)
@@ -120,7 +120,8 @@ static void pass(struct fixture *f, usec_t time)
 }
 
 /* Rounds that follow each other, with pauses of hours and of days. The last is not sealed. */
-static void fill(struct fixture *f, struct process *processes[static FIXTURE_PROCESSES])
+static void fill(
+	struct fixture *f, struct process *processes[static FIXTURE_PROCESSES], unsigned rounds)
 {
 	struct settings for_ever = {.max_age_usec = 3650 * USEC_PER_DAY,
 		.max_bytes = UINT64_C(1) << 30,
@@ -135,10 +136,10 @@ static void fill(struct fixture *f, struct process *processes[static FIXTURE_PRO
 		processes[i]->uid = i % 4 ? 1000 + i % 4 : UID_UNSET;
 	}
 	processes[3]->pid = processes[4]->pid = 1; /* whose sockets are others' */
-	for (unsigned i = 0; i < ROUNDS; i++) {
+	for (unsigned i = 0; i < rounds; i++) {
 		put_random(f, processes);
 		put_flood(f, processes);
-		if (i + 1 < ROUNDS)
+		if (i + 1 < rounds)
 			seal(f);
 		pass(f, i % 10 == 9  ? 11 * USEC_PER_DAY
 			: i % 4 == 3 ? 9 * USEC_PER_HOUR
@@ -233,7 +234,7 @@ static void test_same(void **state)
 	_cleanup_(query_free_p) struct query *q = NULL;
 	unsigned seen[3] = {0}, servers = 0;
 
-	fill(f, processes);
+	fill(f, processes, ROUNDS);
 	q = open_query(f);
 	for (unsigned i = 0; i < ASKED; i++) {
 		_cleanup_(buf_done) struct buf rows = {0}, rolled = {0};
@@ -259,9 +260,9 @@ static void test_same(void **state)
 			from = a[k] == '{' ? k : from;
 		}
 	}
-	assert_true(seen[PART_ROWS] > full_or(100, 25) && seen[PART_HOURS] > full_or(100, 25) &&
-		    seen[PART_DAYS] > full_or(10, 3));
-	assert_true(servers > full_or(50, 20));
+	assert_true(seen[PART_ROWS] > full_or(100, 20) && seen[PART_HOURS] > full_or(100, 20) &&
+		    seen[PART_DAYS] > full_or(10, 2));
+	assert_true(servers > full_or(50, 12));
 	assert_rows(f, "SELECT count(*)>20 AND sum(n)>500 FROM coalesced", "1|\n");
 	processes_done(processes);
 }
@@ -338,7 +339,7 @@ static void test_expired(void **state)
 	unsigned seen[3] = {0};
 	struct parts parts;
 
-	fill(f, processes);
+	fill(f, processes, full_or(ROUNDS, 24)); /* with two pauses of days among them */
 	seal(f);
 	assert_int_equal(sql_exec(f->store, "DELETE FROM claim_open"), 0);
 	question.window.from -= question.window.from % USEC_PER_HOUR;

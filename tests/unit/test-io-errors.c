@@ -24,7 +24,7 @@
 #define COMMITS     12
 #define CLAIMS      15
 #define SOME        20 /* of the n that are tried without being asked for all, */
-#define FEW         12 /* ... before every commit */
+#define FEW         6  /* ... before every commit */
 #define FIRST_PORT  2000
 #define PATIENCE    3 /* commits after the disk has come back, by which it must work */
 #define LAST_COMMIT 100

@@ -24,10 +24,10 @@
 #include "tests/support/store_fixture.h"
 
 #define COMMITS     40
-#define CLAIMS      25 /* put before each commit */
-#define OPEN        5  /* of these stay open until the commit after */
-#define SOME        60 /* of the n that are tried without being asked for all */
-#define FEW         15 /* ... with the address sanitizer */
+#define CLAIMS      25              /* put before each commit */
+#define OPEN        5               /* of these stay open until the commit after */
+#define SOME        full_or(60, 24) /* of the n that are tried without being asked for all */
+#define FEW         15              /* ... with the address sanitizer */
 #define WAYS        6
 #define FIRST_PORT  2000
 #define PORT_OF(i)  ((uint16_t)(FIRST_PORT + (i)))
