@@ -84,6 +84,9 @@ static int say_refusal(int error, const char *state, int32_t holder)
 	case -EUCLEAN:
 		log_error("the database in %s is damaged, or none", state);
 		return KEEPER_EXIT_DAMAGED;
+	case -EEXIST:
+		log_error("what is called lock in %s is no file: remove it", state);
+		return EXIT_FAILURE;
 	case -ENOENT:
 		log_error("there is no database in %s", state);
 		return EXIT_FAILURE;

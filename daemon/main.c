@@ -563,9 +563,9 @@ static int start(struct daemon *d)
 	if (r < 0)
 		return r;
 	d->base = event_base_new();
-	if (!d->base)
-		return -ENOMEM;
-	r = catch_signals(d);
+	r = d->base ? catch_signals(d) : -ENOMEM;
+	if (r < 0)
+		log_error("no memory, or no descriptor, is left to begin with");
 	if (r == 0)
 		r = start_service(d);
 	if (r == 0)

@@ -66,8 +66,8 @@ int files_lock(int dir_fd, int *ret_fd, int32_t *ret_holder_pid)
 	char text[16];
 	int n, r = files_open(dir_fd, LOCK_FILE, &fd, NULL);
 
-	if (r < 0)
-		return r;
+	if (r < 0) /* the database is not to blame for what else has this name */
+		return r == -EUCLEAN ? -EEXIST : r;
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		if (errno != EAGAIN)
 			return -errno;

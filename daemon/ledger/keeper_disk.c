@@ -35,6 +35,8 @@ static const char *remedy(int error)
 	case -EACCES:
 	case -EPERM:
 		return "give the state directory to the user that the daemon runs as";
+	case -EEXIST:
+		return "remove what is called lock or heartbeat beside it and is no file";
 	default: /* an open-ended set that is not ours */
 		return "the log says more";
 	}
@@ -145,7 +147,8 @@ bool keeper_sets_aside(struct keeper *k)
 bool keeper_may_pass(int error)
 {
 	return error == -ENOSPC || error == -EDQUOT || error == -EROFS || error == -EIO ||
-	       error == -EBUSY || error == -EACCES || error == -EMFILE || error == -ENFILE;
+	       error == -EBUSY || error == -EACCES || error == -EMFILE || error == -ENFILE ||
+	       error == -EEXIST;
 }
 
 bool keeper_waits(struct keeper *k, int error, const struct hello *hello)

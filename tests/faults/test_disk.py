@@ -161,6 +161,24 @@ def test_writes_that_fail(make_daemon, make_load, error, text, call):
     assert integrity(daemon.database) == [("ok",)]
 
 
+@pytest.mark.parametrize("name", ("lock", "heartbeat"))
+def test_what_has_a_name_of_ours_is_no_file(make_daemon, make_load, name):
+    """The database is not to blame: it is neither set aside nor given up, and what is in the way is said."""
+    daemon = make_daemon(options=EVENTS).start()
+    before = make_load("--count", 200).truth()
+    sync(daemon)
+    daemon.kill()
+    (daemon.state / name).unlink()
+    (daemon.state / name).mkdir()
+    start_without_database(daemon)
+    assert CLOSED in reasons(daemon) and "remove what is called lock or heartbeat" in reasons(daemon)
+    during = make_load("--count", 200, "--seed", 2).truth()
+    (daemon.state / name).rmdir()
+    wait_for(lambda: reasons(daemon) == "", "the database to be there")
+    all_there(daemon, before, during)
+    assert not list(daemon.state.glob("*.damaged-*"))
+
+
 def test_a_file_that_may_not_grow(make_daemon, make_load):
     """A limit of the process's own (RLIMIT_FSIZE) is a disk that refuses, and not the end of it."""
     daemon = make_daemon(options=EVENTS).start()
