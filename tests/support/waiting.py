@@ -8,11 +8,14 @@ PATIENCE = 20.0 * SLOWNESS  # seconds; the end of every wait
 
 
 def wait_for(condition, what, patience=PATIENCE):
-    """Looks until `condition()` is true; what a process does in its own time has no other sign."""
+    """Looks until `condition()` is true; what a process does in its own time has no other sign. The longer it takes, the less often:
+    the look is a question that costs who is waited for."""
     end = time.monotonic() + patience
+    pause = 0.004
     while time.monotonic() < end:
         result = condition()
         if result:
             return result
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.05)
     raise AssertionError(f"waited {patience} s in vain for {what}")
