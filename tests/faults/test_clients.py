@@ -324,7 +324,7 @@ def test_no_descriptor_is_left(make_daemon, make_load):
     resource.prlimit(control, resource.RLIMIT_NOFILE, (highest + 1, 4096))
     try:
         turned_away = 0
-        load = make_load("--count", 2_000)
+        load = make_load("--count", 1_000)
         with connections(daemon.socket) as connect:
             for _ in range(20):
                 s = connect()

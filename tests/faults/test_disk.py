@@ -92,7 +92,7 @@ def test_the_reserve_lets_it_write_on(make_daemon, make_disk, make_load):
                 break
             fill()
         assert ballast(daemon) == 0
-        made.append(make_load("--count", 3000, "--seed", 77).truth())
+        made.append(make_load("--count", 2000, "--seed", 77).truth())
         all_there(daemon, *made)
         assert REFUSES not in reasons(daemon) and LOW in reasons(daemon)
     wait_for(lambda: reasons(daemon) == "", "the reserve to be there again")
@@ -150,11 +150,11 @@ def test_writes_that_fail(make_daemon, make_load, error, text, call):
     daemon = make_daemon(options=EVENTS).start()
     sync(daemon)
     with injected(daemon.child("pl-ledger"), f"{call}:error={error}"):
-        during = make_load("--count", 2000, "--rate", 1000).truth()
+        during = make_load("--count", 1000, "--rate", 500).truth()
         wait_for(lambda: REFUSES in reasons(daemon), "the error to be told")
         assert text is None or text in reasons(daemon)
     wait_for(lambda: reasons(daemon) == "", "the writes to be taken again")
-    after = make_load("--count", 500, "--seed", 2).truth()
+    after = make_load("--count", 200, "--seed", 2).truth()
     all_there(daemon, during, after)
     assert status(daemon)["lost"] == 0 and gaps(daemon) == []
     assert "cannot write the database" in daemon.log.read_text() and "takes writes again" in daemon.log.read_text()
@@ -185,7 +185,7 @@ def test_a_file_that_may_not_grow(make_daemon, make_load):
     sync(daemon)
     ledger = daemon.child("pl-ledger")
     resource.prlimit(ledger, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-    during = make_load("--count", 2000, "--rate", 1000).truth()
+    during = make_load("--count", 1000, "--rate", 500).truth()
     wait_for(lambda: REFUSES in reasons(daemon), "the error to be told")
     resource.prlimit(ledger, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     wait_for(lambda: reasons(daemon) == "", "the writes to be taken again")
@@ -405,7 +405,7 @@ def test_somebody_has_the_database_for_himself(make_daemon, make_load):
     db = sqlite3.connect(daemon.database, isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
     try:
-        truth = make_load("--count", 2000, "--rate", 1000).truth()
+        truth = make_load("--count", 1000, "--rate", 500).truth()
         wait_for(lambda: REFUSES in reasons(daemon), "it to be told")
         found = status(daemon)
         assert "busy" in reasons(daemon).lower() or "locked" in reasons(daemon).lower(), found

@@ -80,7 +80,7 @@ def test_signals_that_are_nobodys(make_daemon, make_load):
     daemon = make_daemon(options=EVENTS).start()
     sync(daemon)
     children = daemon.children()
-    load = make_load("--count", 1000)
+    load = make_load("--count", 500)
     for _ in range(50):
         os.kill(daemon.process.pid, signal.SIGPIPE)
         for pid in children:
