@@ -97,12 +97,18 @@ static int check_file(struct exported *e)
 int exported_open(const char *path, struct exported **ret)
 {
 	struct exported *e = calloc(1, sizeof(*e));
+	_cleanup_(free_p) char *file = NULL;
 	int r;
 
 	if (!e)
 		return -ENOMEM;
 	*ret = e;
-	if (sqlite3_open_v2(path, &e->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
+	/* ":memory:" and "file:..." are names of files here */
+	if (asprintf(&file, "%s%s", *path == '/' ? "" : "./", path) < 0) {
+		file = NULL;
+		return -ENOMEM;
+	}
+	if (sqlite3_open_v2(file, &e->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
 		SQLITE_OK)
 		return -EIO;
 	(void)sqlite3_busy_timeout(e->db, 5000);

@@ -331,9 +331,10 @@ static enum status open_database(struct export *x)
 	const char *path = x->options->output_path;
 	int r;
 
-	if (!path || x->options->column_count > 0) {
-		complain(path ? "export: a database has all columns: not with --columns"
-			      : "export: a database needs a file: --to=FILE");
+	if (!path || *path == '\0' || x->options->column_count > 0) {
+		complain(path && *path != '\0'
+				 ? "export: a database has all columns: not with --columns"
+				 : "export: a database needs a file: --to=FILE");
 		return STATUS_USAGE;
 	}
 	r = exported_open(path, &x->database);
@@ -355,11 +356,23 @@ static enum status open_database(struct export *x)
 	return STATUS_FOUND;
 }
 
+/* It is replaced each time: what is there may be no device, and no pipe. */
+static bool is_replaceable(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 || S_ISREG(st.st_mode);
+}
+
 static enum status open_cursor(struct export *x)
 {
 	const struct options *o = x->options;
 	int r;
 
+	if (o->cursor_path && !is_replaceable(o->cursor_path)) {
+		complain("%s: there is something that is no regular file", o->cursor_path);
+		return STATUS_ERROR;
+	}
 	if (o->cursor && o->cursor_path) {
 		complain("--cursor and --cursor-file: not both");
 		return STATUS_USAGE;

@@ -117,6 +117,22 @@ def test_gone_on_with(daemon, actor, make_actor, directory):
     assert not os.path.exists(f"{place}.new")
 
 
+def test_where_it_goes_is_a_file(daemon, actor, directory):
+    """No name means a database in memory, which would be gone with the evidence; what is no file is not replaced by a cursor."""
+    round_of(daemon, actor, 3)
+    for name in (":memory:", "file:x?mode=memory"):
+        assert daemon.client("export", "--format=sqlite", "--to", name, cwd=directory).returncode == 0
+        with sqlite3.connect(directory / name) as db:
+            assert db.execute("SELECT count(*) FROM claims").fetchone() == (3,)
+    nowhere = daemon.client("export", "--format=sqlite", "--to", "")
+    assert nowhere.returncode == 2 and "needs a file" in nowhere.stderr
+    os.mkfifo(directory / "pipe")
+    for place in (directory / "pipe", directory):
+        refused = daemon.client("export", "--cursor-file", place)
+        assert refused.returncode == 5 and "no regular file" in refused.stderr and refused.stdout == ""
+    assert (directory / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("by", ["--to", ">>"])
 def test_half_a_row_spoils_no_other(daemon, actor, directory, by):
     """What a job that was killed amid a row has left is a line of its own; the next run's rows are whole."""
