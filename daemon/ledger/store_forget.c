@@ -125,12 +125,13 @@ static const struct {
 	 " UNION SELECT netns FROM rollup_day)",
 		true},
 
-	/* a window says so in any case; of a user, the time of what went */
+	/* a window says so in any case, up to when something could be known; of a user, the time of what went */
 	{"INSERT INTO gap(from_usec,until_usec,reason,lost) SELECT max(min(opened),?2),min(max(ifnull(released,"
 	 "max(opened,(SELECT max(last_seen_usec) FROM session)))),?3),'forgotten',NULL FROM gone"
 	 " WHERE ?1 IS NOT NULL HAVING count(*)>0",
 		false},
-	{"INSERT INTO gap(from_usec,until_usec,reason,lost) SELECT ?2,?3,'forgotten',NULL WHERE ?1 IS NULL",
+	{"INSERT INTO gap(from_usec,until_usec,reason,lost) SELECT ?2,min(?3,max(last_seen_usec)),'forgotten',NULL"
+	 " FROM session WHERE ?1 IS NULL HAVING max(last_seen_usec)>?2",
 		false},
 };
 

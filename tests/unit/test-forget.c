@@ -187,6 +187,11 @@ static void test_window(void **state)
 	assert_rows(f, "SELECT count(*) FROM holder", "0|\n");
 	assert_rows(f, "SELECT count(*) FROM segment", "0|\n");
 	assert_false(is_named(f));
+	/* what is still to come is not forgotten beforehand */
+	what.until = FIXTURE_WALL + 365 * USEC_PER_DAY;
+	(void)forget(f, what);
+	assert_rows(f, "SELECT max(until_usec)=(SELECT max(last_seen_usec) FROM session) FROM gap",
+		"1|\n");
 }
 
 /* While the store is open nothing is touched. */
