@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import time
@@ -266,7 +267,7 @@ def test_ten_thousand_calls_at_once(daemon, control):
 
 
 def test_gone_amid_an_answer(daemon, control):
-    """Whoever hangs up is forgotten at once, not only when somebody else needs the place."""
+    """Whoever hangs up is forgotten at once, not only when somebody else needs the place, or when nothing was taken for ten seconds."""
     few = descriptors(control)
     for i in range(200):
         with connections(daemon.socket) as connect:
@@ -276,8 +277,15 @@ def test_gone_amid_an_answer(daemon, control):
                 s.recv(10)
             if i % 3 == 0:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    # ... and these are gone for certain before the first answer.
+    os.kill(control, signal.SIGSTOP)
+    try:
+        with connections(daemon.socket) as connect:
+            for _ in range(20):
+                connect().sendall(call(STATUS))
+    finally:
+        os.kill(control, signal.SIGCONT)
     status(daemon)
-    # ... and not only when they have taken nothing for ten seconds
     wait_for(lambda: descriptors(control) <= few, "those who hung up to be forgotten", 5)
 
 
