@@ -66,6 +66,7 @@ struct daemon {
 	int proc_fd, state_fd, record_fd, replay_fd, listen_fd, signal_fd;
 	struct passed handed; /* what systemd handed over, and nobody has taken */
 	gid_t socket_group;   /* of the socket that we bind */
+	struct stat socket;   /* its file */
 	bool passed;          /* listen_fd is systemd's, and so is its file */
 	bool ready;           /* systemd was told */
 	char *refused;        /* why the last reload was refused; NULL: it was not */
@@ -239,8 +240,11 @@ static int serve(struct daemon *d)
 {
 	int r = 0;
 
-	if (d->listen_fd < 0)
+	if (d->listen_fd < 0) {
 		r = listen_at(d->options.socket, d->socket_group, &d->listen_fd);
+		if (r == 0 && lstat(d->options.socket, &d->socket) < 0)
+			d->socket = (struct stat){0};
+	}
 	if (r < 0) {
 		log_error("cannot listen at %s: %s", d->options.socket, listen_trouble(r));
 		return r;
@@ -597,6 +601,16 @@ static int start(struct daemon *d)
 	return r;
 }
 
+/* Unless somebody else's is there by now. */
+static void remove_socket(const struct daemon *d)
+{
+	struct stat st;
+
+	if (lstat(d->options.socket, &st) == 0 && st.st_dev == d->socket.st_dev &&
+		st.st_ino == d->socket.st_ino)
+		(void)unlink(d->options.socket);
+}
+
 static void stop(struct daemon *d)
 {
 	bool recorded;
@@ -616,7 +630,7 @@ static void stop(struct daemon *d)
 	if (status != EXIT_SUCCESS && d->status == EXIT_SUCCESS)
 		d->status = EXIT_FAILURE;
 	if (d->listen_fd >= 0 && !d->passed)
-		(void)unlink(d->options.socket);
+		remove_socket(d);
 }
 
 static void daemon_done(struct daemon *d)

@@ -315,6 +315,21 @@ def test_stale_and_foreign_socket_paths(make_daemon, directory):
     assert (directory / "control").read_text() == "mine"
 
 
+@pytest.mark.any_rung
+def test_the_socket_of_another_stays(make_daemon, directory):
+    """Who ends removes his own socket, not one that has come to its path since."""
+    daemon = make_daemon().start()
+    os.unlink(daemon.socket)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(daemon.socket)
+        daemon.stop()
+        assert os.path.exists(daemon.socket)
+    os.unlink(daemon.socket)
+    daemon.start()
+    daemon.stop()
+    assert not os.path.exists(daemon.socket)
+
+
 def test_hostile_clients_do_no_harm(daemon):
     def send(data, half=False):
         with socket.socket(socket.AF_UNIX) as s:
