@@ -5,7 +5,7 @@
 #include "daemon/control/query_ports.h"
 #include "tests/unit/query-oracle.h"
 
-#define WINDOWS full_or(150, 50)
+#define WINDOWS full_or(150, 30)
 
 #define OWN          4026531840u
 #define LOCAL_BESIDE 3     /* the local address that is in another namespace, */

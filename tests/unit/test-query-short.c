@@ -16,7 +16,7 @@
 
 #define ROUNDS 80u
 #define CLAIMS 40u /* of a round */
-#define ASKED  full_or(700, 250)
+#define ASKED  full_or(700, 120)
 #define PORTS  5u
 #define FAR    (UINT64_C(60) * USEC_PER_MINUTE)
 

@@ -4,7 +4,7 @@
 
 #include "tests/unit/query-oracle.h"
 
-#define PROBES full_or(2500, 700)
+#define PROBES full_or(2500, 300)
 
 static void assert_row_is(const struct row *row, const struct past *p)
 {
@@ -64,7 +64,7 @@ static void test_pages(void **state)
 	struct past *found = calloc(CLAIMS, sizeof(*found));
 	unsigned limited = 0, fews = 0;
 
-	for (unsigned i = 0; i < 120; i++) {
+	for (unsigned i = 0; i < full_or(120, 50); i++) {
 		struct question q = random_question(&f->history);
 		size_t count = oracle(&f->history, &q, found);
 		size_t page = 1 + history_random(&f->history, 64);
@@ -95,7 +95,7 @@ static void test_pages(void **state)
 		}
 		assert_int_equal(at, count);
 	}
-	assert_true(limited > 20 && fews > 20);
+	assert_true(limited > full_or(20, 6) && fews > full_or(20, 6));
 	free(found);
 }
 

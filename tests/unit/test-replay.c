@@ -21,7 +21,7 @@
 #include "tests/support/full.h"
 #include "tests/support/store_fixture.h"
 
-#define SEEDS      full_or(12, 5)
+#define SEEDS      full_or(12, 3)
 #define SOCKETS    60
 #define EVENTS     (SOCKETS * 6) /* at most */
 #define STEP       (20 * USEC_PER_MSEC)
