@@ -17,6 +17,7 @@
 
 #define DISCARD_PORT 9 /* RFC 863; nobody needs to be there */
 #define BACKLOG      128
+#define TRIES        100
 
 enum act { ACT_CONNECT, ACT_LISTEN, ACT_BIND, ACT_SEND, ACT_CONNECT_DISCARD };
 
@@ -173,8 +174,20 @@ static int make_one(enum own_kind kind, int listener, uint16_t listener_port, st
 	return 0;
 }
 
-/* Returns how many were made: all or, where the host has no such thing, none. Or negative errno. */
-static int make_kind(enum own_kind kind, uint32_t count, struct own_claim *ret)
+static bool is_one_of(uint16_t port, const uint16_t ports[OWN_KIND_COUNT])
+{
+	for (int kind = 0; kind < OWN_KIND_COUNT; kind++)
+		if (ports[kind] == port)
+			return true;
+	return false;
+}
+
+/*
+ * Returns how many were made: all or, where the host has no such thing, none. Or negative errno. A listener that is looked for is
+ * not made where one of ours, which nobody looks for, has just been (`listeners`, its port or 0 by kind): the two look alike.
+ */
+static int make_kind(enum own_kind kind, uint32_t count, struct own_claim *ret,
+	uint16_t listeners[OWN_KIND_COUNT])
 {
 	_cleanup_(close_p) int listener = -1;
 	uint16_t port = 0;
@@ -184,9 +197,15 @@ static int make_kind(enum own_kind kind, uint32_t count, struct own_claim *ret)
 		listener = make_listener(kind, &port);
 		if (listener < 0)
 			return is_missing(listener) ? 0 : listener;
+		listeners[kind] = port;
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		r = make_one(kind, listener, port, &ret[i]);
+		unsigned tries = 0;
+
+		do
+			r = make_one(kind, listener, port, &ret[i]);
+		while (r == 0 && kind == OWN_LISTENING && is_one_of(ret[i].port, listeners) &&
+			++tries < TRIES);
 		if (r < 0)
 			return i == 0 && is_missing(r) ? 0 : r;
 	}
@@ -197,12 +216,13 @@ int own_claims_make(uint32_t count, struct own_claim **ret, size_t *ret_count)
 {
 	_cleanup_(free_p) struct own_claim *claims =
 		calloc((size_t)count * OWN_KIND_COUNT, sizeof(*claims));
+	uint16_t listeners[OWN_KIND_COUNT] = {0};
 	size_t made = 0;
 
 	if (!claims)
 		return -ENOMEM;
 	for (int kind = 0; kind < OWN_KIND_COUNT; kind++) {
-		int r = make_kind((enum own_kind)kind, count, claims + made);
+		int r = make_kind((enum own_kind)kind, count, claims + made, listeners);
 
 		if (r < 0)
 			return r;

@@ -92,6 +92,17 @@ static bool overlaps(const struct own_claim *c, const json_t *row)
 	       (until == USEC_UNSET || until + SLACK_USEC >= c->before);
 }
 
+/* Not, where the role is known: the listeners that connections need, and what these accept, may have had the port, too. */
+static bool may_be(const struct own_claim *c, const json_t *row)
+{
+	const char *role = row_text(row, "role");
+
+	if (!role)
+		return true;
+	return streq(role, role_name(ROLE_LISTENING)) ? c->kind == OWN_LISTENING
+						      : !streq(role, role_name(ROLE_ACCEPTED));
+}
+
 /* The result that the row is about: one that has none yet, if there is one. NULL: the row is of somebody else. */
 static struct result *find(const struct self_test *t, const json_t *row)
 {
@@ -105,7 +116,7 @@ static struct result *find(const struct self_test *t, const json_t *row)
 		return NULL;
 	wanted = key_of(protocol, port);
 	for (size_t i = first_of(t, wanted); i < t->count && key(&t->results[i]) == wanted; i++) {
-		if (!overlaps(t->results[i].claim, row))
+		if (!overlaps(t->results[i].claim, row) || !may_be(t->results[i].claim, row))
 			continue;
 		found = &t->results[i];
 		if (!found->caught)

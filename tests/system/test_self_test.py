@@ -116,6 +116,13 @@ def test_without_a_process_where_one_is_promised(namespace, directory):
     assert result.returncode == 6 and re.search("[45] of 10 claims were caught, 0 with the process, 0 wrongly: less", result.stdout)
 
 
+@pytest.mark.parametrize(("role", "caught"), (("accepted", "0"), ("listening", "1"), ("bound", "[45]")))
+def test_our_own_listeners_are_not_what_is_looked_for(namespace, directory, role, caught):
+    """... nor what they accept: a port that one of them had can be the next claim's."""
+    result = fake_self_test(namespace, directory, everywhere(protocol="tcp", pid=None, role=role), 1)
+    assert result.returncode == 6 and re.search(f"{caught} of 10 claims were caught, 0 with the process, 0 wrongly: less", result.stdout)
+
+
 def test_a_claim_told_twice_is_a_fault(namespace, directory):
     answers = everywhere(protocol="mptcp", pid=None)
     answers["Claims"]["claims"] *= 2
