@@ -117,8 +117,8 @@ int main(int argc, char **argv)
 
 	standard_hold();
 	terminal = isatty(STDOUT_FILENO);
-	(void)signal(SIGXFSZ,
-		SIG_IGN); /* a file that may not grow is an error like a disk that is full */
+	/* a file that may not grow is an error, like a disk that is full */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	setlocale(LC_ALL, "");
 	r = options_parse(argc, argv, now, terminal, &o);
 	if (r < 0) {

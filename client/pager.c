@@ -8,6 +8,7 @@
 #include "client/pager.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
@@ -35,6 +36,7 @@ static void copy(void)
 
 static _noreturn_ void run_pager(const char *command)
 {
+	(void)signal(SIGXFSZ, SIG_DFL); /* as we were started */
 	if (geteuid() == 0)
 		setenv("LESSSECURE", "1", 1); /* a reader of records needs no shell of root's */
 	if (command)

@@ -40,6 +40,7 @@ static _noreturn_ void run_ssh(const char *host, int fd, int failure, pid_t pare
 	const char *program = remote_program();
 	int high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
+	(void)signal(SIGXFSZ, SIG_DFL); /* as we were started */
 	/* Whoever kills us, kills it: alone, it may sit in a connect or at a question for long. */
 	if (high >= 0 && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent &&
 		dup2(high, STDIN_FILENO) >= 0 && dup2(high, STDOUT_FILENO) >= 0)
