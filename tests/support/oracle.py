@@ -86,9 +86,10 @@ def differences(truth, row, expected, lossy):
         truth = {**truth, "role": None}  # a connection that was there before: which side opened it does not show
     if lossy and truth["kind"] == "listen-bind" and row["role"] == "bound":
         truth = {**truth, "role": "bound"}  # of its two calls the second was not told
-    if lossy and row["attribution"] == "none" and row["pid"] is None:
-        # when it was opened there was no room, for who did either: its end has told of it
-        truth = {**truth, "pid": None, "uid": None, "comm": None, "exe": None, "start_ticks": None}
+    if lossy and row["attribution"] in ("none", "cgroup", "uid") and row["pid"] is None:
+        # when it was opened there was no room, for who did either: its end has told of it, or a sweep whose it was
+        uid = None if row["attribution"] == "none" else truth["uid"]
+        truth = {**truth, "pid": None, "uid": uid, "comm": None, "exe": None, "start_ticks": None}
 
     def check(name, is_right):
         if not is_right:
