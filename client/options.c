@@ -76,7 +76,7 @@ static int scan(struct options *o, int argc, char **argv, bool terminal, struct 
 	struct option longs[OPTION_COUNT + 1] = {0};
 	char shorts[2 * OPTION_COUNT + 2] = ":";
 	size_t long_count = 0, short_length = 1;
-	int code, r;
+	int code, r = 0;
 
 	for (int i = 0; i < OPTION_COUNT; i++) {
 		const struct grammar_option *row = &grammar_options[i];
@@ -95,37 +95,56 @@ static int scan(struct options *o, int argc, char **argv, bool terminal, struct 
 	while ((code = getopt_long(argc, argv, shorts, longs, NULL)) >= 0) {
 		int id = code;
 
-		if (code == '?' || code == ':')
-			return complain_getopt(o, code, argv);
+		if (r < 0)
+			continue; /* the verb is still to be found: its help is named */
+		if (code == '?' || code == ':') {
+			r = complain_getopt(o, code, argv);
+			continue;
+		}
 		for (int i = 0; code >= OPTION_COUNT && i < OPTION_COUNT; i++)
 			if (grammar_options[i].letter == (char)code)
 				id = i;
 		ret->is[id] = true;
 		ret->value[id] = optarg;
 		r = options_take(o, (enum option_id)id, optarg, terminal);
-		if (r < 0)
-			return r;
 	}
-	return 0;
+	return r;
+}
+
+/* The verb that the words begin with, and *ret_words, how many of them say it: a port is one that it takes. 0 or -ENOENT. */
+static int find_verb(int argc, char **argv, enum verb *ret, int *ret_words)
+{
+	*ret_words = 0;
+	*ret = VERB_STATUS;
+	if (optind == argc)
+		return 0;
+	*ret = VERB_EXPLAIN;
+	if (argv[optind][0] >= '0' && argv[optind][0] <= '9')
+		return 0;
+	*ret_words = 1;
+	return grammar_find_verb(argv[optind], ret);
+}
+
+/* Whose help says how it is done. */
+static void choose_help(struct options *o, int argc, char **argv)
+{
+	enum verb verb;
+	int words;
+
+	if (optind < argc && find_verb(argc, argv, &verb, &words) == 0 && verb != VERB_HELP)
+		o->help_on = verb;
 }
 
 /* The words that are no options: a verb or a port first, then what the verb takes. */
 static int parse_words(struct options *o, int argc, char **argv)
 {
 	const struct grammar_verb *verb;
-	int next = optind, r;
+	int next = optind, words, r;
 
-	o->verb = VERB_STATUS;
-	if (next < argc && argv[next][0] >= '0' && argv[next][0] <= '9')
-		o->verb = VERB_EXPLAIN;
-	else if (next < argc && grammar_find_verb(argv[next], &o->verb) == 0)
-		next++;
-	else if (next < argc)
+	if (find_verb(argc, argv, &o->verb, &words) < 0)
 		return complain_verb(o, argv[next]);
-
+	next += words;
 	verb = &grammar_verbs[o->verb];
-	if (optind < argc && o->verb != VERB_HELP)
-		o->help_on = o->verb;
 	if (o->verb == VERB_HELP && next < argc)
 		return grammar_find_verb(argv[next], &o->help_on) < 0 ? complain_verb(o, argv[next])
 								      : 0;
@@ -250,6 +269,7 @@ int options_parse(int argc, char **argv, usec_t now, bool terminal, struct optio
 		ret->socket_given = true;
 	}
 	r = scan(ret, argc, argv, terminal, &given);
+	choose_help(ret, argc, argv);
 	if (r < 0)
 		return r;
 	if (listen && *listen != '\0')

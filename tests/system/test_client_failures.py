@@ -164,8 +164,16 @@ def test_usage(arguments):
     result = run(None, *arguments)
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     assert re.fullmatch(r"portledger: .+\n(Try: portledger ([a-z]+ )?--help\n)?", result.stderr)
-    if arguments == ["who"]:
-        assert result.stderr.endswith("Try: portledger who --help\n")
+
+
+@pytest.mark.parametrize("arguments, verb", [
+    (["who"], "who"), (["history", "--proto", "sctp"], "history"), (["--proto=sctp", "history"], "history"), (["history", "--limt=3"], "history"),
+    (["-n0", "60530"], "explain"), (["audit", "--by"], "audit"), (["history", "-x", "--json=x"], "history"), (["now", "-S", "today"], "now"),
+    (["--json=x"], None), (["nonsense", "--json=x"], None), (["help", "--json=x"], None), (["help", "nonsense"], None),
+])
+def test_whose_help_is_named(arguments, verb):
+    """That of the verb that was meant, wherever the fault is; else all help."""
+    assert run(None, *arguments).stderr.splitlines()[1:] == [f"Try: portledger {verb + ' ' if verb else ''}--help"]
 
 
 def test_help_and_version():
