@@ -30,8 +30,8 @@ int explain_class(const json_t *reply, struct buf *b)
 	const char *service = row_text(reply, "service");
 
 	return buf_append_format(b,
-		"%s%s%san IANA %s, %s this kernel's ephemeral range (%lld-%lld)%s",
-		service ? "(" : "", service ? service : "", service ? "), " : "",
+		"%s%s%s, an IANA %s, %s this kernel's ephemeral range (%lld-%lld)%s",
+		service ? " (" : "", service ? service : "", service ? ")" : "",
 		class_text(row_int(reply, "port", 0)), ephemeral ? "in" : "outside", low, high,
 		reserved ? ", but reserved"
 		: ephemeral && json_object_get(reply, "reserved") &&

@@ -116,7 +116,7 @@ static enum status print_people(const struct options *o, const struct view *v, c
 	const json_t *now = json_object_get(reply, "now"), *last = json_object_get(reply, "last");
 	enum status status;
 
-	if (buf_append_format(&class, "%u%s%s, ", o->ports[0], o->protocol ? "/" : "",
+	if (buf_append_format(&class, "%u%s%s", o->ports[0], o->protocol ? "/" : "",
 		    o->protocol ? o->protocol : "") < 0 ||
 		explain_class(reply, &class) < 0 || explain_verdict(reply, v, &verdict) < 0 ||
 		explain_advice(reply, &advice) < 0)
