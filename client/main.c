@@ -55,11 +55,11 @@ static bool wants_color(const struct options *o, bool terminal)
 	return terminal && !(none && *none != '\0') && term && !streq(term, "dumb");
 }
 
-static size_t terminal_width(void)
+static size_t terminal_width(int descriptor)
 {
 	struct winsize size;
 
-	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+	return ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 static uint64_t own_netns(void)
@@ -93,7 +93,8 @@ static enum status run(const struct options *o, usec_t now, bool terminal)
 		.now = now,
 		.utf8 = streq(nl_langinfo(CODESET), "UTF-8"),
 		.color = wants_color(o, terminal),
-		.width = for_people ? terminal_width() : 0,
+		.width = for_people ? terminal_width(STDOUT_FILENO) : 0,
+		.notes_width = isatty(STDERR_FILENO) ? terminal_width(STDERR_FILENO) : 0,
 		.users = here ? users : NULL,
 		.netns = here ? own_netns() : 0,
 	};

@@ -109,17 +109,18 @@ size_t view_columns(const char *text)
 void view_wrapped(const struct view *v, FILE *out, const char *text, size_t column, size_t indent)
 {
 	_cleanup_(free_p) char *safe = view_escape(v, text);
+	size_t width = out == v->notes ? v->notes_width : v->width;
 	char *save = NULL;
 	bool first = true;
 
-	if (!safe || v->width == 0) {
+	if (!safe || width == 0) {
 		fprintf(out, "%s\n", safe ? safe : "?");
 		return;
 	}
 	for (char *word = strtok_r(safe, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
 		size_t columns = view_columns(word);
 
-		if (!first && column + 1 + columns > v->width) {
+		if (!first && column + 1 + columns > width) {
 			fprintf(out, "\n%*s", (int)indent, "");
 			column = indent;
 			first = true;

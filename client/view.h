@@ -18,7 +18,8 @@ struct view {
 	usec_t now;  /* wall clock, when the question was asked */
 	bool utf8;   /* the locale can show "≤"; else all is ASCII */
 	bool color;
-	size_t width; /* of the terminal in columns; 0: none, so nothing is left out or cut */
+	size_t width;       /* of the terminal in columns; 0: none, so nothing is left out or cut */
+	size_t notes_width; /* the same of that which the notes go to */
 	struct users *users; /* names of users */
 	uint64_t netns;      /* inode of our own network namespace; 0: not known */
 	const json_t

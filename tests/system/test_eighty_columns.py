@@ -85,6 +85,12 @@ def test_with_nothing_yet(watched):
         check(watched, arguments, (0, 1, 6))
 
 
+def test_the_receipt_of_values(watched):
+    """It goes to standard error, which is a terminal as well."""
+    for arguments in (("history", "-F", "port"), ("annotate",)):
+        check(watched, arguments, (1,))
+
+
 def test_used_wrongly(watched):
     for arguments in WRONG:
         check(watched, arguments, (2,))
