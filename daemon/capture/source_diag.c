@@ -227,15 +227,28 @@ static int run_dump(
 	}
 }
 
+/* To its end, as one read gives no more than a page, and who loads modules (opening a socket of a rare family does) puts theirs
+ * before MPTCP. The kernel counts at most 64 protocols, in 116 bytes each. False: not read whole. */
+static bool read_protocols(int fd, char *text, size_t size)
+{
+	size_t used = 0;
+	ssize_t n;
+
+	do {
+		n = pread(fd, text + used, size - 1 - used, (off_t)used);
+		used += (size_t)MAX(n, 0);
+	} while (n > 0);
+	text[used] = '\0';
+	return n == 0 && used > 0 && used < size - 1;
+}
+
 /* Are there MPTCP sockets in this namespace? True where that cannot be told. */
 static bool mptcp_in_use(const struct source_diag *d)
 {
-	char text[8192];
-	ssize_t n = pread(d->protocols_fd, text, sizeof(text) - 1, 0);
+	char text[16384];
 
-	if (n <= 0)
+	if (!read_protocols(d->protocols_fd, text, sizeof(text)))
 		return true;
-	text[n] = '\0';
 	/* lines "name size sockets ...", a heading first */
 	for (const char *line = strchr(text, '\n'); line; line = strchr(line + 1, '\n')) {
 		char name[16];

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <libmnl/libmnl.h>
 #include <linux/sock_diag.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,7 +43,11 @@ REFUSABLE(int, -1, socket, (int domain, int type, int protocol), (domain, type, 
 REFUSABLE(int, -1, bind, (int fd, const struct sockaddr *a, socklen_t size), (fd, a, size))
 REFUSABLE(int, -1, listen, (int fd, int backlog), (fd, backlog))
 REFUSABLE(int, -1, uname, (struct utsname * u), (u))
-REFUSABLE(ssize_t, -1, pread64, (int fd, void *bytes, size_t size, off_t at), (fd, bytes, size, at))
+
+/* One read of a file of /proc gives no more than the kernel has made for it, a page; here it is less. */
+static size_t piece = SIZE_MAX;
+REFUSABLE(ssize_t, -1, pread64, (int fd, void *bytes, size_t size, off_t at),
+	(fd, bytes, MIN(size, piece), at))
 
 /* What becomes of the first answers that come, or of the first that ends a dump. */
 enum spoiled {
@@ -300,6 +305,39 @@ static void test_kernel_without_tcp(void **state)
 	assert_true(lacking > 0);
 }
 
+static int count_mptcp(void *context, const struct socket_row *row)
+{
+	*(unsigned *)context += row->protocol == PROTOCOL_MPTCP;
+	return 0;
+}
+
+/* As after somebody has loaded so many protocols that a page has no room for MPTCP's line any more. */
+static void test_more_protocols_than_a_page_has(void **state)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	struct source_facts facts;
+	uint32_t protocols;
+	unsigned found = 0;
+	void *source;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+
+	(void)state;
+	if (fd < 0) {
+		print_message("cannot run here: this kernel has no MPTCP\n");
+		skip();
+	}
+	assert_int_equal(bind(fd, (struct sockaddr *)&any, sizeof(any)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(source_diag_open(&source, &facts), 0);
+	piece = 200;
+	assert_int_equal(
+		source_diag_ops.read(source, &everything, count_mptcp, &found, &protocols), 0);
+	piece = SIZE_MAX;
+	assert_int_equal(found, 1);
+	source_diag_ops.free(source);
+	(void)close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_answers_are_spoiled),
 		cmocka_unit_test(test_kernels_without),
 		cmocka_unit_test(test_kernel_without_tcp),
+		cmocka_unit_test(test_more_protocols_than_a_page_has),
 	};
 
 	/* where it may be: without the sockets of others */
