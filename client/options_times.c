@@ -31,8 +31,7 @@ static int parse_overnight(const char *text, usec_t now, usec_t *ret_from, usec_
 		return -EINVAL;
 	snprintf(from, sizeof(from), "yesterday %.*s", (int)(dash - text), text);
 	snprintf(until, sizeof(until), "today %s", dash + 1);
-	if (when_parse_moment(from, now, ret_from) < 0 ||
-		when_parse_moment(until, now, ret_until) < 0)
+	if (when_parse_moment(from, now, ret_from) < 0 || when_parse_end(until, now, ret_until) < 0)
 		return -EINVAL;
 	return 0;
 }
@@ -111,7 +110,7 @@ int options_take_times(struct options *o, const struct given *given, usec_t now)
 			return options_usage(o, "--at: not a time: %s", given->value[OPTION_AT]);
 	}
 	if (given->is[OPTION_UNTIL] &&
-		when_parse_moment(given->value[OPTION_UNTIL], now, &o->until) < 0)
+		when_parse_end(given->value[OPTION_UNTIL], now, &o->until) < 0)
 		return options_usage(o, "--until: not a time: %s", given->value[OPTION_UNTIL]);
 	if (given->is[OPTION_SINCE]) {
 		r = parse_since(o, given->value[OPTION_SINCE], now);
@@ -132,7 +131,8 @@ int options_take_times(struct options *o, const struct given *given, usec_t now)
 		return options_usage(
 			o, "--since: that is still to come: %s", given->value[OPTION_SINCE]);
 	if (o->since != USEC_UNSET && o->until != USEC_UNSET && o->since >= o->until)
-		return options_usage(o, "the stretch ends before it begins");
+		return options_usage(o, "the stretch ends %s it begins",
+			o->since == o->until ? "where" : "before");
 	if (stretch && o->since == USEC_UNSET)
 		return options_usage(o, "%s: --until needs a --since", grammar_verbs[o->verb].name);
 	if (given->is[OPTION_DIFF] && o->by && streq(o->by, "hour"))

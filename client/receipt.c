@@ -16,6 +16,11 @@
 /* Holes, gaps and ways of watching that a line names; the rest is counted, and whole in the JSON. */
 #define NAMED_MAX 3
 
+#define ZONE_MAX 16 /* of a zone's short name */
+
+/* No clock was ever put back by as much: how far to look for another offset. */
+#define ZONE_CHANGE_MAX (6 * 3600)
+
 struct spans {
 	struct window *span; /* owned */
 	size_t count;
@@ -41,18 +46,61 @@ bool receipt_complete(const json_t *coverage)
 	return row_true(coverage, "complete");
 }
 
+static bool local_time(time_t seconds, struct tm *ret)
+{
+	return localtime_r(&seconds, ret) != NULL;
+}
+
+/* Does the local clock show what it shows then once more, a little before or after? */
+static bool happens_twice(const struct tm *at, time_t seconds)
+{
+	struct tm near, other;
+
+	for (int sign = -1; sign <= 1; sign += 2) {
+		if (!local_time(seconds + sign * ZONE_CHANGE_MAX, &near) ||
+			near.tm_gmtoff == at->tm_gmtoff)
+			continue;
+		if (local_time(seconds + at->tm_gmtoff - near.tm_gmtoff, &other) &&
+			other.tm_gmtoff == near.tm_gmtoff)
+			return true;
+	}
+	return false;
+}
+
+/* The zones of both, " CEST", where the times alone do not say which moments they are; else empty. */
+static void name_zones(
+	usec_t from, usec_t until, char begin[static ZONE_MAX], char end[static ZONE_MAX])
+{
+	time_t first = (time_t)(from / USEC_PER_SEC), last = (time_t)(until / USEC_PER_SEC);
+	struct tm a, b;
+
+	*begin = *end = '\0';
+	if (!local_time(first, &a) || !local_time(last, &b) ||
+		(a.tm_gmtoff == b.tm_gmtoff && !happens_twice(&a, first) &&
+			!happens_twice(&b, last)))
+		return;
+	snprintf(end, ZONE_MAX, " %s", b.tm_zone);
+	if (a.tm_gmtoff != b.tm_gmtoff)
+		snprintf(begin, ZONE_MAX, " %s", a.tm_zone);
+}
+
 int receipt_window(struct buf *b, usec_t from, usec_t until)
 {
-	char begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX];
+	char begin[FORMAT_TIME_MAX], end[FORMAT_TIME_MAX], zone[ZONE_MAX], last_zone[ZONE_MAX];
 
-	if (from == 0) /* history without --since */
-		return buf_append_format(b, "all until %s", format_moment(until, USEC_UNSET, end));
+	if (from == 0) { /* history without --since */
+		name_zones(until, until, zone, last_zone);
+		return buf_append_format(
+			b, "all until %s%s", format_moment(until, USEC_UNSET, end), last_zone);
+	}
+	name_zones(from, until, zone, last_zone);
 	format_moment(from, USEC_UNSET, begin);
 	if (until <= from + 1)
-		return buf_append_string(b, begin);
+		return buf_append_format(b, "%s%s", begin, last_zone);
 	format_moment(until, from, end);
 	/* an end with a date of its own would run into the begin's time */
-	return buf_append_format(b, "%s%s%s", begin, strchr(end, ' ') ? " to " : "-", end);
+	return buf_append_format(b, "%s%s%s%s%s", begin, zone,
+		*zone != '\0' || strchr(end, ' ') ? " to " : "-", end, last_zone);
 }
 
 static int compare_spans(const void *a, const void *b)
@@ -363,17 +411,6 @@ static int put_parts(struct buf *b, const json_t *coverage)
 		     : buf_append_format(b, " from rollups%s", rows ? ", the rest from rows" : "");
 }
 
-/* Two windows of a local time that happened twice differ in nothing else. */
-static int put_zone(const struct view *v, usec_t from, struct buf *b)
-{
-	time_t seconds = (time_t)(from / USEC_PER_SEC);
-	struct tm tm;
-
-	if (v->options->at_count < 2 || !localtime_r(&seconds, &tm))
-		return 0;
-	return buf_append_format(b, " %s", tm.tm_zone);
-}
-
 int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 {
 	usec_t from = row_time(coverage, "from_usec"), until = row_time(coverage, "until_usec");
@@ -390,8 +427,6 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 						 : "Coverage: not watching at that time (");
 		if (r == 0)
 			r = receipt_window(b, from, until);
-		if (r == 0)
-			r = put_zone(v, from, b);
 		reason = receipt_reason(coverage);
 		if (r == 0 && reason)
 			r = buf_append_format(b, ": %s", reason);
@@ -400,8 +435,6 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 	r = buf_append_string(b, "Coverage: ");
 	if (r == 0)
 		r = receipt_window(b, from, until);
-	if (r == 0)
-		r = put_zone(v, from, b);
 	if (r == 0 && until >= v->now && until <= v->now + USEC_PER_SEC && until > from + 1)
 		r = buf_append_string(b, " (now)");
 	if (r == 0)

@@ -581,7 +581,8 @@ int when_parse(const char *text, usec_t now, struct window ret[static WHEN_WINDO
 	return reading.count;
 }
 
-int when_parse_moment(const char *text, usec_t now, usec_t *ret)
+/* Where it happens twice, the last of both or the first. */
+static int parse_one(const char *text, usec_t now, bool last, usec_t *ret)
 {
 	struct reading reading;
 	struct window night;
@@ -594,6 +595,16 @@ int when_parse_moment(const char *text, usec_t now, usec_t *ret)
 		return r;
 	r = read_moment(text, now, &reading);
 	if (r >= 0)
-		*ret = reading.start[0];
+		*ret = reading.start[last ? reading.count - 1 : 0];
 	return r;
+}
+
+int when_parse_moment(const char *text, usec_t now, usec_t *ret)
+{
+	return parse_one(text, now, false, ret);
+}
+
+int when_parse_end(const char *text, usec_t now, usec_t *ret)
+{
+	return parse_one(text, now, true, ret);
 }

@@ -24,9 +24,13 @@
 int when_parse(
 	const char *text, usec_t now, struct window ret[static WHEN_WINDOWS_MAX]) _must_check_;
 
-/* A single moment for --since and --until: the start of the first window, as `systemd-analyze timestamp` has it; of a
+/* A single moment, as for --since: the start of the first window, as `systemd-analyze timestamp` has it; of a
  * local time that does not happen also what that has, as long after the skip. 0, -EINVAL or -ERANGE. */
 int when_parse_moment(const char *text, usec_t now, usec_t *ret) _must_check_;
+
+/* The same as the end of a stretch, for --until: the start of the last window, so that whatever the text can mean is before
+ * it. */
+int when_parse_end(const char *text, usec_t now, usec_t *ret) _must_check_;
 
 /* "last night" and the like name a stretch, not a moment: 22:00 of the day before to 08:00. Of the last full night:
  * before 08:00 it is the one that is under way. 0, -EINVAL (not such a word) or -ERANGE. */

@@ -226,6 +226,24 @@ def test_a_local_time_that_happens_twice_asks_both(fake):
     assert table.count("Coverage: ") == 2 and table.count(" CEST") == 1 and table.count(" CET") == 1
 
 
+@pytest.mark.parametrize("since, until, begin, minutes, says", [
+    ("02:30", "02:45", 30, 75, "2026-10-25 02:30:00 CEST to 02:45:00 CET watched"),  # of each bound what takes in more
+    ("02:45", "02:30", 45, 45, "2026-10-25 02:45:00 CEST to 02:30:00 CET watched"),
+    ("02:30 CET", "02:45 CET", 90, 15, "2026-10-25 02:30:00-02:45:00 CET watched"),
+    ("02:30 CEST", "02:45 CEST", 30, 15, "2026-10-25 02:30:00-02:45:00 CEST watched"),
+    ("01:00", "04:00", -60, 240, "2026-10-25 01:00:00 CEST to 04:00:00 CET watched"),
+    ("01:00", "01:30", -60, 30, "2026-10-25 01:00:00-01:30:00 watched"),
+    ("03:00", "03:30", 120, 30, "2026-10-25 03:00:00-03:30:00 watched"),
+])
+def test_a_stretch_takes_in_an_hour_that_happens_twice(fake, since, until, begin, minutes, says):
+    """And its receipt names the zones, where the times could be others."""
+    daemon = fake({"Claims": lambda call: {"claims": [claim()], "cursor": None, "coverage": coverage(call["since_usec"], call["until_usec"])}})
+    result = run(daemon, "history", "-S", f"2026-10-25 {since}", "-U", f"2026-10-25 {until}", TZ="Europe/Berlin")
+    asked = daemon.calls[0]["parameters"]
+    assert (asked["since_usec"] / 60e6 - 1_792_886_400 / 60, (asked["until_usec"] - asked["since_usec"]) / 60e6) == (begin, minutes)
+    assert says in result.stdout
+
+
 def test_pages_are_pulled_to_the_end(fake):
     def answer(call):
         page = int(call.get("cursor") or 0)

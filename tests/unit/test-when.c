@@ -48,6 +48,8 @@ static void check_windows(const struct window_case *c, usec_t now)
 		assert_int_equal(windows[1].from, 1);
 	assert_int_equal(when_parse_moment(c->text, now, &moment), 0);
 	assert_int_equal(moment, windows[0].from);
+	assert_int_equal(when_parse_end(c->text, now, &moment), 0);
+	assert_int_equal(moment, windows[c->second ? 1 : 0].from);
 }
 
 static void test_width(void **state)
