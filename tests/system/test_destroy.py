@@ -121,7 +121,7 @@ for i in range(1000):
     children = [c for c in claims if (c["protocol"], c["port"]) == ("tcp", server)]
     assert sorted(c["role"] for c in children) == ["accepted"] * 1000 + ["listening"]
     # Each port, as often as it was used, in the order of its ends.
-    exact = 0
+    exact = unknown = 0
     told, expected = by_port(claims), by_port(made)
     for key, theirs in expected.items():
         mine = sorted(told[key], key=lambda c: c["closed_usec"])
@@ -129,7 +129,8 @@ for i in range(1000):
         for claim, truth in zip(mine, theirs):
             check_times(claim, truth)
             exact += is_exact(claim, truth)
-            assert claim["role"] == {"tcp": "connected", "udp": "bound"}[claim["protocol"]]
+            unknown += claim["role"] is None
+            assert claim["role"] in (None, {"tcp": "connected", "udp": "bound"}[claim["protocol"]])
             assert claim["remote_port"] == (server if claim["protocol"] == "tcp" else None)
             if claim["source"] == "destroy":
                 check_unknown(claim)
@@ -139,6 +140,8 @@ for i in range(1000):
     assert exact >= 100, exact
     # ... and there the load takes a second or two: where it takes longer, more sweeps see more of it.
     assert sum(c["source"] == "destroy" for c in claims) >= 1500
+    # Which side opened a connection is not known where a busy host was late with its own end of it.
+    assert unknown <= 20, unknown
     receipt = daemon.rows("history", "-n", "1")[1]
     assert [s["source"] for s in receipt["stretches"]] == ["destroy"]
     assert receipt["lost"] is None and not receipt["complete"] and receipt["gaps"] == []
