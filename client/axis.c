@@ -8,8 +8,9 @@
 #include "client/receipt.h"
 #include "client/shape.h"
 
-#define LABEL_WIDTH 480 /* "18:00", and air */
-#define DATE_WIDTH  1000
+#define LABEL_WIDTH   480 /* "18:00", and air */
+#define SECONDS_WIDTH 700 /* "18:00:15", and air */
+#define DATE_WIDTH    1000
 
 /* As C's locale has them, like all times of ours. */
 static const char *const weekdays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -132,10 +133,18 @@ static bool date_fits(const struct axis *a, usec_t at, usec_t step)
 	return axis_x(a, at) + DATE_WIDTH / 2 < a->right || at <= a->window.from;
 }
 
+/* Labels in seconds are wider, and so are fewer. */
+static usec_t label_step(const struct axis *a)
+{
+	unsigned width = (unsigned)(a->right - a->left);
+	usec_t step = axis_step(a->window, width / LABEL_WIDTH);
+
+	return step < USEC_PER_MINUTE ? axis_step(a->window, width / SECONDS_WIDTH) : step;
+}
+
 void axis_draw(struct sheet *s, const struct axis *a, int top, int bottom)
 {
-	usec_t step = axis_step(a->window, (unsigned)((a->right - a->left) / LABEL_WIDTH));
-	usec_t at = axis_origin(a->window.from, step);
+	usec_t step = label_step(a), at = axis_origin(a->window.from, step);
 	char text[FORMAT_MAX];
 	bool first = true;
 

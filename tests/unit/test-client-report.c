@@ -207,6 +207,35 @@ static void test_axis(void **state)
 	assert_null(strstr(text, ">09:30</text>"));
 }
 
+/* No label runs into the next, whatever the window: a letter of the stylesheet is 6.6 pixels wide. */
+static void test_labels_do_not_touch(void **state)
+{
+	static const unsigned lengths[] = {
+		1, 7, 14, 15, 59, 60, 170, 180, 195, 209, 210, 600, 3600};
+
+	(void)state;
+	set_zone("UTC");
+	for (size_t i = 0; i < ELEMENTSOF(lengths); i++) {
+		const struct window w = {night.from, night.from + lengths[i] * USEC_PER_SEC};
+		_cleanup_(free_p) char *text = on_sheet(draw_axis, &w);
+		double last = -100, x;
+		unsigned labels = 0;
+		char *end;
+
+		for (const char *at = text; (at = strstr(at, "class='tick' x='")); at = end) {
+			const char *word;
+
+			x = strtod(at + strlen("class='tick' x='"), &end);
+			word = strchr(end, '>');
+			assert_non_null(word);
+			assert_true(x - last >= 6.6 * (double)strcspn(word + 1, "<"));
+			last = x;
+			labels++;
+		}
+		assert_true(labels > 0);
+	}
+}
+
 struct place {
 	char directory[64], path[80];
 };
@@ -287,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_axis),
+		cmocka_unit_test(test_labels_do_not_touch),
 		cmocka_unit_test(test_outfile),
 		cmocka_unit_test(test_outfile_full),
 	};
