@@ -177,14 +177,20 @@ static uint64_t program_total(const struct report *r)
 }
 
 static const struct {
-	const char *name, *member; /* of the activity; NULL: programs */
-} facts[] = {{"claims", "claims"}, {"ports", "ports"}, {"programs", NULL},
-	{"claims without a process", "unattributed"}};
+	const char *one, *rest; /* "claim", " without a process" */
+	const char *member;     /* of the activity; NULL: programs */
+} facts[] = {{"claim", "", "claims"}, {"port", "", "ports"}, {"program", "", NULL},
+	{"claim", " without a process", "unattributed"}};
 
 static uint64_t fact(const struct report *r, size_t i)
 {
 	return facts[i].member ? (uint64_t)row_int(r->activity, facts[i].member, 0)
 			       : program_total(r);
+}
+
+static const char *fact_plural(const struct report *r, size_t i)
+{
+	return fact(r, i) == 1 ? "" : "s";
 }
 
 static void put_defs(struct sheet *s)
@@ -206,8 +212,8 @@ static void put_header(struct sheet *s, const struct report *r, const struct wor
 	sheet_text(s, text_of(&w->where));
 	sheet_put(s, "</bdi></p>\n<dl class='facts'>");
 	for (size_t i = 0; i < ELEMENTSOF(facts); i++)
-		sheet_put(s, "<div><dt>%s</dt><dd>%s</dd></div>", facts[i].name,
-			format_count(fact(r, i), count));
+		sheet_put(s, "<div><dt>%s%s%s</dt><dd>%s</dd></div>", facts[i].one,
+			fact_plural(r, i), facts[i].rest, format_count(fact(r, i), count));
 	sheet_put(s, "</dl>\n<p class='receipt%s'>", receipt_complete(coverage) ? "" : " partial");
 	sheet_text(s, text_of(&w->receipt));
 	sheet_put(s, "</p></header>\n");
@@ -310,9 +316,11 @@ static int lay_header(struct sheet *s, const struct report *r, const struct word
 	y += sheet_lines(s, 200, y, 200, 96, "title", text_of(&w->what)) * 220;
 	y += sheet_lines(s, 200, y, LINE, LINE_COLUMNS, "muted", text_of(&w->where)) * LINE;
 	snprintf(line, sizeof(line),
-		"%s claims of %s ports by %s programs; %s claims without a process",
-		format_count(fact(r, 0), count[0]), format_count(fact(r, 1), count[1]),
-		format_count(fact(r, 2), count[2]), format_count(fact(r, 3), count[3]));
+		"%s claim%s of %s port%s by %s program%s; %s claim%s without a process",
+		format_count(fact(r, 0), count[0]), fact_plural(r, 0),
+		format_count(fact(r, 1), count[1]), fact_plural(r, 1),
+		format_count(fact(r, 2), count[2]), fact_plural(r, 2),
+		format_count(fact(r, 3), count[3]), fact_plural(r, 3));
 	y += sheet_lines(s, 200, y, LINE, LINE_COLUMNS, "", line) * LINE;
 	y += sheet_lines(s, 200, y, LINE, LINE_COLUMNS, "", text_of(&w->receipt)) * LINE;
 	return y;

@@ -186,10 +186,11 @@ static void draw_outside(struct sheet *s, const struct figure *f)
 			continue;
 		sheet_put(s,
 			"<circle class='ring' cx='" PX "' cy='" PX
-			"' r='4'><title>%u: %s claims, outside of the kernel's range</title></circle>\n",
+			"' r='4'><title>%u: %s claim%s, outside of the kernel's range</title></circle>\n",
 			PX_OF(PICTURE_LEFT + (int)column * CELL + CELL / 2),
 			PX_OF(TOP + (int)row * m->row + m->row / 2), port,
-			format_count(claims_of(f, port), claims));
+			format_count(claims_of(f, port), claims),
+			claims_of(f, port) == 1 ? "" : "s");
 	}
 }
 

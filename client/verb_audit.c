@@ -5,6 +5,8 @@
 
 #include "client/ask.h"
 
+#include <inttypes.h>
+
 #define HASH_NONFATAL_OOM 1 /* what could not be added has no hh.tbl */
 #include <uthash.h>
 
@@ -16,7 +18,7 @@
 /* Servers that people are told of; JSON has all that the daemon lists. */
 #define SERVERS_SHOWN 10
 
-/* Claims without a process have a row too, and the last rows may have none. */
+/* How many have claims. Claims without a process have a row too, and who only failed to get a port. */
 static size_t named_rows(const json_t *reply)
 {
 	static const char *const names[] = {
@@ -30,7 +32,7 @@ static size_t named_rows(const json_t *reply)
 
 		for (size_t n = 0; n < ELEMENTSOF(names); n++)
 			named = named || row_text(row, names[n]) || row_int(row, names[n], -1) >= 0;
-		count += named;
+		count += named && row_int(row, "claims", 0) > 0;
 	}
 	return count;
 }
@@ -109,13 +111,15 @@ static int print_heading(const struct view *v, const json_t *reply)
 	size_t rows = named_rows(reply);
 	const json_t *coverage = json_object_get(reply, "coverage");
 	_cleanup_(buf_done) struct buf b = {0};
-	char claims[FORMAT_MAX], ports[FORMAT_MAX], unknown[FORMAT_MAX];
+	uint64_t claims = (uint64_t)row_int(reply, "claims", 0);
+	uint64_t ports = (uint64_t)row_int(reply, "ports", 0);
+	char claims_text[FORMAT_MAX], ports_text[FORMAT_MAX], unknown[FORMAT_MAX];
 
 	if (receipt_window(&b, row_time(coverage, "from_usec"), row_time(coverage, "until_usec")) <
 			0 ||
-		buf_append_format(&b, ": %s claims of %s ports",
-			format_count((uint64_t)row_int(reply, "claims", 0), claims),
-			format_count((uint64_t)row_int(reply, "ports", 0), ports)) < 0 ||
+		buf_append_format(&b, ": %s claim%s of %s port%s",
+			format_count(claims, claims_text), claims == 1 ? "" : "s",
+			format_count(ports, ports_text), ports == 1 ? "" : "s") < 0 ||
 		(rows > 0 && !is_by_port(v->options) &&
 			buf_append_format(&b, " by %zu %s", rows, noun(v->options, rows)) < 0) ||
 		buf_append_format(&b, "; %s without a process",
@@ -152,8 +156,8 @@ static int print_server(const struct view *v, const json_t *server, struct windo
 
 	if (!port || !process)
 		return -ENOMEM;
-	if (buf_append_format(
-		    &b, "  %s %s%s%s: ", port, process, unit ? " " : "", unit ? unit : "") < 0 ||
+	if (buf_append_format(&b, "%s %s%s%s: ", port, process, unit ? " " : "", unit ? unit : "") <
+			0 ||
 		buf_append_format(&b, "%s %s", opened >= w.from ? "came" : "there since",
 			format_time(opened, w.from, came)) < 0)
 		return -ENOMEM;
@@ -161,6 +165,23 @@ static int print_server(const struct view *v, const json_t *server, struct windo
 		buf_append_format(&b, ", went %s", format_time(closed, opened, went)) < 0)
 		return -ENOMEM;
 	if (buf_put_u8(&b, 0) < 0)
+		return -ENOMEM;
+	fputs("  ", v->out);
+	view_wrapped(v, v->out, (const char *)buf_bytes(&b), 2, 4);
+	return 0;
+}
+
+/* And the question that lists them: those that only lasted through the window are in its answer, too. */
+static int print_more_servers(const struct view *v, size_t more, struct window w)
+{
+	_cleanup_(buf_done) struct buf b = {0};
+	char text[FORMAT_MAX];
+
+	if (buf_append_format(&b, "and %s more: see portledger history --role listening",
+		    format_count(more, text)) < 0 ||
+		buf_append_format(&b, " -S @%" PRIu64 " -U @%" PRIu64, w.from / USEC_PER_SEC,
+			(w.until + USEC_PER_SEC - 1) / USEC_PER_SEC) < 0 ||
+		buf_put_u8(&b, 0) < 0)
 		return -ENOMEM;
 	fputs("  ", v->out);
 	view_wrapped(v, v->out, (const char *)buf_bytes(&b), 2, 4);
@@ -187,10 +208,7 @@ static int print_servers(const struct view *v, const json_t *reply)
 		if (print_server(v, server, w) < 0)
 			return -ENOMEM;
 	}
-	if (count > i)
-		fprintf(v->out, "  and %s more: see portledger history --role listening\n",
-			format_count(count - i, text));
-	return 0;
+	return count > i ? print_more_servers(v, count - i, w) : 0;
 }
 
 /* A member that may not be there: null. */

@@ -94,13 +94,13 @@ static enum status say(const struct options *o, const struct view *v, const stru
 {
 	const json_t *coverage = json_object_get(a->activity, "coverage");
 	_cleanup_(buf_done) struct buf b = {0};
-	char claims[FORMAT_MAX];
+	uint64_t claims = (uint64_t)row_int(a->activity, "claims", 0);
+	char text[FORMAT_MAX];
 
 	if (o->no_legend)
 		return STATUS_FOUND;
 	view_text(v, o->report_path);
-	fprintf(v->out, ": %s claims\n",
-		format_count((uint64_t)row_int(a->activity, "claims", 0), claims));
+	fprintf(v->out, ": %s claim%s\n", format_count(claims, text), claims == 1 ? "" : "s");
 	if (receipt_text(coverage, v, &b) < 0 || buf_put_u8(&b, 0) < 0)
 		return complain_memory();
 	view_wrapped(v, v->out, (const char *)buf_bytes(&b), 0, 2);

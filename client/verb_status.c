@@ -42,6 +42,11 @@ static void print_head(const struct view *v, const json_t *reply)
 	fputc('\n', v->out);
 }
 
+static const char *plural(const json_t *reply, const char *name)
+{
+	return row_int(reply, name, 0) == 1 ? "" : "s";
+}
+
 static void print_history(const struct view *v, const json_t *reply)
 {
 	usec_t oldest = row_time(reply, "oldest_usec");
@@ -79,16 +84,18 @@ static void print_gaps(const struct view *v, const json_t *reply)
 	char gaps[FORMAT_MAX], lost[FORMAT_MAX], ends[FORMAT_MAX], found[FORMAT_MAX], text[256];
 	bool events = streq(row_text(reply, "rung"), "events");
 	bool told = streq(row_text(reply, "rung"), "destroy");
-	int length = snprintf(text, sizeof(text), "%s; ", count(reply, "gaps", gaps));
+	int length = snprintf(text, sizeof(text), "%s since then; ", count(reply, "gaps", gaps));
 	char *rest = text + length;
 	size_t room = sizeof(text) - (size_t)length;
 
 	if (events)
-		snprintf(rest, room, "%s claims lost, %s ends lost; %s found only by sweep",
-			count(reply, "lost", lost), count(reply, "lost_ends", ends),
+		snprintf(rest, room, "%s claim%s lost, %s end%s lost; %s found only by sweep",
+			count(reply, "lost", lost), plural(reply, "lost"),
+			count(reply, "lost_ends", ends), plural(reply, "lost_ends"),
 			count(reply, "found_only_by_sweep", found));
 	else if (row_int(reply, "lost", -1) >= 0)
-		snprintf(rest, room, "%s claims lost", count(reply, "lost", lost));
+		snprintf(rest, room, "%s claim%s lost", count(reply, "lost", lost),
+			plural(reply, "lost"));
 	else
 		snprintf(rest, room,
 			"what lives shorter than the interval is %s (doctor --self-test measures how much)",
@@ -99,12 +106,14 @@ static void print_gaps(const struct view *v, const json_t *reply)
 
 static void print_counts(const struct view *v, const json_t *reply)
 {
-	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
+	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX], text[256];
 
-	print_label(v, "claims");
-	fprintf(v->out, "%s recorded, %s open now, %s without a process\n",
+	snprintf(text, sizeof(text),
+		"%s recorded since its start; %s open now, %s of them without a process",
 		count(reply, "recorded", a), count(reply, "open_claims", b),
 		count(reply, "unattributed", c));
+	print_label(v, "claims");
+	view_wrapped(v, v->out, text, LABEL, LABEL);
 	print_gaps(v, reply);
 	if (streq(row_text(reply, "rung"), "events"))
 		print_extras(v, reply);

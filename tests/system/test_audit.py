@@ -115,7 +115,7 @@ def test_by(daemon, script, namespace):
 def test_servers_that_came_and_went(daemon, script):
     text = daemon.client("audit", "-S", stamp(script["since"]), "-U", stamp(script["until"])).stdout
     assert "2 servers came or went:" in text
-    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("    ")}
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
     assert ": came " in lines[f"{script['server']}/tcp"] and "went" not in lines[f"{script['server']}/tcp"]
     assert ", went " in lines[f"{script['gone']}/tcp"] and "beta" in lines[f"{script['server']}/tcp"]
 

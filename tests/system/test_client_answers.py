@@ -347,12 +347,19 @@ def test_audit_tells_of_servers(fake):
                   closed_after_usec=None, released_usec=None)
     daemon = fake({"Audit": audit(program(), servers=[there, still], servers_omitted=11)})
     text = run(daemon, "audit").stdout
-    assert "13 servers came or went:\n" in text and "and 11 more: see portledger history --role listening" in text
-    assert "    60530/tcp upd[702] upd.service: came 03:12:07.114, went 03:12:09.414\n" in text
-    assert "    60531/tcp new[703]: came 03:12:07.114\n" in text
+    assert "13 servers came or went:\n" in text and f"\n  and 11 more: see portledger history --role listening -S @{MINUTE // 10**6} -U @{MINUTE // 10**6 + 60}\n" in text
+    assert "\n  60530/tcp upd[702] upd.service: came 03:12:07.114, went 03:12:09.414\n" in text
+    assert "\n  60531/tcp new[703]: came 03:12:07.114\n" in text
     assert "server" not in run(daemon, "audit", "--no-legend").stdout
     total = json.loads(run(daemon, "audit", "--json=pretty").stdout)["total"]
     assert [list(s) for s in total["servers"]] == [COLUMNS] * 2 and total["servers"][0]["user"] == "root"
+
+
+def test_audit_counts_in_words(fake):
+    """Of one there is no plural; who only failed to get a port has claimed none."""
+    failed = program(comm="late", exe="/usr/bin/late", claims=0, ports=0, failures=2)
+    one = {**audit(program(claims=1, ports=1), failed), "claims": 1, "ports": 1}
+    assert ": 1 claim of 1 port by 1 program; 0 without" in run(fake({"Audit": one}), "audit").stdout
 
 
 @pytest.mark.parametrize("by, members, heading, first", [
@@ -412,7 +419,7 @@ def test_status(fake):
     assert text.splitlines()[0] == "degraded: first thing" and "is not recording" in text
     assert run(daemon, "--strict").returncode == 6
     text = run(fake({"Status": status()}), "status").stdout
-    for part in ("is recording, by sweep every 1 s", "182,113 recorded, 96 open now, 31 without a process", "41.1 MiB",
+    for part in ("is recording, by sweep every 1 s", "182,113 recorded since its start; 96 open now, 31 of them without a process", "gaps       1 since then; ", "41.1 MiB",
                  "32768-60999: tcp 1,204 used (4.3 %)", "udp 7 used (< 0.1 %)", "capture 5.2 s 3.0 MiB",
                  "4,123, the last took 4.9 s of CPU"):  # one sweep's cost, not the sum of all
         assert part in text
@@ -420,7 +427,7 @@ def test_status(fake):
     assert all(len(line) <= 60 for line in narrow.splitlines() if line.startswith("  processes"))
     unknown = {name: None for name in ("sweeps", "sweep_cpu_usec", "open_claims", "recorded", "gaps", "unattributed",
                                        "found_only_by_sweep", "oldest_usec")}
-    assert "? recorded, ? open now, ? without" in run(fake({"Status": status(**unknown, rung="none")})).stdout
+    assert "? recorded since its start; ? open now, ? of them without" in run(fake({"Status": status(**unknown, rung="none")})).stdout
     assert json.loads(run(daemon, "--json=pretty").stdout) == status(degraded=["first thing"], watching=False)
     assert json.loads(run(daemon, "-j").stdout)["used"] == {"tcp": 1204, "udp": 7}
     assert next(csv.DictReader(io.StringIO(run(daemon, "--csv").stdout)))["recorded"] == "182113"
