@@ -16,6 +16,8 @@ struct cell {
 	bool right;                           /* aligned */
 	bool cut;                             /* may be cut where the terminal is too narrow */
 	unsigned drop; /* left out where the terminal is too narrow, the highest first; 0: never */
+	const char
+		*by; /* what --by counts by where the rows are of this: then it is never left out */
 };
 
 struct kind {

@@ -260,8 +260,8 @@ static enum tone tone_note(const json_t *row)
 		{"PORT/PROTO", .text = cell_audit_port, .right = true},                            \
 		{"NETNS", .text = cell_audit_netns},                                               \
 		{"PROGRAM", .text = cell_program, .tone = tone_program, .cut = true},              \
-		{"UNIT", .text = cell_audit_unit, .cut = true, .drop = 5},                         \
-		{"USER", .text = cell_audit_user, .drop = 8},                                      \
+		{"UNIT", .text = cell_audit_unit, .cut = true, .drop = 5, .by = "unit"},           \
+		{"USER", .text = cell_audit_user, .drop = 8, .by = "user"},                        \
 		{"CLAIMS", .member = "claims", .right = true},                                     \
 		{"PORTS", .member = "ports", .right = true},                                       \
 		{"REMOTES", .text = cell_remotes, .right = true, .drop = 3},                       \

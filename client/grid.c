@@ -92,12 +92,13 @@ static int add_columns(struct grid *g, const struct kind *k)
 	}
 	for (size_t i = 0; o->column_count == 0 && i < k->cell_count && r == 0; i++) {
 		const struct cell *cell = &k->cells[i];
+		bool counted_by = cell->by && streq_null(o->by, cell->by);
 
 		r = add_column(g, (struct grid_column){.heading = strdup(cell->heading),
 					  .cell = cell,
 					  .right = cell->right,
 					  .cut = cell->cut,
-					  .drop = cell->drop});
+					  .drop = counted_by ? 0 : cell->drop});
 	}
 	return r;
 }

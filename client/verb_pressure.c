@@ -79,9 +79,11 @@ static void print_omitted(const struct view *v, const json_t *reply)
 	int64_t omitted = row_int(reply, "omitted", 0), least = row_int(reply, "least_peak", -1);
 	char text[128];
 
-	if (omitted > 0)
-		fprintf(v->out, "%lld further destinations are less full: see -n.\n",
-			(long long)omitted);
+	if (omitted > 0) {
+		snprintf(text, sizeof(text), "%lld further destination%s less full: see -n.",
+			(long long)omitted, omitted == 1 ? " is" : "s are");
+		view_wrapped(v, v->out, text, 0, 2);
+	}
 	if (least < 0)
 		return;
 	snprintf(text, sizeof(text),

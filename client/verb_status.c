@@ -27,19 +27,24 @@ static const char *count(const json_t *reply, const char *name, char text[static
 static void print_head(const struct view *v, const json_t *reply)
 {
 	bool watching = row_true(reply, "watching");
-	const char *rung = row_text(reply, "rung");
-	char way[FORMAT_WAY_MAX];
+	const char *rung = row_text(reply, "rung"), *version = row_text(reply, "version");
+	const char *state = watching ? "recording" : "not recording";
+	char way[FORMAT_WAY_MAX], rest[FORMAT_WAY_MAX + 8];
 
 	writer_degraded(v, v->out, json_object_get(reply, "degraded"));
 	fputs("portledgerd ", v->out);
-	view_text(v, row_text(reply, "version"));
-	fprintf(v->out, " is %s%s%s", view_tone(v, watching ? TONE_GOOD : TONE_BAD),
-		watching ? "recording" : "not recording", view_plain(v));
-	if (watching) {
-		fputs(", by ", v->out);
-		view_text(v, format_way(rung, (usec_t)row_int(reply, "interval_usec", 0), way));
+	view_text(v, version);
+	fprintf(v->out, " is %s%s%s", view_tone(v, watching ? TONE_GOOD : TONE_BAD), state,
+		view_plain(v));
+	if (!watching) {
+		fputc('\n', v->out);
+		return;
 	}
-	fputc('\n', v->out);
+	fputs(", ", v->out);
+	snprintf(rest, sizeof(rest), "by %s",
+		format_way(rung, (usec_t)row_int(reply, "interval_usec", 0), way));
+	view_wrapped(v, v->out, rest,
+		strlen("portledgerd  is , ") + view_columns(version) + strlen(state), 2);
 }
 
 static const char *plural(const json_t *reply, const char *name)
@@ -50,17 +55,17 @@ static const char *plural(const json_t *reply, const char *name)
 static void print_history(const struct view *v, const json_t *reply)
 {
 	usec_t oldest = row_time(reply, "oldest_usec");
-	char time[FORMAT_TIME_MAX], span[FORMAT_MAX], bytes[FORMAT_MAX];
+	char time[FORMAT_TIME_MAX], span[FORMAT_MAX], bytes[FORMAT_MAX], text[256];
 
-	print_label(v, "history");
+	format_bytes((uint64_t)row_int(reply, "database_bytes", 0), bytes);
 	if (oldest == USEC_UNSET)
-		fputs("none yet", v->out);
+		snprintf(text, sizeof(text), "none yet, %s", bytes);
 	else
-		fprintf(v->out, "since %s (%s)",
+		snprintf(text, sizeof(text), "since %s (%s), %s",
 			format_moment(oldest - oldest % USEC_PER_SEC, v->now, time),
-			format_span(usec_sub(v->now, oldest), span));
-	fprintf(v->out, ", %s\n",
-		format_bytes((uint64_t)row_int(reply, "database_bytes", 0), bytes));
+			format_span(usec_sub(v->now, oldest), span), bytes);
+	print_label(v, "history");
+	view_wrapped(v, v->out, text, LABEL, LABEL);
 }
 
 /* What costs where it cannot be had for nothing, and so may be off. */
@@ -197,16 +202,16 @@ static enum status print_cost(const struct view *v, const json_t *reply)
 {
 	const json_t *processes = json_object_get(reply, "processes"), *process;
 	_cleanup_(buf_done) struct buf cost = {0};
-	char span[FORMAT_MAX], text[FORMAT_MAX];
+	char span[FORMAT_MAX], text[FORMAT_MAX], sweeps[2 * FORMAT_MAX + 32];
 	size_t i;
 	int r = 0;
 
-	print_label(v, "sweeps");
-	fprintf(v->out, "%s", count(reply, "sweeps", text));
+	snprintf(sweeps, sizeof(sweeps), "%s", count(reply, "sweeps", text));
 	if (row_int(reply, "sweeps", 0) > 0)
-		fprintf(v->out, ", the last took %s of CPU",
+		snprintf(sweeps, sizeof(sweeps), "%s, the last took %s of CPU", text,
 			format_span((usec_t)row_int(reply, "sweep_cpu_usec", 0), span));
-	fputc('\n', v->out);
+	print_label(v, "sweeps");
+	view_wrapped(v, v->out, sweeps, LABEL, LABEL);
 	json_array_foreach(processes, i, process)
 	{
 		int64_t bytes = row_int(process, "pss_bytes", -1);

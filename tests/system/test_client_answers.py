@@ -362,6 +362,15 @@ def test_audit_counts_in_words(fake):
     assert ": 1 claim of 1 port by 1 program; 0 without" in run(fake({"Audit": one}), "audit").stdout
 
 
+@pytest.mark.parametrize("by", ("unit", "user"))
+def test_audit_never_leaves_out_what_it_counts_by(fake, by):
+    row = program(comm=None, exe=None, unit="cron.service" if by == "unit" else None, uid=0 if by == "user" else None)
+    text, _ = on_terminal(fake({"Audit": audit(row)}), "audit", "--by", by, "--color=never", width=30)
+    assert any(line.split()[:1] == [by.upper()] for line in text.splitlines()), text
+    note = text.partition("No room here for ")[2]
+    assert "LONGEST" in note and by.upper() not in note.partition(":")[0]
+
+
 @pytest.mark.parametrize("by, members, heading, first", [
     ("unit", {"unit": "cron.service"}, "UNIT", "cron.service"),
     ("user", {"uid": 0}, "USER", "root"),
@@ -423,8 +432,8 @@ def test_status(fake):
                  "32768-60999: tcp 1,204 used (4.3 %)", "udp 7 used (< 0.1 %)", "capture 5.2 s 3.0 MiB",
                  "4,123, the last took 4.9 s of CPU"):  # one sweep's cost, not the sum of all
         assert part in text
-    narrow, _ = on_terminal(fake({"Status": status()}), "status", width=60)
-    assert all(len(line) <= 60 for line in narrow.splitlines() if line.startswith("  processes"))
+    narrow, _ = on_terminal(fake({"Status": status()}), "status", "--color=never", width=34)
+    assert all(len(line) <= 34 for line in narrow.splitlines()), narrow
     unknown = {name: None for name in ("sweeps", "sweep_cpu_usec", "open_claims", "recorded", "gaps", "unattributed",
                                        "found_only_by_sweep", "oldest_usec")}
     assert "? recorded since its start; ? open now, ? of them without" in run(fake({"Status": status(**unknown, rung="none")})).stdout
