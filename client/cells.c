@@ -118,15 +118,24 @@ char *cell_port(const json_t *claim, _unused_ const struct view *v)
 		row_text(claim, "protocol"));
 }
 
+const char *cell_name(const json_t *row, const char *comm, const char *exe)
+{
+	const char *name = row_text(row, comm), *file = row_text(row, exe), *slash;
+
+	if (name && *name != '\0')
+		return name;
+	slash = file ? strrchr(file, '/') : NULL;
+	return slash ? slash + 1 : file;
+}
+
 /* "curl[48211]", or as much of a process as is known. */
 static int put_process(struct buf *b, const json_t *process)
 {
-	const char *name = row_text(process, "comm"), *exe = row_text(process, "exe"), *slash;
+	const char *name = cell_name(process, "comm", "exe");
 	int64_t pid = row_int(process, "pid", 0);
 
-	slash = exe ? strrchr(exe, '/') : NULL;
 	if (!name)
-		name = slash ? slash + 1 : exe ? exe : "?";
+		name = "?";
 	return pid > 0 ? buf_append_format(b, "%s[%lld]", name, (long long)pid)
 		       : buf_append_string(b, name);
 }

@@ -69,6 +69,10 @@ char *claim_together(const json_t *claim, const struct view *v);
 
 enum tone tone_process(const json_t *claim);
 
+/* What a process is called: its name, member `comm` of the row, or without one (a process may call itself nothing) the last part of
+ * its file, member `exe`. NULL where neither is known. */
+const char *cell_name(const json_t *row, const char *comm, const char *exe);
+
 /* As asprintf(3). NULL: no memory. */
 char *cell_print(const char *format, ...) _printf_(1, 2);
 

@@ -51,13 +51,6 @@ static char *cell_asked(const json_t *row, _unused_ const struct view *v)
 		    : cell_print("any/%s", row_text(row, "protocol"));
 }
 
-static const char *last_part(const char *path)
-{
-	const char *slash = path ? strrchr(path, '/') : NULL;
-
-	return slash && slash[1] != '\0' ? slash + 1 : path;
-}
-
 /* "192.0.2.1:443" of a client, and nothing where the holder had no remote end. */
 static char *cell_holder_remote(const json_t *row, _unused_ const struct view *v)
 {
@@ -70,14 +63,13 @@ static char *cell_holder_remote(const json_t *row, _unused_ const struct view *v
 static char *cell_holder(const json_t *row, const struct view *v)
 {
 	usec_t since = row_time(row, "holder_opened_usec");
-	const char *name = row_text(row, "holder_comm"), *role = row_text(row, "holder_role");
+	const char *name = cell_name(row, "holder_comm", "holder_exe"),
+		   *role = row_text(row, "holder_role");
 	int64_t pid = row_int(row, "holder_pid", 0);
 	char text[FORMAT_TIME_MAX], number[32] = "";
 
 	if (since == USEC_UNSET)
 		return strdup("");
-	if (!name)
-		name = last_part(row_text(row, "holder_exe"));
 	if (!name)
 		name = row_text(row, "holder_unit");
 	if (pid > 0)

@@ -20,7 +20,8 @@
 /* "curl, Nov 23 03:12:07": whose the last collision was, and when. */
 static char *cell_last(const json_t *row, const struct view *v)
 {
-	const char *comm = row_text(row, "collision_comm"), *unit = row_text(row, "collision_unit");
+	const char *comm = cell_name(row, "collision_comm", "collision_exe"),
+		   *unit = row_text(row, "collision_unit");
 	usec_t at = row_time(row, "collision_usec");
 	char text[FORMAT_TIME_MAX];
 
@@ -125,7 +126,7 @@ static char *cell_openers(const json_t *row, _unused_ const struct view *v)
 
 	json_array_foreach(json_object_get(row, "openers"), i, opener)
 	{
-		const char *name = row_text(opener, "comm");
+		const char *name = cell_name(opener, "comm", "exe");
 
 		if (!name)
 			name = row_text(opener, "unit");

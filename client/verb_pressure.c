@@ -49,7 +49,7 @@ static int print_advice(const struct view *v, const json_t *rows)
 	if (!row)
 		return 0;
 	opener = json_array_get(json_object_get(row, "openers"), 0);
-	who = opener ? row_text(opener, "comm") : NULL;
+	who = opener ? cell_name(opener, "comm", "exe") : NULL;
 	unit = opener ? row_text(opener, "unit") : NULL;
 	peak = row_int(row, "peak", 0);
 	r = buf_append_format(&b, "Advice: %s",
