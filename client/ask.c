@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <sys/stat.h>
 
+#include "client/near.h"
 #include "client/receipt.h"
 #include "client/remote.h"
 #include "client/shape.h"
@@ -364,15 +365,26 @@ enum status ask_pages(struct connection *c, const char *method, json_t *paramete
 		c, method, &shape_claims, "claims", parameters, take, context, receipts);
 }
 
+static enum status complain_column(const char *name, const struct shape *shape)
+{
+	struct near near = NEAR(name);
+
+	for (size_t i = 0; i < shape->count; i++)
+		near_try(&near, shape->members[i].name);
+	if (near.best)
+		complain("there is no column %s; did you mean %s?", name, near.best);
+	else
+		complain("there is no column %s; the manual lists them", name);
+	return STATUS_USAGE;
+}
+
 enum status ask_writer(
 	const struct view *v, const struct kind *k, bool unbounded, struct writer **ret)
 {
 	const char *unknown = writer_unknown_column(v, k);
 
-	if (unknown) {
-		complain("there is no column %s; the manual lists them", unknown);
-		return STATUS_USAGE;
-	}
+	if (unknown)
+		return complain_column(unknown, k->shape);
 	return writer_new(v, k, unbounded, ret) < 0 ? complain_memory() : STATUS_FOUND;
 }
 

@@ -34,7 +34,8 @@ int options_take_port(struct options *o, const char *text)
 	if (length < sizeof(digits))
 		memcpy(digits, text, length);
 	if (number_parse(digits, 1, UINT16_MAX, &port) < 0)
-		return options_usage(o, "not a port (1 to 65535): %s", text);
+		return options_usage(o, "not a port (1 to 65535)%s: %s",
+			strchr(text, '-') ? "; more of them are a --range" : "", text);
 	if (slash) {
 		if (protocol_from_name(slash + 1, &protocol) < 0)
 			return options_usage(

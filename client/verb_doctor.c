@@ -51,9 +51,10 @@ static json_t *no_daemon(const struct options *o)
 	if (o->host)
 		return json_pack("{s:[{s:s,s:s,s:s+}]}", "checks", "name", "daemon", "level",
 			"failure", "text", "no daemon answers at ", o->host);
-	return json_pack("{s:[{s:s,s:s,s:s+,s:s}]}", "checks", "name", "daemon", "level", "failure",
-		"text", "no daemon answers at ", o->socket_path, "fix",
-		o->socket_given ? "portledgerd --socket PATH --state DIR" : "portledgerd");
+	return json_pack("{s:[{s:s,s:s,s:s+,s:s+++}]}", "checks", "name", "daemon", "level",
+		"failure", "text", "no daemon answers at ", o->socket_path, "fix", "portledgerd",
+		o->socket_given ? " --socket " : "", o->socket_given ? o->socket_path : "",
+		o->socket_given ? " --state DIR" : "");
 }
 
 static bool all_ok(const json_t *checks)

@@ -176,6 +176,17 @@ def test_whose_help_is_named(arguments, verb):
     assert run(None, *arguments).stderr.splitlines()[1:] == [f"Try: portledger {verb + ' ' if verb else ''}--help"]
 
 
+def test_what_to_do_instead(fake, directory):
+    """An error names the next step, where one can be told."""
+    assert run(None, "history", "50000-50010").stderr.startswith("portledger: not a port (1 to 65535); more of them are a --range: 50000-50010\n")
+    assert run(None, "history", "x").stderr.startswith("portledger: not a port (1 to 65535): x\n")
+    for words in (["-F", "prot"], ["--columns", "port,prot"]):
+        assert run(fake({}), "history", *words).stderr == "portledger: there is no column prot; did you mean port?\n"
+    assert run(fake({}), "history", "-F", "nothing_like_it").stderr == "portledger: there is no column nothing_like_it; the manual lists them\n"
+    checks = json.loads(run(None, "--socket", directory / "none", "doctor", "-j").stdout)
+    assert checks["fix"] == f"portledgerd --socket {directory / 'none'} --state DIR"
+
+
 def test_help_and_version():
     for arguments in (["help"], ["--help"], ["-h"], ["who", "--help"], ["help", "who"], ["--version"], ["version"]):
         result = run(None, *arguments)
