@@ -33,6 +33,7 @@ static void free_group(struct group *g)
 		free(o);
 	}
 	free(g->blocked);
+	free(g->live);
 	free(g);
 }
 
@@ -438,6 +439,45 @@ static bool was_waiting(const struct fold_row *row, usec_t at)
 	return row->closed != USEC_UNSET && row->closed <= at;
 }
 
+/* A destination has a port once; in a namespace others may have it too, and then it does not only wait. */
+static int note_waiting(struct group *g, const struct fold_row *row, usec_t until)
+{
+	const usec_t at[] = {until, g->peak_at};
+	uint64_t *waiting[] = {&g->waiting, &g->peak_waiting};
+
+	for (size_t i = 0; i < ELEMENTSOF(at); i++) {
+		if (!was_under_way(row, at[i]))
+			continue;
+		if (g->key.destination) {
+			*waiting[i] += was_waiting(row, at[i]);
+			continue;
+		}
+		if (was_waiting(row, at[i]))
+			continue;
+		if (!g->live)
+			g->live = calloc(ELEMENTSOF(at), sizeof(*g->live));
+		if (!g->live)
+			return -ENOMEM;
+		port_set_add(&g->live[i], row->port);
+	}
+	return 0;
+}
+
+/* What is taken and is not live waits. */
+static void count_waiting(struct pressure *p)
+{
+	for (size_t i = 0; i < p->listed_count; i++) {
+		struct group *g = p->listed[i];
+		uint64_t live = g->live ? port_set_size(&g->live[0]) : 0;
+		uint64_t live_at_peak = g->live ? port_set_size(&g->live[1]) : 0;
+
+		if (g->key.destination)
+			continue;
+		g->waiting = g->used - MIN(live, g->used);
+		g->peak_waiting = g->peak - MIN(live_at_peak, g->peak);
+	}
+}
+
 /* The second walk. */
 static int take_peak(void *context, const struct fold_row *found)
 {
@@ -458,12 +498,9 @@ static int take_peak(void *context, const struct fold_row *found)
 		r = find_group(p, &keys[i], &place, false, &g);
 		if (r < 0 || !g || !g->listed)
 			continue;
-		g->waiting +=
-			was_under_way(row, p->window.until) && was_waiting(row, p->window.until);
-		if (!was_under_way(row, g->peak_at))
-			continue;
-		g->peak_waiting += was_waiting(row, g->peak_at);
-		r = add_opener(g, row->app);
+		r = note_waiting(g, row, p->window.until);
+		if (r == 0 && was_under_way(row, g->peak_at))
+			r = add_opener(g, row->app);
 	}
 	return r;
 }
@@ -542,6 +579,7 @@ int query_pressure(struct query *q, const struct filter *filter, struct window w
 	}
 	if (r == 0)
 		r = query_fold(q, &question, false, take_peak, &p);
+	count_waiting(&p);
 	if (r == 0)
 		r = watched_since(q, window, &since);
 	if (r == 0)

@@ -118,6 +118,29 @@ def test_a_port_that_only_waits_is_taken(ten, far, actor):
     assert (then["peak"], then["used"], sum(o["claims"] for o in then["openers"])) == (10, 10, 10)
 
 
+def test_a_port_that_waits_for_two_destinations_waits_once(ten, far, actor):
+    """Of a namespace a port counts once, and waits only if all that is on it does."""
+
+    def whole():
+        sync(ten)
+        row, = (r for r in ten.call(PRESSURE)["pressure"] if r["scope"] == "namespace" and r["protocol"] == "tcp")
+        return row["used"], row["time_wait"], row["peak"], row["peak_time_wait"]
+
+    fill(actor, FAR, 10)
+    fill(actor, FAR + 1, 10)
+    actor.do(f"close(*[f'c{FAR}-{{i}}' for i in range(10)])")
+    for i in range(10):
+        far.do(f"accept('a', 'far {i}')")
+    far.do("close(*[name for name in list(kept) if name.startswith('far ')])")
+    assert whole() == (10, 0, 10, 0)
+    actor.do(f"close(*[f'c{FAR + 1}-{{i}}' for i in range(10)])")
+    for i in range(10):
+        far.do(f"accept('b', 'far {i}')")
+    far.do("close(*[name for name in list(kept) if name.startswith('far ')])")
+    assert whole() == (10, 10, 10, 0)
+    assert [(r["used"], r["time_wait"]) for r in destinations(ten).values()] == [(10, 10)] * 2
+
+
 def test_ports_that_were_bound_before_they_were_connected(make_daemon, namespace, far, make_actor):
     sysctl(namespace, "net.ipv4.ip_local_port_range", "40000 40999")
     daemon = make_daemon().start()
