@@ -89,6 +89,10 @@
 /* each of the maps of apps, processes, addresses and namespaces */
 #define LIMIT_INTERN_BYTES (1024u * 1024u)
 
+/* Gaps of one reason, each where the last one ended, are one, up to this: the kernel's ring tells of its losses five times a second */
+#define LIMIT_GAP_USEC   (60u * 1000u * 1000u)
+#define LIMIT_TOUCH_USEC 1000u /* a hole that is none: the clock was slewed in between */
+
 /* Binds and connects that failed. */
 #define LIMIT_FAILURES_MINUTE  600u  /* recorded in one minute; further ones are counted */
 #define LIMIT_FAILURES_WAITING 4096u /* that wait for a commit; further ones are counted */

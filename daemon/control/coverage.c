@@ -264,23 +264,37 @@ static int read_stretches(struct receipt *c, struct query *q, usec_t expired)
 	return r < 0 ? r : flush_stretch(c);
 }
 
+/* Has some of the window, as clip() and a moment's gap have it. */
+#define IN_WINDOW                                                                                  \
+	"(until_usec>:from OR until_usec=from_usec OR :from=:until) AND until_usec>=:from"         \
+	" AND (from_usec<:until OR :from=:until) AND from_usec<=:until"
+#define GAPS "SELECT id,from_usec,until_usec,reason,lost FROM gap WHERE " IN_WINDOW
+/* Those with a number, of one reason and each where another ended, are told as one: who makes the kernel lose events without end is
+ * not to fill the receipt. */
+#define TOUCHING_AS_ONE(gaps)                                                                      \
+	"SELECT min(from_usec),max(until_usec),json_quote(reason),sum(lost) FROM ("                \
+	"SELECT *,sum(apart) OVER (PARTITION BY reason ORDER BY from_usec,id) AS run FROM ("       \
+	"SELECT *,lost IS NULL OR ifnull(from_usec>:touch+max(until_usec) OVER (PARTITION BY "     \
+	"reason,lost IS NULL ORDER BY from_usec,id"                                                \
+	" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),1) AS apart FROM (" gaps ")))"         \
+	" GROUP BY reason,lost IS NULL,run ORDER BY 1,min(id)"
+
 static int read_gaps(struct receipt *c, struct query *q)
 {
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
 		c->of_failures
-			? "SELECT from_usec,until_usec,json_quote(reason),lost,id FROM gap WHERE"
-			  " until_usec>=:from AND from_usec<=:until"
-			  " AND reason NOT IN ('events-lost','ends-lost') UNION ALL"
-			  " SELECT from_usec,until_usec,'\"left-out\"',n,id FROM failure_left_out"
-			  " WHERE until_usec>=:from AND from_usec<=:until ORDER BY 1,5"
-			: "SELECT from_usec,until_usec,json_quote(reason),lost FROM gap"
-			  " WHERE until_usec>=:from AND from_usec<=:until ORDER BY from_usec,id",
+			? TOUCHING_AS_ONE(GAPS
+				  " AND reason NOT IN ('events-lost','ends-lost') UNION ALL"
+				  " SELECT id,from_usec,until_usec,'left-out',n FROM failure_left_out"
+				  " WHERE " IN_WINDOW)
+			: TOUCHING_AS_ONE(GAPS),
 		&statement);
 
 	if (r < 0)
 		return r;
 	query_bind(statement, ":from", (int64_t)c->window.from);
+	query_bind(statement, ":touch", LIMIT_TOUCH_USEC);
 	query_bind(statement, ":until", (int64_t)c->window.until);
 	while ((r = query_step(statement)) == 1) {
 		usec_t from = (usec_t)sqlite3_column_int64(statement, 0);

@@ -273,12 +273,32 @@ static void on_released(void *context, struct claim *claim)
 	claim->holder_count = 0;
 }
 
+/* One more where the last fact is a gap of this reason that ends there: a disk that refuses must not make many of them. */
+static bool extend_gap(
+	struct batch *b, usec_t from_wall, usec_t until_wall, const char *reason, uint64_t lost)
+{
+	struct entry *e = TAILQ_LAST(&b->entries, entries);
+
+	if (lost == LOST_UNKNOWN || !e || e->kind != ENTRY_GAP || e->gap.lost == LOST_UNKNOWN ||
+		!streq(e->gap.reason, reason) || from_wall < e->from_wall ||
+		from_wall > e->until_wall + LIMIT_TOUCH_USEC ||
+		usec_sub(until_wall, e->from_wall) > LIMIT_GAP_USEC)
+		return false;
+	e->until_wall = MAX(e->until_wall, until_wall);
+	e->gap.lost += lost;
+	return true;
+}
+
 static void add_gap(
 	struct batch *b, usec_t from_wall, usec_t until_wall, const char *reason, uint64_t lost)
 {
-	_cleanup_(free_p) char *copy = strdup(reason);
-	struct entry *e = copy ? add_entry(b, ENTRY_GAP) : NULL;
+	_cleanup_(free_p) char *copy = NULL;
+	struct entry *e;
 
+	if (extend_gap(b, from_wall, until_wall, reason, lost))
+		return;
+	copy = strdup(reason);
+	e = copy ? add_entry(b, ENTRY_GAP) : NULL;
 	if (!e) { /* without it, what came in it would be missing from an answer that says it is whole */
 		lose(b, from_wall, lost == LOST_UNKNOWN ? 1 : lost);
 		return;

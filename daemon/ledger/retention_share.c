@@ -105,23 +105,9 @@ struct evicted {
 
 static int tell(struct store *s, const struct evicted *e)
 {
-	struct binder b = sql_bind(s, STATEMENT_GAP_EXTEND);
-	int r;
+	int r = rows_extend_gap(s, e->from, e->until, REASON, (uint64_t)e->n, GAP_MAX);
 
-	bind_time(&b, e->from);
-	bind_time(&b, e->until);
-	bind_text(&b, REASON);
-	bind_int(&b, e->n);
-	bind_int(&b, GAP_MAX);
-	r = sql_run(s, STATEMENT_GAP_EXTEND);
-	if (r < 0 || sqlite3_changes64(s->db) > 0)
-		return r;
-	b = sql_bind(s, STATEMENT_GAP_ADD);
-	bind_time(&b, e->from);
-	bind_time(&b, e->until);
-	bind_text(&b, REASON);
-	bind_int(&b, e->n);
-	return sql_run(s, STATEMENT_GAP_ADD);
+	return r != 0 ? MIN(r, 0) : rows_add_gap(s, e->from, e->until, REASON, (uint64_t)e->n);
 }
 
 static int run_pair(struct store *s, enum statement which, int64_t first, int64_t second)

@@ -262,15 +262,26 @@ int store_put_coverage(struct store *s, const struct coverage *c, usec_t from_wa
 	return 0;
 }
 
-int store_put_gap(
+int rows_extend_gap(struct store *s, usec_t from_wall, usec_t until_wall, const char *reason,
+	uint64_t lost, usec_t most)
+{
+	struct binder b = sql_bind(s, STATEMENT_GAP_EXTEND);
+	int r;
+
+	bind_time(&b, from_wall);
+	bind_time(&b, until_wall);
+	bind_text(&b, reason);
+	bind_unsigned(&b, lost);
+	bind_time(&b, most);
+	r = sql_run(s, STATEMENT_GAP_EXTEND);
+	return r < 0 ? r : sqlite3_changes64(s->db) > 0;
+}
+
+int rows_add_gap(
 	struct store *s, usec_t from_wall, usec_t until_wall, const char *reason, uint64_t lost)
 {
-	struct binder b;
-	int r = store_begin(s);
+	struct binder b = sql_bind(s, STATEMENT_GAP_ADD);
 
-	if (r < 0)
-		return r;
-	b = sql_bind(s, STATEMENT_GAP_ADD);
 	bind_time(&b, from_wall);
 	bind_time(&b, until_wall);
 	bind_text(&b, reason);
@@ -278,7 +289,21 @@ int store_put_gap(
 		bind_null(&b);
 	else
 		bind_unsigned(&b, lost);
-	r = sql_run(s, STATEMENT_GAP_ADD);
+	return sql_run(s, STATEMENT_GAP_ADD);
+}
+
+int store_put_gap(
+	struct store *s, usec_t from_wall, usec_t until_wall, const char *reason, uint64_t lost)
+{
+	int r = store_begin(s);
+
+	if (r < 0)
+		return r;
+	if (lost != LOST_UNKNOWN)
+		r = rows_extend_gap(s, usec_sub(from_wall, LIMIT_TOUCH_USEC), until_wall, reason,
+			lost, LIMIT_GAP_USEC);
+	if (r == 0)
+		r = rows_add_gap(s, from_wall, until_wall, reason, lost);
 	return r < 0 ? store_fail(s, r) : 0;
 }
 

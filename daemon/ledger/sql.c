@@ -266,11 +266,11 @@ static const char *const texts[STATEMENT_COUNT] = {
 	[STATEMENT_SEGMENT_LESS] = "UPDATE segment SET n=n-?2 WHERE id=?1",
 	[STATEMENT_SEGMENT_DROP_EMPTY] = "DELETE FROM segment WHERE id=?1 AND n=0",
 	[STATEMENT_SEGMENT_DROP_USERS] = "DELETE FROM segment_user WHERE seg=?1",
-	/* The last gap of this reason, where it touches and stays within ?5. */
+	/* The last gap of this reason, where it touches, has a number and stays within ?5. */
 	[STATEMENT_GAP_EXTEND] =
 		"UPDATE gap SET from_usec=min(from_usec,?1),until_usec=max(until_usec,?2),lost=lost+?4"
 		" WHERE id=(SELECT max(id) FROM gap WHERE reason=?3) AND from_usec<=?2 AND until_usec>=?1"
-		" AND max(until_usec,?2)-min(from_usec,?1)<=?5",
+		" AND lost IS NOT NULL AND max(until_usec,?2)-min(from_usec,?1)<=?5",
 
 	[STATEMENT_SEGMENT_EXPIRED] =
 		"SELECT id,released_to FROM segment WHERE released_to<?1 ORDER BY released_to LIMIT 1",

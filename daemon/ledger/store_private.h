@@ -337,6 +337,13 @@ int forget_rows(struct store *s, const struct forget *what, uint64_t *ret_rows) 
 /* Coalesced claims take so much less than others: as many count as one in their user's share (decision 0032). */
 #define COALESCED_OF_ROW 20
 
+/* rows.c: a gap, in a transaction. rows_extend_gap(): adds to the last one of this reason, where that touches and then is no longer
+ * than `most`. 1: it did; 0: there is none. */
+int rows_extend_gap(struct store *s, usec_t from_wall, usec_t until_wall, const char *reason,
+	uint64_t lost, usec_t most) _must_check_;
+int rows_add_gap(struct store *s, usec_t from_wall, usec_t until_wall, const char *reason,
+	uint64_t lost) _must_check_;
+
 /* retention_share.c: how much one user's claims may take. */
 
 /* Counts a new segment's rows by user. `processes` are of its rows (NULL as no id), and are put in another order. */

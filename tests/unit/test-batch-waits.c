@@ -172,6 +172,37 @@ static void test_absence(void **state)
 		"0|\n20|\n30|\n33|\n60|\n");
 }
 
+/* The ring tells of its losses with each look: for a minute they are one, whether they wait or are committed one by one. Who counts
+ * them finds each. */
+static void test_gaps_that_follow(void **state)
+{
+	struct world *w = *state;
+	const usec_t wall = w->f.now.wall;
+
+	for (usec_t i = 0; i < 600; i++) {
+		const usec_t from = wall + i * 200 * USEC_PER_MSEC + i % 2;
+
+		w->sink.gap(w->sink.context, from, from + 200 * USEC_PER_MSEC, "events-lost", 3);
+		if (i % 7 == 0)
+			w->sink.gap(
+				w->sink.context, from, from + 200 * USEC_PER_MSEC, "ends-lost", 0);
+		if (i == 300)
+			assert_true(batch_stats(w->batch).gaps < 100);
+		if (i > 300 && i % 5 == 0)
+			commit_all(w);
+	}
+	commit_all(w);
+	assert_rows(&w->f, "SELECT sum(lost),count(*)<=4 FROM gap WHERE reason='events-lost'",
+		"1800|1|\n");
+	/* what cannot be counted, or comes later, stays by itself */
+	w->sink.gap(w->sink.context, wall, wall + 5, "x", LOST_UNKNOWN);
+	w->sink.gap(w->sink.context, wall + 5, wall + 9, "x", 1);
+	w->sink.gap(w->sink.context, wall + 9, wall + 10, "x", LOST_UNKNOWN);
+	w->sink.gap(w->sink.context, wall + 5000, wall + 5001, "x", 2);
+	commit_all(w);
+	assert_rows(&w->f, "SELECT lost FROM gap WHERE reason='x' ORDER BY id", "~|\n1|\n~|\n2|\n");
+}
+
 /* What the ring tells again keeps the number that the database has for it. */
 static void test_left_open(void **state)
 {
@@ -268,6 +299,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_told),
 		CASE(test_failures),
+		CASE(test_gaps_that_follow),
 		CASE(test_absence),
 		CASE(test_left_open),
 		CASE(test_ring),

@@ -203,6 +203,54 @@ static void test_receipt_asked(void **state)
 	}
 }
 
+/* Who makes the kernel lose events without end does not fill the receipt: what follows one upon the other is one. */
+static void test_receipt_touching(void **state)
+{
+	static const struct {
+		struct window window;
+		const char *gaps;
+	} cases[] = {
+		{{0, 9000000},
+			"{\"from_usec\":200000,\"until_usec\":6000100,\"reason\":\"a\",\"lost\":58},"
+			"{\"from_usec\":200000,\"until_usec\":6000100,\"reason\":\"b\",\"lost\":0},"
+			"{\"from_usec\":6002000,\"until_usec\":6003000,\"reason\":\"a\",\"lost\":5},"
+			"{\"from_usec\":6003000,\"until_usec\":6004000,\"reason\":\"a\",\"lost\":null},"
+			"{\"from_usec\":6004000,\"until_usec\":6005000,\"reason\":\"a\",\"lost\":null}],"},
+		/* what only touches the window is not counted */
+		{{300100, 500000},
+			"{\"from_usec\":300100,\"until_usec\":500000,\"reason\":\"a\",\"lost\":2},"
+			"{\"from_usec\":300100,\"until_usec\":500000,\"reason\":\"b\",\"lost\":0}],"},
+	};
+	const struct filter any = FILTER_ANY;
+	struct fixture *f = *state;
+
+	history_sql(&f->history,
+		"INSERT INTO coverage VALUES(1,1,0,9000000,2,7,'',1,2,1,1,1,1,1,0,0);"
+		"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i+1 FROM n WHERE i<59)"
+		" INSERT INTO gap SELECT i,i*100000,(i+1)*100000+100,'a',1 FROM n;"
+		"INSERT INTO gap SELECT 100+id,from_usec,until_usec,'b',0 FROM gap;"
+		"INSERT INTO gap VALUES(300,6002000,6003000,'a',5),(301,6003000,6004000,'a',NULL),"
+		"(302,6004000,6005000,'a',NULL)");
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_cleanup_(buf_done) struct buf text = {0};
+		const char *gaps;
+
+		begin(f);
+		assert_int_equal(
+			coverage_receipt(f->query,
+				&(struct receipt_of){.asked = &any, .window = cases[i].window},
+				&text),
+			0);
+		query_end(f->query);
+		assert_int_equal(buf_append(&text, "", 1), 0);
+		gaps = strstr((const char *)buf_bytes(&text), "\"gaps\":[");
+		assert_non_null(gaps);
+		gaps += strlen("\"gaps\":[");
+		if (strncmp(gaps, cases[i].gaps, strlen(cases[i].gaps)) != 0)
+			fail_msg("%s", gaps);
+	}
+}
+
 /* Too many gaps to list: what is not listed is said to be one. */
 static void test_receipt_limit(void **state)
 {
@@ -214,7 +262,7 @@ static void test_receipt_limit(void **state)
 	history_sql(&f->history,
 		"INSERT INTO coverage VALUES(1,1,0,90000,2,7,'',1,2,1,1,1,1,1,0,0);"
 		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000)"
-		" INSERT INTO gap SELECT i,i*10,i*10+1,'x',0 FROM n");
+		" INSERT INTO gap SELECT i,i*10,i*10+1,'x'||i,0 FROM n");
 	begin(f);
 	assert_int_equal(coverage_receipt(f->query,
 				 &(struct receipt_of){.asked = &any, .window = {0, 90000}}, &text),
@@ -290,6 +338,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_receipt, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_degraded, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_asked, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_receipt_touching, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_limit, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_receipt_remotes, setup_empty, teardown),
 	};
