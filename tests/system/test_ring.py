@@ -165,7 +165,7 @@ def test_a_new_ring_counts_from_nothing(make_daemon, directory):
     status = json.loads(second.client("status", "--json=short").stdout)
     assert (status["lost"], status["lost_ends"], status["found_only_by_sweep"]) == (1, 4, 0)
     text = second.client("status").stdout
-    assert "1 claims lost, 4 ends lost; 0 found only by sweep" in text and "failures are watched" in text
+    assert "1 claim lost, 4 ends lost; 0 found only by sweep" in text and "failures are watched" in text
 
 
 @pytest.mark.parametrize("what", ("ledger", pytest.param("ledger, in the midst of an answer", marks=pytest.mark.long)))
