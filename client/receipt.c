@@ -154,14 +154,30 @@ static bool gap_overlaps(const json_t *gap, const struct window *s)
 	return row_time(gap, "from_usec") < s->until && row_time(gap, "until_usec") > s->from;
 }
 
-/* The reason of the first gap that touches the hole, or NULL. */
-static const char *hole_reason(const json_t *coverage, const struct window *hole)
+/* An answer about failures has only stretches that watched them, and UDP connects are no matter of it. */
+static bool is_of_failures(const struct view *v)
+{
+	return v->options->verb == VERB_FAILURES;
+}
+
+static bool gap_covers(const json_t *gap, const struct window *s)
+{
+	return row_time(gap, "from_usec") <= s->from && row_time(gap, "until_usec") >= s->until;
+}
+
+/* The reason of the first gap that touches the hole, or NULL. Failures may not be watched where all else is: only a gap that
+ * covers such a hole is its reason. */
+static const char *hole_reason(
+	const json_t *coverage, const struct view *v, const struct window *hole)
 {
 	const json_t *gap;
 	size_t i;
 
-	json_array_foreach(list(coverage, "gaps"), i,
-		gap) if (gap_overlaps(gap, hole)) return row_text(gap, "reason");
+	json_array_foreach(list(coverage, "gaps"), i, gap)
+	{
+		if (is_of_failures(v) ? gap_covers(gap, hole) : gap_overlaps(gap, hole))
+			return row_text(gap, "reason");
+	}
 	return NULL;
 }
 
@@ -193,10 +209,11 @@ static int put_span(struct buf *b, const json_t *coverage, usec_t from, usec_t u
 	return buf_append_format(b, "%s%s%s", begin, strchr(end, ' ') ? " to " : "-", end);
 }
 
-static int put_holes(struct buf *b, const json_t *coverage, const struct spans *holes)
+static int put_holes(
+	struct buf *b, const struct view *v, const json_t *coverage, const struct spans *holes)
 {
 	for (size_t i = 0; i < holes->count; i++) {
-		const char *reason = hole_reason(coverage, &holes->span[i]);
+		const char *reason = hole_reason(coverage, v, &holes->span[i]);
 		int r;
 
 		if (i == NAMED_MAX)
@@ -279,12 +296,6 @@ static int put_off(struct buf *b, const json_t *stretch)
 	return buf_append_format(b, " (%s%s%s)",
 		udp ? "" : "UDP connects are known only from their end",
 		udp || failures ? "" : "; ", failures ? "" : "failed binds not watched");
-}
-
-/* An answer about failures has only stretches that watched them, and UDP connects are no matter of it. */
-static bool is_of_failures(const struct view *v)
-{
-	return v->options->verb == VERB_FAILURES;
 }
 
 static int put_way(struct buf *b, const struct view *v, const json_t *stretch)
@@ -427,7 +438,8 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 						 : "Coverage: not watching at that time (");
 		if (r == 0)
 			r = receipt_window(b, from, until);
-		reason = receipt_reason(coverage);
+		reason = is_of_failures(v) ? hole_reason(coverage, v, &(struct window){from, until})
+					   : receipt_reason(coverage);
 		if (r == 0 && reason)
 			r = buf_append_format(b, ": %s", reason);
 		return r < 0 ? r : buf_append_string(b, ")");
@@ -440,7 +452,7 @@ int receipt_text(const json_t *coverage, const struct view *v, struct buf *b)
 	if (r == 0)
 		r = put_ways(b, v, list(coverage, "stretches"));
 	if (r == 0)
-		r = put_holes(b, coverage, &holes);
+		r = put_holes(b, v, coverage, &holes);
 	if (r == 0)
 		r = put_gaps(b, coverage, &holes);
 	if (r == 0)

@@ -548,21 +548,6 @@ def test_long_lines_are_wrapped_on_a_terminal(fake):
         assert whole in " ".join(text.split()) and all(len(line) <= 80 for line in text.splitlines()), text
 
 
-@pytest.mark.parametrize("comm, exe, name", [
-    ("curl", "/usr/bin/curl7", "curl"), ("", "/usr/bin/curl", "curl"), (None, "/usr/bin/curl", "curl"), (None, "curl", "curl"), ("", None, None)])
-def test_a_process_without_a_name_is_called_by_its_file(fake, comm, exe, name):
-    """A process may call itself nothing: "" and null are the same here."""
-    opener = {"comm": comm, "exe": exe, "unit": None, "uid": 0, "claims": 9}
-    row = {"scope": "destination", "protocol": "tcp", "netns": 1, "netns_name": None, "local_address": "1.2.3.4", "remote_address": "1.2.3.5",
-           "remote_port": 443, "low": 1, "high": 10, "available": 10, "used": 9, "time_wait": 0, "peak": 9, "peak_usec": NIGHT,
-           "peak_time_wait": 0, "claims": 9, "grown": 0, "bound_first": False, "full_usec": None, "openers": [opener]}
-    daemon = fake({**who(claim(comm=comm, exe=exe)), "Pressure": {"pressure": [row], "omitted": 1, "coverage": coverage()}})
-    assert f" {name or '?'}[48211] " in run(daemon, "who", 60530).stdout
-    text = run(daemon, "pressure").stdout
-    assert f" {name or 'unknown'} 9\n" in text and f"reuse connections in {name or 'the program'};" in text
-    assert "\n1 further destination is less full: see -n.\n" in text
-
-
 def test_follow(fake):
     daemon = fake({"Follow": [{"event": "open", "claims": [recent()], "lost": 0},
                               {"event": "opened", "claims": [recent(port=60531)], "lost": 214},

@@ -12,8 +12,8 @@ import subprocess
 import pytest
 
 from conftest import CLIENT, PATIENCE
-from fakedaemon import FakeDaemon, audit, claim, coverage, error, explain, program, status
-from test_client_answers import make_fake, on_terminal, run, who  # noqa: F401 (make_fake is the fixture "fake")
+from fakedaemon import NIGHT, FakeDaemon, audit, claim, coverage, error, explain, program, status
+from test_client_answers import MINUTE, make_fake, on_terminal, run, who  # noqa: F401 (make_fake is the fixture "fake")
 
 # what a terminal obeys or what reorders text, but for the newline
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -329,3 +329,34 @@ def test_config(directory):
     result = run(None, "config", "--config", path)
     assert (result.returncode, result.stdout) == (5, "") and f"{path}:2" in result.stderr
     assert not FORBIDDEN.search(result.stderr)
+
+
+@pytest.mark.parametrize("comm, exe, name", [
+    ("curl", "/usr/bin/curl7", "curl"), ("", "/usr/bin/curl", "curl"), (None, "/usr/bin/curl", "curl"), (None, "curl", "curl"), ("", None, None)])
+def test_a_process_without_a_name_is_called_by_its_file(fake, comm, exe, name):
+    """A process may call itself nothing: "" and null are the same here."""
+    opener = {"comm": comm, "exe": exe, "unit": None, "uid": 0, "claims": 9}
+    row = {"scope": "destination", "protocol": "tcp", "netns": 1, "netns_name": None, "local_address": "1.2.3.4", "remote_address": "1.2.3.5",
+           "remote_port": 443, "low": 1, "high": 10, "available": 10, "used": 9, "time_wait": 0, "peak": 9, "peak_usec": NIGHT,
+           "peak_time_wait": 0, "claims": 9, "grown": 0, "bound_first": False, "full_usec": None, "openers": [opener]}
+    daemon = fake({**who(claim(comm=comm, exe=exe)), "Pressure": {"pressure": [row], "omitted": 1, "coverage": coverage()}})
+    assert f" {name or '?'}[48211] " in run(daemon, "who", 60530).stdout
+    text = run(daemon, "pressure").stdout
+    assert f" {name or 'unknown'} 9\n" in text and f"reuse connections in {name or 'the program'};" in text
+    assert "\n1 further destination is less full: see -n.\n" in text
+
+
+@pytest.mark.parametrize("begin, reason", [(0, "stopped"), (10, None)])
+def test_failures_are_unwatched_for_the_reason_that_covers_it(fake, begin, reason):
+    """Where a stop is only a part of why failures were not watched, it is not the reason of the whole."""
+    half = MINUTE + 30_000_000
+    stretch = {"from_usec": half, "until_usec": MINUTE + 60_000_000, "source": "events", "interval_usec": 1_000_000, "udp_connect": True,
+               "failures": True}
+    gap = {"from_usec": MINUTE + begin * 1_000_000, "until_usec": half, "reason": "stopped", "lost": None}
+
+    def told(until, stretches):
+        receipt = coverage(MINUTE, until, lost=0, gaps=[gap], stretches=stretches)
+        return run(fake({"Failures": {"failures": [], "cursor": None, "coverage": receipt}}), "failures").stdout
+
+    assert told(stretch["until_usec"], [stretch]).endswith(f"not watched before 03:12:30{f' ({reason})' if reason else ''}\n")
+    assert told(half, []).endswith(f"03:12:00-03:12:30{f': {reason}' if reason else ''})\n")
