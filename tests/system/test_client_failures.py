@@ -11,9 +11,9 @@ import subprocess
 
 import pytest
 
-from conftest import CLIENT, PATIENCE
+from conftest import CLIENT, PATIENCE, ROOT
 from fakedaemon import NIGHT, FakeDaemon, audit, claim, coverage, error, explain, program, status
-from test_client_answers import MINUTE, make_fake, on_terminal, run, who  # noqa: F401 (make_fake is the fixture "fake")
+from test_client_answers import COLUMNS, MINUTE, PROGRAM_COLUMNS, make_fake, on_terminal, run, who  # noqa: F401 (make_fake is the fixture "fake")
 
 # what a terminal obeys or what reorders text, but for the newline
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -193,6 +193,12 @@ def test_help_and_version():
         assert result.returncode == 0 and result.stdout.startswith("portledger ") and result.stderr == ""
     assert run(None, "help", "who").stdout == run(None, "who", "--help").stdout
     assert run(None, "no-such-verb").returncode == 2
+
+
+def test_the_manual_names_all_members():
+    """Of a claim and of a row of an audit, in their order."""
+    blocks = [block.split() for block in re.findall(r"\n\n((?:\t.*\n)+)\n", (ROOT / "man/portledger.1.scd").read_text())]
+    assert COLUMNS in blocks and PROGRAM_COLUMNS in blocks
 
 
 def test_help_of_each_verb_has_examples_and_fits_80_columns():
