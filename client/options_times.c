@@ -21,18 +21,36 @@ static int parse_since(struct options *o, const char *text, usec_t now)
 		       : 0;
 }
 
-/* "18:00-09:00" as two moments: of yesterday and of today. */
-static int parse_overnight(const char *text, usec_t now, usec_t *ret_from, usec_t *ret_until)
+static int parse_hours(const char *from_day, const char *until_day, const char *text, usec_t now,
+	struct window *ret)
 {
 	char from[64], until[64];
 	const char *dash = strchr(text, '-');
 
 	if (!dash || dash - text > 8 || strlen(dash + 1) > 8)
 		return -EINVAL;
-	snprintf(from, sizeof(from), "yesterday %.*s", (int)(dash - text), text);
-	snprintf(until, sizeof(until), "today %s", dash + 1);
-	if (when_parse_moment(from, now, ret_from) < 0 || when_parse_end(until, now, ret_until) < 0)
+	snprintf(from, sizeof(from), "%s %.*s", from_day, (int)(dash - text), text);
+	snprintf(until, sizeof(until), "%s %s", until_day, dash + 1);
+	if (when_parse_moment(from, now, &ret->from) < 0 ||
+		when_parse_end(until, now, &ret->until) < 0)
 		return -EINVAL;
+	return 0;
+}
+
+/* "18:00-09:00" as two moments: of yesterday and of today; "00:00-06:00": both of today, or of yesterday where it has not begun. */
+static int parse_overnight(const char *text, usec_t now, usec_t *ret_from, usec_t *ret_until)
+{
+	struct window w;
+	int r = parse_hours("today", "today", text, now, &w);
+
+	if (r == 0 && w.from >= w.until)
+		r = parse_hours("yesterday", "today", text, now, &w);
+	else if (r == 0 && w.from > now)
+		r = parse_hours("yesterday", "yesterday", text, now, &w);
+	if (r < 0)
+		return r;
+	*ret_from = w.from;
+	*ret_until = w.until;
 	return 0;
 }
 

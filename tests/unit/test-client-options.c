@@ -234,7 +234,7 @@ static const struct {
 	{"now|--since=today", "does not go with now"},
 	{"history|--since=gibberish", "not a time"},
 	{"history|-S|today|-U|today", "ends where"},
-		{"history|-S|today|-U|yesterday", "ends before"},
+	{"history|-S|today|-U|yesterday", "ends before"},
 	{"who|1|--at=now|-S|today", "not both"},
 	{"who|1|--at=03:13", "--at: that is still to come"},
 	{"history|-S|tomorrow", "--since: that is still to come"},
@@ -367,6 +367,36 @@ static void test_host(_unused_ void **state)
 	unsetenv("PORTLEDGER_SOCKET");
 }
 
+/* It is 03:12 on 2026-11-23. */
+static void test_overnight(_unused_ void **state)
+{
+	static const struct {
+		const char *hours;
+		int from, until; /* minutes before now */
+	} cases[] = {
+		{"", 9 * 60 + 12, 0},
+		{"18:00-09:00", 9 * 60 + 12, 0},
+		{"22:30-02:00", 4 * 60 + 42, 72},
+		{"00:00-06:00", 192, 0},
+		{"01:00-02:00", 132, 72},
+		{"04:00-05:00", 23 * 60 + 12, 22 * 60 + 12}, /* of yesterday: it has not begun */
+		{"03:00-03:00", 24 * 60 + 12, 12},
+	};
+	struct options o;
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		setenv("PORTLEDGER_OVERNIGHT", cases[i].hours, 1);
+		assert_int_equal(parse("audit", false, &o), 0);
+		assert_int_equal(o.since, NOW - (usec_t)cases[i].from * USEC_PER_MINUTE);
+		assert_int_equal(o.until, NOW - (usec_t)cases[i].until * USEC_PER_MINUTE);
+		options_done(&o);
+	}
+	setenv("PORTLEDGER_OVERNIGHT", "18:00", 1);
+	assert_int_equal(parse("audit", false, &o), -EINVAL);
+	options_done(&o);
+	unsetenv("PORTLEDGER_OVERNIGHT");
+}
+
 static void test_listen(_unused_ void **state)
 {
 	static const struct {
@@ -411,6 +441,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_verbs),
+		cmocka_unit_test(test_overnight),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_at_is_a_window),
 		cmocka_unit_test(test_outputs),
