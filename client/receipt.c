@@ -209,6 +209,11 @@ static int put_span(struct buf *b, const json_t *coverage, usec_t from, usec_t u
 	return buf_append_format(b, "%s%s%s", begin, strchr(end, ' ') ? " to " : "-", end);
 }
 
+static int put_more(struct buf *b, size_t count, const char *what)
+{
+	return buf_append_format(b, " and %zu more %s%s", count, what, count == 1 ? "" : "s");
+}
+
 static int put_holes(
 	struct buf *b, const struct view *v, const json_t *coverage, const struct spans *holes)
 {
@@ -217,7 +222,7 @@ static int put_holes(
 		int r;
 
 		if (i == NAMED_MAX)
-			return buf_append_format(b, " and %zu more times", holes->count - i);
+			return put_more(b, holes->count - i, "time");
 		r = buf_append_string(b, i == 0 ? "; not watched " : ", ");
 		if (r < 0)
 			return r;
@@ -263,7 +268,7 @@ static int put_gaps(struct buf *b, const json_t *coverage, const struct spans *h
 		if (r < 0)
 			return r;
 	}
-	return told > NAMED_MAX ? buf_append_format(b, " and %zu more gaps", told - NAMED_MAX) : 0;
+	return told > NAMED_MAX ? put_more(b, told - NAMED_MAX, "gap") : 0;
 }
 
 static bool same_way(const json_t *a, const json_t *b)

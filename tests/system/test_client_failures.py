@@ -366,3 +366,16 @@ def test_failures_are_unwatched_for_the_reason_that_covers_it(fake, begin, reaso
 
     assert told(stretch["until_usec"], [stretch]).endswith(f"not watched before 03:12:30{f' ({reason})' if reason else ''}\n")
     assert told(half, []).endswith(f"03:12:00-03:12:30{f': {reason}' if reason else ''})\n")
+
+
+@pytest.mark.parametrize("count, holes, gaps", [(3, None, None), (4, "and 1 more time", "and 1 more gap"), (5, "and 2 more times", "and 2 more gaps")])
+def test_a_receipt_counts_what_it_does_not_name(fake, count, holes, gaps):
+    def told(watched):
+        stretches = [{"from_usec": MINUTE + 10 * i + watched, "until_usec": MINUTE + 10 * i + 10, "source": "events", "interval_usec": 1_000_000,
+                      "udp_connect": True, "failures": True} for i in range(count)]
+        inside = [{"from_usec": MINUTE + 10 * i + 5, "until_usec": MINUTE + 10 * i + 6, "reason": "overflow", "lost": 1} for i in range(count)]
+        receipt = coverage(MINUTE, MINUTE + 10 * count, lost=0, gaps=[] if watched else inside, stretches=stretches)
+        return run(fake({"Claims": {"claims": [], "cursor": None, "coverage": receipt}}), "history").stdout
+
+    for text, more in ((told(4), holes), (told(0), gaps)):
+        assert text.endswith(f" {more}\n") if more else " more " not in text, text
