@@ -220,8 +220,14 @@ static const struct {
 	enum status status;
 	const char *member; /* of its parameters, that the text is about; NULL: none */
 	const char *text;
+	const char *of; /* only of this parameter; NULL: of any */
 } error_table[] = {
 	{"org.varlink.service.PermissionDenied", STATUS_DENIED, NULL, "the daemon denies it"},
+	{"org.varlink.service.InvalidParameter", STATUS_USAGE, NULL,
+		"that is no cursor of an export", "cursor"},
+	{INTERFACE "InvalidRange", STATUS_USAGE, NULL,
+		"the cursor is later than the clock there: it is another daemon's, or the clock was set back",
+		"cursor"},
 	{"org.varlink.service.InvalidParameter", STATUS_USAGE, "parameter",
 		"the daemon does not take this value of"},
 	{"org.varlink.service.MethodNotFound", STATUS_ERROR, "method",
@@ -242,7 +248,9 @@ static enum status complain_error(const struct connection *c, const struct varli
 	for (size_t i = 0; i < ELEMENTSOF(error_table); i++) {
 		const char *about;
 
-		if (!streq(reply->error, error_table[i].name))
+		if (!streq(reply->error, error_table[i].name) ||
+			(error_table[i].of && !streq_null(error_table[i].of,
+						      row_text(reply->parameters, "parameter"))))
 			continue;
 		about = error_table[i].member ? row_text(reply->parameters, error_table[i].member)
 					      : NULL;
