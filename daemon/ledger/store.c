@@ -31,6 +31,8 @@
 #define DEFAULT_MAX_BYTES    (UINT64_C(2) << 30)
 
 #define CLAIMS_RESERVED 4096
+/* A database that counts further than this was not counted up: from here on there is room enough for ever. */
+#define NUMBER_MAX (UINT64_C(1) << 62)
 /* Past max_bytes the database may still grow by an eighth, and by 16 MiB: retention is paced. Then comes -ENOSPC,
  * under which deleting goes on working, as it would not on a disk that is full. */
 #define SPARE_BYTES(max) MAX((max) / 8, UINT64_C(16) << 20)
@@ -258,6 +260,9 @@ static int read_counters(struct store *s)
 	s->next_claim = MAX(next_claim, (uint64_t)highest + 1);
 	s->state.highest_open = (uint64_t)highest;
 	s->state.next_hot = MAX(next_hot, (uint64_t)last + 1);
+	if (s->next_claim > NUMBER_MAX || s->state.next_hot > NUMBER_MAX ||
+		s->commits_before > NUMBER_MAX)
+		return -EUCLEAN;
 	s->state.first_hot = first > 0 ? (uint64_t)first : s->state.next_hot;
 	if (first <= 0)
 		s->state.hot_from = USEC_UNSET;

@@ -585,6 +585,40 @@ static void test_numbers(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup_open, teardown)
 
+/* Numbers that would begin anew at zero before long, which is none, or at what is there already. */
+static void test_numbers_that_end(void **state)
+{
+	static const char *const damages[] = {
+		"UPDATE counter SET value=-5 WHERE name='next_claim'",
+		"UPDATE counter SET value=9223372036854775807 WHERE name='next_claim'",
+		"INSERT OR REPLACE INTO counter VALUES('next_hot',-1)",
+		"INSERT OR REPLACE INTO counter VALUES('commits',-1)",
+		"UPDATE claim_hot SET id=9223372036854775807",
+		"UPDATE claim_hot SET claim=9223372036854775807",
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ELEMENTSOF(damages); i++) {
+		struct claim c;
+
+		if (i > 0)
+			fixture_open(f);
+		c = fixture_claim(f, 50000);
+		assert_int_equal(store_put_released(f->store, &c), 0);
+		commit(f);
+		assert_int_equal(store_stop(f->store, f->now), 0);
+		assert_int_equal(
+			sqlite3_exec(f->store->db, damages[i], NULL, NULL, NULL), SQLITE_OK);
+		f->store = store_free(f->store);
+		if (fixture_try_open(f) != -EUCLEAN)
+			fail_msg("taken: %s", damages[i]);
+		assert_null(f->store);
+		assert_int_equal(unlinkat(f->dir, SCHEMA_FILE, 0), 0);
+		(void)unlinkat(f->dir, SCHEMA_FILE "-wal", 0);
+		(void)unlinkat(f->dir, SCHEMA_FILE "-shm", 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -603,6 +637,7 @@ int main(void)
 		CASE(test_adopt_same_boot),
 		CASE(test_adopt_other_boot),
 		CASE(test_numbers),
+		CASE(test_numbers_that_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
