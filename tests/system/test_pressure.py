@@ -128,6 +128,7 @@ def test_a_port_that_waits_for_two_destinations_waits_once(ten, far, actor):
 
     fill(actor, FAR, 10)
     fill(actor, FAR + 1, 10)
+    sync(ten)  # where sweeps find them, they find them open
     actor.do(f"close(*[f'c{FAR}-{{i}}' for i in range(10)])")
     for i in range(10):
         far.do(f"accept('a', 'far {i}')")
