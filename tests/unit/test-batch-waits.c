@@ -201,14 +201,15 @@ static void test_gaps_that_follow(void **state)
 	w->sink.gap(w->sink.context, wall + 5000, wall + 5001, "x", 2);
 	commit_all(w);
 	assert_rows(&w->f, "SELECT lost FROM gap WHERE reason='x' ORDER BY id", "~|\n1|\n~|\n2|\n");
-	/* ... and so does what comes earlier, or after something else, while it waits */
+	/* ... and so does what comes earlier, or after something else, or would be too long, while it waits */
 	w->sink.gap(w->sink.context, wall + 8000, wall + 9000, "y", 1);
 	w->sink.gap(w->sink.context, wall + 7000, wall + 7500, "y", 2);
 	w->sink.clock_step(w->sink.context, wall + 7600, -5);
-	w->sink.gap(w->sink.context, wall + 7600, wall + 7700, "z", 3);
+	w->sink.gap(w->sink.context, wall + 7600, wall + LIMIT_GAP_USEC, "z", 3);
+	w->sink.gap(w->sink.context, wall + LIMIT_GAP_USEC, wall + 2 * LIMIT_GAP_USEC, "z", 4);
 	commit_all(w);
 	assert_rows(&w->f, "SELECT lost FROM gap WHERE reason IN ('y','z') ORDER BY id",
-		"1|\n2|\n3|\n");
+		"1|\n2|\n3|\n4|\n");
 }
 
 /* What the ring tells again keeps the number that the database has for it. */
