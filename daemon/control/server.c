@@ -104,7 +104,7 @@ static void flush(struct client *c)
 	}
 }
 
-/* Hands out the frames that came. True: there may be more of them, next turn. */
+/* Hands out the frames that came. True: there may be more of them, for the next turn in which there is room for an answer. */
 static bool handle_frames(struct client *c)
 {
 	const struct server_handler *h = &c->server->handler;
@@ -116,8 +116,10 @@ static bool handle_frames(struct client *c)
 
 		if (i > 0 && clock_now().boot - begun > (usec_t)LIMIT_TURN_USEC)
 			return true;
-		if (c->dropped || c->busy || buf_size(&c->out) >= LIMIT_OUTPUT_BYTES)
+		if (c->dropped || c->busy)
 			return false;
+		if (buf_size(&c->out) >= LIMIT_OUTPUT_BYTES)
+			return true;
 		r = varlink_frame(&c->in, LIMIT_FRAME_BYTES - 1, &size);
 		if (r < 0)
 			c->dropped = true;
@@ -152,8 +154,8 @@ static void serve(struct client *c)
 		client_free(c);
 		return;
 	}
-	if (again || (c->wants_room && buf_size(&c->out) < LIMIT_OUTPUT_BYTES))
-		activate(c);
+	if ((again || c->wants_room) && buf_size(&c->out) < LIMIT_OUTPUT_BYTES)
+		activate(c); /* else when it can be written to */
 	if (!may_read(c))
 		(void)event_del(c->readable);
 	else if (event_add(c->readable, NULL) < 0)

@@ -48,7 +48,8 @@ def test_each_rung_does_what_it_promises(make_daemon, rung):
     promised = {kind: row["promised"] for kind, row in rows.items()}
     if rung == "sweep":
         assert set(promised.values()) == {None}
-        assert {kind for kind, row in rows.items() if row["caught"]} <= REMAINS | {"mptcp connected"}
+        # ... and of what is gone in a millisecond, by chance one that a sweep fell on
+        assert all(row["caught"] <= 5 for kind, row in rows.items() if kind not in REMAINS | {"mptcp connected"}), rows
     elif rung == "events":
         assert set(promised.values()) == {"process"}
         assert all(row["caught"] == row["attributed"] == 50 for row in rows.values())

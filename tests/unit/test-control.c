@@ -2,6 +2,8 @@
 
 /* Calls that are refused, broken or shared, a ledger that restarts, and clients or descriptors at their limit. */
 
+#include <sys/pidfd.h>
+
 #include "daemon/handover.h"
 #include "tests/unit/control-peers.h"
 
@@ -145,6 +147,63 @@ static void test_frames(void **state)
 		assert_true(peer_is_closed(&p));
 		peer_close(&p);
 	}
+}
+
+/* What control sends is taken at once from here on, all of it. */
+static void take_at_once(const struct fixture *f)
+{
+	const int room = 32 << 20;
+	int pidfd = pidfd_open(f->pid, 0), widened = 0;
+
+	assert_true(pidfd >= 0);
+	for (int theirs = STDERR_FILENO + 1; theirs < 64; theirs++) {
+		int fd = pidfd_getfd(pidfd, theirs, 0);
+
+		if (fd < 0)
+			continue;
+		widened += setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) == 0;
+		(void)close(fd);
+	}
+	(void)close(pidfd);
+	assert_true(widened > 0);
+}
+
+/* So many calls that their answers may not all wait, from one who asks no more: when all that waits is taken at once, the rest of the
+ * calls is still to be answered. */
+static void test_more_calls_than_may_wait(void **state)
+{
+	static const char call[] =
+		"{\"method\":\"" SERVICE "GetInterfaceDescription\",\"parameters\":{\"interface\":"
+		"\"org.portledger.ledger\"}}";
+	enum { CALLS = 140, TAKEN = 12 };
+	char calls[CALLS * sizeof(call)];
+	struct fixture *f = *state;
+	struct peer p = peer_connect(f);
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < CALLS; i++)
+		memcpy(calls + i * sizeof(call), call, sizeof(call));
+	assert_int_equal(kill(f->pid, SIGSTOP), 0);
+	peer_send(&p, calls, sizeof(calls));
+	assert_int_equal(shutdown(p.fd, SHUT_WR), 0);
+	assert_int_equal(kill(f->pid, SIGCONT), 0);
+	for (size_t i = 0; i < CALLS; i++) {
+		struct varlink_reply reply;
+
+		/* no more may wait; when some of it is taken, that no more is asked is read, and all waits again */
+		for (size_t turn = 0; i <= TAKEN && i % TAKEN == 0 && turn < 20; turn++)
+			barrier(f);
+		if (i == TAKEN)
+			take_at_once(f);
+		reply = peer_reply(&p);
+		assert_null(reply.error);
+		bytes +=
+			strlen(json_string_value(json_object_get(reply.parameters, "description")));
+		varlink_reply_done(&reply);
+	}
+	assert_true(bytes > 2 * LIMIT_OUTPUT_BYTES);
+	assert_true(peer_is_closed(&p));
+	peer_close(&p);
 }
 
 /* Questions that come while a look is under way share the next one; that one does not count for them. */
@@ -314,6 +373,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_errors, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_frames, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_more_calls_than_may_wait, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_shared_look, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_ledger_restarts, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_clients, setup_empty, teardown),
