@@ -273,6 +273,7 @@ int rows_extend_gap(struct store *s, usec_t from_wall, usec_t until_wall, const 
 	bind_text(&b, reason);
 	bind_unsigned(&b, lost);
 	bind_time(&b, most);
+	bind_time(&b, LIMIT_TOUCH_USEC);
 	r = sql_run(s, STATEMENT_GAP_EXTEND);
 	return r < 0 ? r : sqlite3_changes64(s->db) > 0;
 }
@@ -300,8 +301,7 @@ int store_put_gap(
 	if (r < 0)
 		return r;
 	if (lost != LOST_UNKNOWN)
-		r = rows_extend_gap(s, usec_sub(from_wall, LIMIT_TOUCH_USEC), until_wall, reason,
-			lost, LIMIT_GAP_USEC);
+		r = rows_extend_gap(s, from_wall, until_wall, reason, lost, LIMIT_GAP_USEC);
 	if (r == 0)
 		r = rows_add_gap(s, from_wall, until_wall, reason, lost);
 	return r < 0 ? store_fail(s, r) : 0;

@@ -269,7 +269,7 @@ static const char *const texts[STATEMENT_COUNT] = {
 	/* The last gap of this reason, where it touches, has a number and stays within ?5. */
 	[STATEMENT_GAP_EXTEND] =
 		"UPDATE gap SET from_usec=min(from_usec,?1),until_usec=max(until_usec,?2),lost=lost+?4"
-		" WHERE id=(SELECT max(id) FROM gap WHERE reason=?3) AND from_usec<=?2 AND until_usec>=?1"
+		" WHERE id=(SELECT max(id) FROM gap WHERE reason=?3) AND from_usec<=?2 AND until_usec+?6>=?1"
 		" AND lost IS NOT NULL AND max(until_usec,?2)-min(from_usec,?1)<=?5",
 
 	[STATEMENT_SEGMENT_EXPIRED] =
