@@ -15,9 +15,8 @@ struct cell {
 	enum tone (*tone)(const json_t *row); /* NULL: plain */
 	bool right;                           /* aligned */
 	bool cut;                             /* may be cut where the terminal is too narrow */
-	unsigned drop; /* left out where the terminal is too narrow, the highest first; 0: never */
-	const char
-		*by; /* what --by counts by where the rows are of this: then it is never left out */
+	unsigned drop;  /* left out where the terminal is too narrow, the highest first; 0: never */
+	const char *by; /* with this --by it is what the rows are of: never left out */
 };
 
 struct kind {

@@ -31,3 +31,9 @@ const char *format_bytes(uint64_t bytes, char text[static FORMAT_MAX]);
 
 /* "28,232". */
 const char *format_count(uint64_t number, char text[static FORMAT_MAX]);
+
+/* What so many of a thing end in: "s", or "" of one. */
+static inline const char *format_plural(uint64_t number)
+{
+	return number == 1 ? "" : "s";
+}

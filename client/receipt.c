@@ -211,7 +211,7 @@ static int put_span(struct buf *b, const json_t *coverage, usec_t from, usec_t u
 
 static int put_more(struct buf *b, size_t count, const char *what)
 {
-	return buf_append_format(b, " and %zu more %s%s", count, what, count == 1 ? "" : "s");
+	return buf_append_format(b, " and %zu more %s%s", count, what, format_plural(count));
 }
 
 static int put_holes(
@@ -362,7 +362,7 @@ static int put_coalesced(struct buf *b, const json_t *stretches)
 	if (rows == 0)
 		return 0;
 	return buf_append_format(b, "; %s like claims are told in %llu row%s, %s to %s",
-		format_count(claims, count), (unsigned long long)rows, rows == 1 ? "" : "s",
+		format_count(claims, count), (unsigned long long)rows, format_plural(rows),
 		format_moment(from - from % USEC_PER_SEC, until, begin),
 		format_moment(until - until % USEC_PER_SEC, from, end));
 }

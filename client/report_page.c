@@ -190,7 +190,7 @@ static uint64_t fact(const struct report *r, size_t i)
 
 static const char *fact_plural(const struct report *r, size_t i)
 {
-	return fact(r, i) == 1 ? "" : "s";
+	return format_plural(fact(r, i));
 }
 
 static void put_defs(struct sheet *s)

@@ -190,7 +190,7 @@ static void draw_outside(struct sheet *s, const struct figure *f)
 			PX_OF(PICTURE_LEFT + (int)column * CELL + CELL / 2),
 			PX_OF(TOP + (int)row * m->row + m->row / 2), port,
 			format_count(claims_of(f, port), claims),
-			claims_of(f, port) == 1 ? "" : "s");
+			format_plural(claims_of(f, port)));
 	}
 }
 
@@ -296,7 +296,7 @@ static char *note_ports(const struct figure *f)
 		"Each port from %u to 65535, 256 in a row. This kernel hands out %u to %u; %s port%s that %s claimed %s"
 		" outside of that, asked for by number.%s%s%s",
 		m->low, m->ephemeral.low, m->ephemeral.high, format_count(ports, outside),
-		ports == 1 ? "" : "s", ports == 1 ? "was" : "were", ports == 1 ? "is" : "are",
+		format_plural(ports), ports == 1 ? "was" : "were", ports == 1 ? "is" : "are",
 		below > 0 ? " Not drawn: " : "",
 		below > 0 ? format_count((uint64_t)below, elsewhere) : "",
 		below > 0 ? " claims of lower ports." : "");

@@ -142,7 +142,7 @@ static void draw_rest(struct sheet *s, const struct figure *f, int y)
 		before -= MIN(before, (uint64_t)row_int(program(f->report, n), "before", 0));
 	}
 	snprintf(text, sizeof(text), "%s more program%s", format_count(others, count),
-		others == 1 ? "" : "s");
+		format_plural(others));
 	sheet_label(s, 0, y + 150, "name muted", text);
 	for (size_t i = 0; i < json_array_size(json_object_get(a, "steps")); i++)
 		draw_cell(s, f, i, y, rest_of_step(f, i), text);

@@ -349,7 +349,7 @@ static void print_summary(const struct annotate *a)
 	int r = json ? buf_append_format(
 			       &b, "{\"summary\":{\"lines\":%llu", (unsigned long long)a->total)
 		     : buf_append_format(&b, "%s line%s: ", format_count(a->total, count),
-			       a->total == 1 ? "" : "s");
+			       format_plural(a->total));
 
 	for (size_t i = 0; i < OUTCOME_COUNT && r == 0; i++) {
 		if (json)

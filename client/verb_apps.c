@@ -105,8 +105,8 @@ static char *claims_text(const json_t *app, const json_t *coverage)
 	if (claims > 0 &&
 		buf_append_format(&b, ", on %s port%s (%lld-%lld)",
 			format_count((uint64_t)row_int(app, "ports", 0), ports),
-			row_int(app, "ports", 0) == 1 ? "" : "s", (long long)row_int(app, "low", 0),
-			(long long)row_int(app, "high", 0)) < 0)
+			format_plural((uint64_t)row_int(app, "ports", 0)),
+			(long long)row_int(app, "low", 0), (long long)row_int(app, "high", 0)) < 0)
 		return NULL;
 	for (size_t i = 0; i < ELEMENTSOF(roles); i++) {
 		int64_t of = row_int(app, roles[i], 0);

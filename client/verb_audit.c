@@ -99,10 +99,10 @@ static int put_failures(struct buf *b, const json_t *reply)
 	int64_t failures = row_int(reply, "failures", -1);
 	char count[FORMAT_MAX];
 
-	return failures < 0
-		       ? 0
-		       : buf_append_format(b, "; %s failure%s",
-				 format_count((uint64_t)failures, count), failures == 1 ? "" : "s");
+	return failures < 0 ? 0
+			    : buf_append_format(b, "; %s failure%s",
+				      format_count((uint64_t)failures, count),
+				      format_plural((uint64_t)failures));
 }
 
 /* What the table is about, and its sums. */
@@ -118,8 +118,8 @@ static int print_heading(const struct view *v, const json_t *reply)
 	if (receipt_window(&b, row_time(coverage, "from_usec"), row_time(coverage, "until_usec")) <
 			0 ||
 		buf_append_format(&b, ": %s claim%s of %s port%s",
-			format_count(claims, claims_text), claims == 1 ? "" : "s",
-			format_count(ports, ports_text), ports == 1 ? "" : "s") < 0 ||
+			format_count(claims, claims_text), format_plural(claims),
+			format_count(ports, ports_text), format_plural(ports)) < 0 ||
 		(rows > 0 && !is_by_port(v->options) &&
 			buf_append_format(&b, " by %zu %s", rows, noun(v->options, rows)) < 0) ||
 		buf_append_format(&b, "; %s without a process",
@@ -200,7 +200,7 @@ static int print_servers(const struct view *v, const json_t *reply)
 	if (count == 0)
 		return 0;
 	fprintf(v->out, "%s%s server%s came or went:%s\n", view_tone(v, TONE_WARNING),
-		format_count(count, text), count == 1 ? "" : "s", view_plain(v));
+		format_count(count, text), format_plural(count), view_plain(v));
 	json_array_foreach(servers, i, server)
 	{
 		if (i == SERVERS_SHOWN)

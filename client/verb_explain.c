@@ -54,7 +54,8 @@ static int print_counts(const struct view *v, const json_t *reply)
 	r = buf_append_format(&b, "%s in the last day",
 		format_count((uint64_t)row_int(reply, "claims_day", 0), day));
 	if (r == 0 && programs > 0)
-		r = buf_append_format(&b, " by %lld program%s", programs, programs == 1 ? "" : "s");
+		r = buf_append_format(
+			&b, " by %lld program%s", programs, format_plural((uint64_t)programs));
 	if (r == 0)
 		r = buf_append_format(&b, ", %s ever",
 			format_count((uint64_t)row_int(reply, "claims_ever", 0), ever));

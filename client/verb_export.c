@@ -281,7 +281,7 @@ static enum status finish(struct export *x, json_t *receipts)
 			return complain_database(x);
 		if (!x->options->no_legend)
 			fprintf(x->view.notes, "%s claim%s added to %s.\n",
-				format_count(x->count, count), x->count == 1 ? "" : "s",
+				format_count(x->count, count), format_plural(x->count),
 				x->options->output_path);
 		if (writer_receipts(&x->view, x->view.notes, receipts) < 0)
 			return complain_memory();

@@ -4,6 +4,7 @@
 
 #include "client/ask.h"
 #include "client/cells_ports.h"
+#include "client/format.h"
 #include "client/shape_ports.h"
 
 #define SPAN_DEFAULT (10 * USEC_PER_MINUTE)
@@ -88,7 +89,7 @@ static void print_omitted(const struct view *v, const json_t *reply)
 		return;
 	snprintf(text, sizeof(text),
 		"They were more than can be told apart; those left out had at most %lld port%s at once.",
-		(long long)least, least == 1 ? "" : "s");
+		(long long)least, format_plural((uint64_t)least));
 	view_wrapped(v, v->out, text, 0, 2);
 }
 

@@ -100,7 +100,7 @@ static enum status say(const struct options *o, const struct view *v, const stru
 	if (o->no_legend)
 		return STATUS_FOUND;
 	view_text(v, o->report_path);
-	fprintf(v->out, ": %s claim%s\n", format_count(claims, text), claims == 1 ? "" : "s");
+	fprintf(v->out, ": %s claim%s\n", format_count(claims, text), format_plural(claims));
 	if (receipt_text(coverage, v, &b) < 0 || buf_put_u8(&b, 0) < 0)
 		return complain_memory();
 	view_wrapped(v, v->out, (const char *)buf_bytes(&b), 0, 2);

@@ -49,7 +49,7 @@ static void print_head(const struct view *v, const json_t *reply)
 
 static const char *plural(const json_t *reply, const char *name)
 {
-	return row_int(reply, name, 0) == 1 ? "" : "s";
+	return format_plural((uint64_t)row_int(reply, name, 0));
 }
 
 static void print_history(const struct view *v, const json_t *reply)

@@ -125,7 +125,7 @@ int query_netns_range(
 	_cleanup_(stmt_p) sqlite3_stmt *statement = NULL;
 	int r = query_prepare(q,
 		"SELECT ephemeral_low,ephemeral_high FROM netns WHERE ephemeral_high<>0"
-		" AND (name=:netns OR CAST(nullif(inode,0) AS TEXT)=:netns) ORDER BY id DESC LIMIT 1",
+		" AND " IS_NETNS("") " ORDER BY id DESC LIMIT 1",
 		&statement);
 
 	if (r < 0)

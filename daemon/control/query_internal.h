@@ -7,6 +7,10 @@
 
 #include "daemon/control/query.h"
 
+/* Is a row of netns (`of`: "n.", its name in the statement, or "") the namespace :netns, by its name or the number of its inode?
+ * 0 is none: that which is not known. */
+#define IS_NETNS(of) "(" of "name=:netns OR CAST(nullif(" of "inode,0) AS TEXT)=:netns)"
+
 struct query {
 	char *path;             /* owned */
 	sqlite3 *db;            /* NULL: not open */

@@ -44,8 +44,8 @@ struct group {
 	bool listed, dropped;
 	uint64_t floor; /* ports of it that may be held since before it was remembered, at most */
 	struct port_set *blocked; /* of a namespace's TCP, owned: ports that no client is given */
-	struct port_set *
-		live; /* of a namespace, owned, two: ports that did not only wait, at the end and at the peak */
+	/* of a namespace, owned, two: ports that did not only wait, at the end and at the peak */
+	struct port_set *live;
 	struct opener *openers; /* owned */
 	UT_hash_handle hh;
 };

@@ -166,8 +166,7 @@ static void append_filter(sqlite3_str *sql, const struct filter *f)
 		{f->peer_port >= 0, " AND r.rport=:peer_port"},
 		{f->peer.family != FAMILY_NONE, " AND r.raddr=:peer"},
 		{f->address.family != FAMILY_NONE, " AND l.address=:address"},
-		{f->netns != NULL,
-			" AND (n.name=:netns OR CAST(nullif(n.inode,0) AS TEXT)=:netns)"},
+		{f->netns != NULL, " AND " IS_NETNS("n.")},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(conditions); i++)

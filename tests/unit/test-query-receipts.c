@@ -82,10 +82,21 @@ static const struct {
 		"\"complete\":false,\"coalesced\":[],\"degraded\":[]}"},
 };
 
+/* What a receipt says of a window in which all is asked for. */
+static void receipt_of_all(struct fixture *f, struct window window, struct buf *text)
+{
+	const struct filter any = FILTER_ANY;
+
+	begin(f);
+	assert_int_equal(coverage_receipt(f->query,
+				 &(struct receipt_of){.asked = &any, .window = window}, text),
+		0);
+	query_end(f->query);
+}
+
 /* Stretches are of the database's only two sessions; times are small so that a case is readable. */
 static void test_receipt(void **state)
 {
-	const struct filter any = FILTER_ANY;
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ELEMENTSOF(receipts); i++) {
@@ -94,13 +105,7 @@ static void test_receipt(void **state)
 		history_sql(
 			&f->history, "DELETE FROM coverage; DELETE FROM gap; DELETE FROM counter");
 		history_sql(&f->history, receipts[i].rows);
-		begin(f);
-		assert_int_equal(
-			coverage_receipt(f->query,
-				&(struct receipt_of){.asked = &any, .window = receipts[i].window},
-				&text),
-			0);
-		query_end(f->query);
+		receipt_of_all(f, receipts[i].window, &text);
 		assert_text(&text, receipts[i].expected);
 	}
 }
@@ -221,7 +226,6 @@ static void test_receipt_touching(void **state)
 			"{\"from_usec\":300100,\"until_usec\":500000,\"reason\":\"a\",\"lost\":2},"
 			"{\"from_usec\":300100,\"until_usec\":500000,\"reason\":\"b\",\"lost\":0}],"},
 	};
-	const struct filter any = FILTER_ANY;
 	struct fixture *f = *state;
 
 	history_sql(&f->history,
@@ -235,13 +239,7 @@ static void test_receipt_touching(void **state)
 		_cleanup_(buf_done) struct buf text = {0};
 		const char *gaps;
 
-		begin(f);
-		assert_int_equal(
-			coverage_receipt(f->query,
-				&(struct receipt_of){.asked = &any, .window = cases[i].window},
-				&text),
-			0);
-		query_end(f->query);
+		receipt_of_all(f, cases[i].window, &text);
 		assert_int_equal(buf_append(&text, "", 1), 0);
 		gaps = strstr((const char *)buf_bytes(&text), "\"gaps\":[");
 		assert_non_null(gaps);
