@@ -138,8 +138,13 @@ def test_a_port_that_waits_for_two_destinations_waits_once(ten, far, actor):
     for i in range(10):
         far.do(f"accept('b', 'far {i}')")
     far.do("close(*[name for name in list(kept) if name.startswith('far ')])")
+
+    def each():
+        sync(ten)
+        return [(r["used"], r["time_wait"]) for r in destinations(ten).values()]
+
+    wait_for(lambda: each() == [(10, 10)] * 2, "the kernel to be done with the last of them")
     assert whole() == (10, 10, 10, 0)
-    assert [(r["used"], r["time_wait"]) for r in destinations(ten).values()] == [(10, 10)] * 2
 
 
 def test_ports_that_were_bound_before_they_were_connected(make_daemon, namespace, far, make_actor):
