@@ -74,3 +74,4 @@ def service(box):
     assert box.is_active(), box.text("systemctl", "status", UNIT, check=False)
     yield box
     box.run("sh", "-c", RESTORE)
+    wait_for(box.is_active, "the service to be active, and no more amid a reload")

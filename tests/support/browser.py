@@ -5,6 +5,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -12,12 +13,32 @@ import time
 from waiting import PATIENCE
 
 PROGRAM = shutil.which("chromium")
+STARTS = 3  # one in some hundred never gets so far that it hears the first call
+
+
+class NoAnswer(AssertionError):
+    """In all the time that there is."""
 
 
 class Browser:
     """One page. `console` is what it complained about, `requests` what it asked for beside the page itself."""
 
     def __init__(self):
+        self.console, self.requests = [], []
+        for left in reversed(range(STARTS)):
+            self._start()
+            try:
+                target = self.call("Target.createTarget", url="about:blank")["targetId"]
+                break
+            except NoAnswer:
+                self._end()
+                if not left:
+                    raise
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def _start(self):
         self.profile = tempfile.mkdtemp(prefix="portledger-browser.")
         down, self.to = os.pipe()
         self.back, up = os.pipe()
@@ -36,19 +57,21 @@ class Browser:
         os.close(down)
         os.close(up)
         self.data, self.number, self.events, self.session = b"", 0, [], None
-        self.console, self.requests = [], []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
 
     def close(self):
         self.session = None
         try:
             self.call("Browser.close")
-        except (OSError, AssertionError):
+            self.process.wait(PATIENCE)
+        except (OSError, AssertionError, subprocess.TimeoutExpired):
             pass
-        self.process.wait(PATIENCE)
+        self._end()
+
+    def _end(self):
+        """Of all its processes, which are a session of their own, if it has not gone; and of what it left."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         os.close(self.to)
         os.close(self.back)
         shutil.rmtree(self.profile, ignore_errors=True)
@@ -62,7 +85,8 @@ class Browser:
     def _message(self, deadline):
         while b"\0" not in self.data:
             ready, _, _ = select.select([self.back], [], [], max(0, deadline - time.monotonic()))
-            assert ready, "the browser does not answer"
+            if not ready:
+                raise NoAnswer("the browser does not answer")
             chunk = os.read(self.back, 1 << 20)
             assert chunk, "the browser has gone"
             self.data += chunk

@@ -146,7 +146,8 @@ class Comparison:
             if not able:
                 self.missing.append(claim)
                 continue
-            row = min(able, key=lambda r: (r["pid"] != claim["pid"],
+            # one process may have several of one port at once, each to another place, and a sweep finds them in any order
+            row = min(able, key=lambda r: (r["pid"] != claim["pid"], r["remote_port"] != claim["remote_port"],
                                            abs(r["opened_usec"] * USEC - claim["open_before"])))
             rows.remove(row)
             self.recorded += 1
