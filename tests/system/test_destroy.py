@@ -232,9 +232,9 @@ def test_no_accepted_child_is_a_client(daemon, namespace, way, listener_known):
     for attempt in range(3):
         mine, theirs = told_pair(daemon, namespace, way, listener_known, 3 * (attempt + 1))
         if listener_known:
-            assert mine["role"] == client and theirs == [server, "listening"]
-            return
-        assert "connected" not in theirs and set(theirs) <= {None, "accepted"}, theirs
+            assert theirs == [server, "listening"]
+        else:
+            assert "connected" not in theirs and set(theirs) <= {None, "accepted"}, theirs
         if mine["role"] == client:
             return
         # a sweep between the ends of the two: the one of a listener on its port may be owed yet
@@ -323,7 +323,7 @@ def test_reset_and_closed_much_later(daemon, namespace):
     sync(daemon)
     go_on()
     (when,) = told()
-    time.sleep(0.1)  # so long before the next sweep that the kernel's clock of 10 ms shows it
+    time.sleep(0.5)  # so long before the next sweep that the kernel's clock shows it, which goes by 10 ms, and late on a busy host
     for _ in range(4):
         sync(daemon)
     go_on()
