@@ -13,6 +13,7 @@
 #include "common/escape.h"
 #include "common/log.h"
 #include "daemon/control/interface_idl.h"
+#include "daemon/schema.h"
 
 static const char service_idl[] =
 	"# What every Varlink service has.\n"
@@ -226,6 +227,9 @@ static int run_step(struct request *r, int (*step)(struct request *r))
 		return r->method->without_store ? r->method->without_store(r, e) : e;
 	e = step(r);
 	query_end(q);
+	if (e == -EUCLEAN && query_note_damage(q))
+		log_event(LOG_EVENT_DATABASE_DAMAGED, LOG_NO_FIELDS,
+			"a question met damage in %s, which is recorded in as before", SCHEMA_FILE);
 	return e;
 }
 

@@ -119,6 +119,11 @@ static int each_degraded(struct request *r, int store_error, reason_t *take, voi
 
 	if (e == 0 && store_error < 0)
 		e = take(context, store_trouble(store_error));
+	if (e == 0 && store_error == 0 && query_is_damaged(r->methods->query))
+		e = take(context,
+			"a question met damage in the database, which is recorded in as before; "
+			"stop portledgerd, save what sqlite3 " SCHEMA_FILE
+			" .recover gives, and move it away");
 	if (e == 0 && c && r->look == LOOK_DONE && !c->watching)
 		e = take(context, "no whole sweep yet");
 	if (e == 0 && c && c->watching && !c->coverage.foreign_processes)

@@ -313,6 +313,8 @@ static int ensure_open(struct query *q)
 	if (q->db && q->device == st.st_dev && q->inode == st.st_ino)
 		return 0;
 	close_database(q);
+	if (q->device != st.st_dev || q->inode != st.st_ino)
+		q->damaged = false;
 	r = connect_to(q);
 	if (r == 0)
 		r = configure(q);
@@ -349,4 +351,17 @@ void query_end(struct query *q)
 	q->deadline_boot = USEC_UNSET;
 	if (sqlite3_exec(q->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
 		close_database(q); /* a statement that would not end: nothing may hold the WAL */
+}
+
+bool query_note_damage(struct query *q)
+{
+	const bool news = !q->damaged;
+
+	q->damaged = true;
+	return news;
+}
+
+bool query_is_damaged(const struct query *q)
+{
+	return q->damaged;
 }

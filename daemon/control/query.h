@@ -23,6 +23,10 @@ DEFINE_CLEANUP(struct query, query_free)
 int query_begin(struct query *q, usec_t deadline_boot) _must_check_;
 void query_end(struct query *q);
 
+/* A question ended with -EUCLEAN: the file stays known as damaged until another one is there. True: it was not known. */
+bool query_note_damage(struct query *q);
+bool query_is_damaged(const struct query *q);
+
 /* Later than any claim, and small enough to be added to. */
 #define WALL_FOREVER (UINT64_C(1) << 62)
 

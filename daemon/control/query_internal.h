@@ -15,6 +15,7 @@ struct query {
 	char *path;             /* owned */
 	sqlite3 *db;            /* NULL: not open */
 	uint64_t device, inode; /* of the file that is open */
+	bool damaged;           /* that file, as a question has shown */
 	sqlite3_stmt *json;     /* a row as JSON; NULL: not prepared yet */
 	usec_t deadline_boot;
 };

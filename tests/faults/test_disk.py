@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The disk does not do as it should. What is claimed meanwhile is recorded all the same, or counted; whatever it was, the state is
 told while it lasts, and ends by itself."""
+import contextlib
 import os
 import resource
 import shutil
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.any_rung
 MIB = 1024 * 1024
 BALLAST = 8 * MIB
 REFUSES, LOW, ASIDE, CLOSED = "the database refuses writes", "there is no reserve", "kept aside", "cannot be opened"
+MET = "met damage in the database"
 
 
 def ballast(daemon):
@@ -308,6 +310,39 @@ def test_too_many_damaged_databases(make_daemon):
     result = run_daemon(daemon)
     assert result.returncode == 65 and "too many are" in result.stderr, result
     assert daemon.database.read_bytes() == bytes(range(256)) * 64
+
+
+def damage_what_is_past(path):
+    """A leaf in the middle of the largest table: of what is over, which the ledger does not read again."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
+        (size,), = db.execute("PRAGMA page_size").fetchall()
+        leaves = [page for page, in db.execute("SELECT pageno FROM dbstat WHERE name=(SELECT name FROM dbstat GROUP BY name"
+                                               " ORDER BY count(*) DESC LIMIT 1) AND pagetype='leaf' ORDER BY path")]
+    with open(path, "r+b") as f:
+        f.seek((leaves[len(leaves) // 2] - 1) * size)
+        f.write(b"\xff" * size)
+
+
+def test_damage_that_only_a_question_meets(make_daemon, make_load, make_actor):
+    """Recording goes on, and the question gets an error. From then on it is told, until there is another database."""
+    daemon = make_daemon(options=EVENTS).start()
+    all_there(daemon, make_load("--count", 3000).truth())
+    damage_what_is_past(daemon.database)
+    ledger = daemon.child("pl-ledger")
+    port = make_actor().do("bound('u', 'udp')")
+    assert port in [c["port"] for c in daemon.rows("now")[0]] and reasons(daemon) == ""
+    for _ in range(2):
+        assert daemon.replies("org.portledger.ledger.Claims", {})[-1] == {
+            "error": "org.portledger.ledger.StoreUnavailable", "parameters": {"reason": "the database is damaged"}}
+    assert MET in reasons(daemon) and "portledger.db .recover" in reasons(daemon)
+    assert port in [c["port"] for c in daemon.rows("now")[0]]
+    assert daemon.log.read_text().count("met damage in portledger.db") == 1 and daemon.child("pl-ledger") == ledger
+    daemon.stop()
+    for path in daemon.state.glob("portledger.db*"):
+        path.rename(f"{path}.old")
+    daemon.start()
+    assert port in [c["port"] for c in daemon.rows("now")[0]] and reasons(daemon) == ""
 
 
 @pytest.mark.long
