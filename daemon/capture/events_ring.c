@@ -311,6 +311,7 @@ int events_decode(const void *record, size_t size, struct event_seen *ret)
 		e.closed = usec_of(closed);
 	}
 	e.lingers = (h.head & HEAD_LINGERS) != 0;
+	e.by_then = (h.head & HEAD_BY_THEN) != 0;
 	if (r == 0)
 		*ret = e;
 	return r;

@@ -89,12 +89,12 @@ int source_events_fd(const struct source_events *s);
  *   same inode. Further subflows are made by a thread of the kernel: process 0.
  * - Not told: UDP sockets of the kernel itself (tunnels), whose end no hook sees. A UDP connect of a socket without a port is
  *   told by its end (WHOLE), or at once where facts say udp_connect. That AF_UNSPEC gave its port back is told at once where that is by
- *   programs on functions (fexit); else by what the socket does next.
+ *   programs on functions (fexit); else by what the socket does next, which was later (by_then).
  */
 enum event_kind {
 	/* a claim was made: all but `closed` */
 	EVENT_CLAIM = 1,
-	/* the full socket went, or its port was given back: cookie, closed, lingers */
+	/* the full socket went, or its port was given back: cookie, closed, lingers, by_then */
 	EVENT_RELEASE = 2,
 	/* both in one, where the opening was not told when it was made: all. `at` is USEC_UNSET, and process 0, where no hook saw the opening:
 	 * a socket older than the hooks */
@@ -116,6 +116,7 @@ struct event_seen {
 	struct port_range ephemeral; /* that it hands out; only of a snapshot: high 0 */
 	uint8_t protocol, role;
 	bool lingers; /* of an end: a TIME_WAIT remainder may hold the port still; false: the port is free */
+	bool by_then; /* of an end: it was before `closed`, since the opening, and nothing tells when */
 	int error; /* of a failure: EADDRINUSE, EADDRNOTAVAIL */
 	struct endpoint local, remote;
 	/* for source_events_process(); 0: none (accepted, or a thread of the kernel) */

@@ -269,20 +269,11 @@ int table_event_claim(struct table *t, const struct event_seen *seen, const stru
 }
 
 /* Of a socket of which only its cookie is known. */
-static void tell_unknown(
-	struct telling *l, enum sighting_kind kind, uint64_t cookie, usec_t at, bool lingers)
+static void tell_unknown(struct telling *l, struct sighting s)
 {
-	struct sighting s = {
-		.kind = (uint8_t)kind,
-		.source = SOURCE_EVENTS,
-		.role = ROLE_UNKNOWN,
-		.cookie = cookie,
-		.time_wait = lingers,
-		.at = at,
-		.after = USEC_UNSET,
-		.expires = USEC_UNSET,
-	};
-
+	s.source = SOURCE_EVENTS;
+	s.role = ROLE_UNKNOWN;
+	s.expires = USEC_UNSET;
 	if (l->result == 0)
 		l->result = l->emit(l->context, &s);
 }
@@ -298,8 +289,20 @@ static int end_unknown(struct table *t, const struct event_seen *seen, struct te
 	r = lingers ? push(&t->lingering, seen->cookie, seen->closed) : 0;
 	if (r < 0)
 		return r;
-	tell_unknown(l, SIGHTING_CLOSED, seen->cookie, seen->closed, lingers);
+	tell_unknown(l, (struct sighting){
+				.kind = SIGHTING_CLOSED,
+				.cookie = seen->cookie,
+				.time_wait = lingers,
+				.at = seen->closed,
+				.after = seen->by_then ? 0 : USEC_UNSET,
+			});
 	return l->result;
+}
+
+/* When it was there for certain. */
+static usec_t last_known(const struct entry *e)
+{
+	return e->seen_begin == USEC_UNSET ? e->first_at : MAX(e->first_at, e->seen_begin);
 }
 
 int table_event_end(struct table *t, const struct event_seen *seen,
@@ -324,7 +327,8 @@ int table_event_end(struct table *t, const struct event_seen *seen,
 	e->awaited = e->s.wants_holder = false;
 	e->told_time_wait = lingers;
 	if (e->told)
-		table_tell(&l, e, SIGHTING_CLOSED, e->closed, USEC_UNSET);
+		table_tell(&l, e, SIGHTING_CLOSED, e->closed,
+			seen->by_then ? last_known(e) : USEC_UNSET);
 	return l.result;
 }
 
@@ -503,7 +507,12 @@ static bool settle(struct table *t, const struct waiting *w, struct telling *l)
 
 	if (!e) {
 		if (!find(t, w->cookie))
-			tell_unknown(l, SIGHTING_RELEASED, w->cookie, w->at, false);
+			tell_unknown(l, (struct sighting){
+						.kind = SIGHTING_RELEASED,
+						.cookie = w->cookie,
+						.at = w->at,
+						.after = USEC_UNSET,
+					});
 		return true;
 	}
 	if (e->seen && e->s.row.minisock) {

@@ -62,8 +62,7 @@ def test_what_is_held_is_found_by_sweeps(make_daemon, namespace, directory, rung
     daemon = make_daemon(options=("--rung", rung)).start()
     with held(namespace, directory, "--count", 600, "--kinds", HELD_KINDS, "--uids", UIDS) as truths:
         sync(daemon)
-    for _ in range(3):
-        sync(daemon)
+    all_ended(daemon, *truths)
     result = oracle.compare(daemon.database, truths, source=source, attribution="procfd")
     assert result.made == 600 and result.is_exact(), str(result)
 
@@ -72,8 +71,7 @@ def test_the_comparison_finds_what_is_planted(make_daemon, namespace, directory)
     daemon = make_daemon(options=("--rung", "sweep")).start()
     with held(namespace, directory, "--count", 60, "--kinds", HELD_KINDS) as truths:
         sync(daemon)
-    for _ in range(3):
-        sync(daemon)
+    all_ended(daemon, *truths)
     rows = oracle.rows_of(daemon.database, truths)
     assert oracle.Comparison(truths, copy.deepcopy(rows)).is_exact()
     changed = {"pid": 1, "uid": 77, "comm": "x", "exe": "/x", "role": "accepted", "local_address": "127.0.0.2",
@@ -155,6 +153,20 @@ def test_udp_that_disconnects(make_daemon, namespace, directory):
     result = oracle.compare(daemon.database, [truth], **EXACT)
     assert result.is_exact() and result.made == result.recorded == 2000, str(result)
     check_nothing_lost(daemon, truth)
+
+
+def test_the_end_of_a_port_that_was_given_back_has_bounds(make_daemon, namespace, actor):
+    """What the socket does next is later than the end, and the row does not say that it was then."""
+    daemon = make_daemon(namespace=Traced(namespace), options=EVENTS, config="UdpConnect=yes\n").start()
+    port = actor.do("client('c', 9, 'udp')")
+    before = time.time_ns() // 1000
+    actor.do("system()[1].connect(kept['c'].fileno(), bytes(16), 16)")
+    after = time.time_ns() // 1000
+    time.sleep(0.1)
+    actor.do("kept.pop('c').close()")
+    row, = daemon.rows("history", port)[0]
+    assert row["opened_usec"] <= before <= row["closed_usec"]
+    assert (row["closed_after_usec"] or row["closed_usec"]) <= after, row
 
 
 @pytest.mark.parametrize("run", range(20 if FULL else 1))

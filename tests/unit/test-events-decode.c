@@ -119,6 +119,10 @@ static void test_ends(void **state _unused_)
 	assert_int_equal(e.at, USEC_UNSET);
 	assert_int_equal(e.cookie, 3);
 	assert_true(e.lingers);
+	assert_false(e.by_then);
+	release.head |= HEAD_BY_THEN;
+	assert_int_equal(events_decode(&release, sizeof(release), &e), 0);
+	assert_true(e.by_then);
 
 	assert_int_equal(events_decode(&four, sizeof(four), &e), 0);
 	assert_int_equal(e.kind, EVENT_WHOLE);

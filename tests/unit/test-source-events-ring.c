@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <sys/syscall.h>
 
+#include "daemon/capture/bpf/claims.h"
+
 /* ---- positions ---- */
 
 static size_t claims_told(struct source_events *s)
@@ -303,7 +305,8 @@ static void test_drain_of_another_version(void **state _unused_)
 	static const struct {
 		int layout;
 		bool readable;
-	} cases[] = {{1, false}, {2, true}, {4, false}};
+	} cases[] = {{CLAIMS_LAYOUT_READABLE - 1, false}, {CLAIMS_LAYOUT_READABLE, true},
+		{CLAIMS_LAYOUT - 1, true}, {CLAIMS_LAYOUT + 1, false}};
 
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
 		struct source_events_options o = options_here();

@@ -370,6 +370,7 @@ static void check_kind(struct source_events *s, const struct told *t, size_t kin
 	assert_int_equal(e->netns, netns_cookie());
 	assert_true(e->at >= before && e->at <= end->closed && end->closed <= after);
 	assert_int_equal(end->lingers, kinds[kind].lingers);
+	assert_false(end->by_then);
 	assert_true(end->lingers || !remains(m->local.port));
 	assert_by_us(s, e);
 }
@@ -455,7 +456,8 @@ static void test_udp_disconnected(void **state _unused_)
 	(void)close(fd);
 	hear(s, &t);
 	(void)get_told(&t, EVENT_CLAIM, cookie, 0);
-	(void)get_told(&t, EVENT_RELEASE, cookie, 0);
+	/* it was the close that showed it */
+	assert_true(get_told(&t, EVENT_RELEASE, cookie, 0)->by_then);
 	told_done(&t);
 	source_events_free(s);
 }

@@ -335,6 +335,43 @@ static void test_hidden(void **state)
 }
 
 /* Before the first whole sweep, the ledger knows claims that the table does not; afterwards nobody does. */
+/* What gave its port back before: it was there when a sweep saw it, or when it was opened, or nothing is known. */
+static void test_ends_by_then(void **state)
+{
+	struct event_seen e = {.kind = EVENT_RELEASE, .cookie = 1, .by_then = true};
+	usec_t known[3];
+	WORLD(first, true);
+	EXPECTING(w);
+
+	(void)state;
+	table_expect(first->table, &EXPECTATION);
+	e.closed = ++first->clock;
+	assert_int_equal(table_event_end(first->table, &e, take, first), 0);
+	assert_int_equal(first->count, 1);
+	assert_int_equal(first->got[0].kind, SIGHTING_CLOSED);
+	assert_int_equal(first->got[0].after, 0);
+
+	for (unsigned i = 1; i < ELEMENTSOF(known); i++) {
+		assert_int_equal(claimed(w, udp(i, PORT, 53), ROLE_CONNECTED), 1);
+		known[i] = w->clock;
+		if (i == 2) {
+			begin(w);
+			known[i] = w->clock;
+			feed(w, udp(i, PORT, 53));
+			assert_int_equal(end(w, ALL), 0);
+		}
+		w->clock += 5;
+		w->count = 0;
+		e.cookie = i;
+		e.closed = w->clock;
+		assert_int_equal(table_event_end(w->table, &e, take, w), 0);
+		assert_int_equal(w->count, 1);
+		assert_int_equal(w->got[0].kind, SIGHTING_CLOSED);
+		assert_int_equal(w->got[0].at, e.closed);
+		assert_int_equal(w->got[0].after, known[i]);
+	}
+}
+
 static void test_unknown_ends(void **state)
 {
 	WORLD(w, true);
@@ -500,6 +537,7 @@ int main(void)
 		cmocka_unit_test(test_remainder_of_what_was_lost),
 		cmocka_unit_test(test_udp_connect),
 		cmocka_unit_test(test_hidden),
+		cmocka_unit_test(test_ends_by_then),
 		cmocka_unit_test(test_unknown_ends),
 		cmocka_unit_test(test_holder),
 		cmocka_unit_test(test_not_of_interest),

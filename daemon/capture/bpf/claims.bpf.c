@@ -189,7 +189,7 @@ static __always_inline bool fill_found(struct record_claim6 *c, const struct bpf
 static __always_inline void undo_connect(struct mark *m, __u64 cookie)
 {
 	if (m->claim.head != 0 && was_told_at_exit(cookie))
-		tell_end(NULL, cookie, 0);
+		tell_end(NULL, cookie, HEAD_BY_THEN);
 	m->claim.head = 0;
 }
 
@@ -280,9 +280,9 @@ static __always_inline struct mark *remember_connect(struct bpf_sock_addr *ctx)
 	if (!m)
 		return NULL; /* its end is told without its beginning */
 	if (m->claim.head != 0 && m->claim.local_port != 0)
-		tell_end(m, m->claim.cookie, 0);
+		tell_end(m, m->claim.cookie, HEAD_BY_THEN);
 	else if (m->claim.head != 0 && was_told_at_exit(m->claim.cookie))
-		tell_end(NULL, m->claim.cookie, 0);
+		tell_end(NULL, m->claim.cookie, HEAD_BY_THEN);
 	__builtin_memset(m, 0, sizeof(*m));
 	m->claim.netns = netns;
 	m->claim.who = who_of(current_process(), udp_protocol(ctx->protocol), RECORD_CONNECTED);
@@ -383,9 +383,9 @@ static __always_inline void tell_marked_end(
 	struct bpf_sock *ctx, struct sock *sk, struct mark *m, __u64 cookie, __u16 port)
 {
 	if (m->claim.local_port != 0)
-		tell_end(m, m->claim.cookie, 0);
+		tell_end(m, m->claim.cookie, m->claim.local_port == port ? 0 : HEAD_BY_THEN);
 	else if (was_told_at_exit(cookie))
-		tell_end(NULL, cookie, 0);
+		tell_end(NULL, cookie, port != 0 ? 0 : HEAD_BY_THEN);
 	else if (m->claim.head != 0)
 		tell_udp_whole(ctx, sk, m, port);
 }
@@ -412,7 +412,7 @@ static __always_inline void tell_udp_end(struct bpf_sock *ctx, struct sock *sk)
 	} else if (port == 0 ? netns_is_watched(bpf_get_netns_cookie(ctx))
 			     : watched(&c, bpf_get_netns_cookie(ctx), sk, port)) {
 		/* without a port: disconnected, what was told has ended */
-		tell_end(NULL, cookie, 0);
+		tell_end(NULL, cookie, port != 0 ? 0 : HEAD_BY_THEN);
 	}
 }
 

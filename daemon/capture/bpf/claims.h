@@ -12,9 +12,9 @@
 #include <linux/types.h>
 
 #ifndef CLAIMS_LAYOUT
-#define CLAIMS_LAYOUT 3
+#define CLAIMS_LAYOUT 4
 #endif
-/* 2 had neither the paths of cgroups nor `cgroup_root`, in whose place was nothing */
+/* 3 had no HEAD_BY_THEN; 2 had neither the paths of cgroups nor `cgroup_root`, in whose place was nothing */
 #define CLAIMS_LAYOUT_READABLE 2
 
 /* ---- records of the ring ---- */
@@ -24,6 +24,7 @@
 #define HEAD_IPV6    0x08u /* the record has addresses of 16 bytes */
 #define HEAD_LINGERS 0x10u /* of an end: a TIME_WAIT remainder may be left */
 #define HEAD_UNDATED 0x20u /* of a whole: the time of its opening is not known */
+#define HEAD_BY_THEN 0x40u /* of an end: its port was given back before, and nothing told when */
 #define HEAD_TIME    (~0xffull)
 
 enum record_kind {

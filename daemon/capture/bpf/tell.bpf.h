@@ -174,7 +174,7 @@ static __always_inline bool tell(void *sk, struct record_claim6 *c, bool earlier
 		m = find_connected(c->cookie);
 	/* A socket that gave its port back has another now: that of before has ended. */
 	if (m && m->claim.head != 0 && !is_same_tenure(m, c)) {
-		tell_end(m, m->claim.cookie, 0);
+		tell_end(m, m->claim.cookie, HEAD_BY_THEN);
 		m->claim.head = 0;
 	}
 	if (m && is_same_tenure(m, c)) {
