@@ -19,3 +19,14 @@ def wait_for(condition, what, patience=PATIENCE):
         time.sleep(pause)
         pause = min(1.3 * pause, 0.05)
     raise AssertionError(f"waited {patience} s in vain for {what}")
+
+
+def within(seconds, act, tries=3):
+    """What `act()` gave, once it took no longer than that: of a host that takes the processors away, one try says nothing."""
+    for _ in range(tries):
+        began = time.monotonic()
+        result = act()
+        took = time.monotonic() - began
+        if took < seconds:
+            return result
+    raise AssertionError(f"{took} s, and no less than {seconds} s in {tries} tries")
