@@ -19,7 +19,7 @@ system = importlib.util.module_from_spec(_spec)
 sys.modules["system"] = system
 _spec.loader.exec_module(system)
 
-from system import DAEMON, PATIENCE, SUPPORT, actor, daemon, directory, make_actor, make_daemon, namespace, rung, wait_for  # noqa: E402,F401
+from system import DAEMON, PATIENCE, SUPPORT, actor, all_ended, daemon, directory, make_actor, make_daemon, namespace, rung, wait_for  # noqa: E402,F401
 
 import oracle  # noqa: E402 (tests/support)
 
@@ -125,12 +125,7 @@ def make_load(namespace, directory):
 
 def all_there(of, *truths):
     """made = recorded, with every member right, and no gap but those of `but`."""
-    def over():
-        sync(of)
-        rows = oracle.rows_of(of.database, truths)
-        return all(row["closed_usec"] is not None for row in rows)
-
-    wait_for(over, "the last connections to be over")
+    all_ended(of, *truths)
     result = oracle.compare(of.database, list(truths), source="events", attribution="event")
     assert result.is_exact(), str(result)
     return result

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import conftest
-from conftest import EVENTS, FULL, PATIENCE, descriptors, filled, gaps, injected, integrity, reasons, status, sync, wait_for
+from conftest import EVENTS, FULL, PATIENCE, all_ended, descriptors, filled, gaps, injected, integrity, reasons, status, sync, wait_for
 
 SECONDS = float(os.environ.get("PORTLEDGER_SECONDS", 60 if FULL else 20))
 SEED = int(os.environ.get("PORTLEDGER_SEED", random.randrange(1 << 32)))
@@ -120,12 +120,7 @@ def test_all_of_it_at_random(make_daemon, make_disk, make_load):
     wait_for(lambda: reasons(daemon) == "", "each state to be over")
     assert daemon.process.poll() is None and daemon.process.pid == main
 
-    def over():
-        sync(daemon)
-        rows = conftest.oracle.rows_of(daemon.database, truths)
-        return all(row["closed_usec"] is not None for row in rows)
-
-    wait_for(over, "the last connections to be over")
+    all_ended(daemon, *truths)
     result = conftest.oracle.compare(daemon.database, truths, source="events", attribution="event")
     print(f"{len(mix.done)} faults in {SECONDS:.0f} s: " + ", ".join(f"{mix.done.count(n)} {n}" for n in sorted(set(mix.done))))
     print(f"made {result.made}, recorded {result.recorded}, lost {status(daemon)['lost']}, gaps {gaps(daemon)}")

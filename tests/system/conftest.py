@@ -21,6 +21,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))  # each file runs alone, too
 
+import oracle  # noqa: E402
 from waiting import PATIENCE, wait_for  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("PORTLEDGER_BUILD", ROOT / "build-gcc"))
@@ -33,6 +34,16 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1
 # Linux shows TCP sockets that are bound and no more to sweeps since 6.8; before, only events tell of them.
 SWEEPS_SHOW_BOUND_ONLY = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 8)
+
+
+def all_ended(daemon, *truths):
+    """On a busy host the last packets of a connection wait for a processor, too, and so does the daemon, which may not be in time."""
+    def look():
+        if "error" in daemon.replies("org.portledger.ledger.Sync")[-1]:
+            return False
+        return all(row["closed_usec"] is not None for row in oracle.rows_of(daemon.database, truths))
+
+    wait_for(look, "the last connections to be over")
 
 
 class Namespace:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import oracle
-from conftest import PATIENCE, SUPPORT, SWEEPS_SHOW_BOUND_ONLY, Namespace, Traced, wait_for
+from conftest import PATIENCE, SUPPORT, SWEEPS_SHOW_BOUND_ONLY, Namespace, Traced, all_ended, wait_for
 from waiting import SLOWNESS
 
 FULL = bool(os.environ.get("PORTLEDGER_FULL"))  # check --full
@@ -102,17 +102,6 @@ def lost_in_gaps(receipt):
     """Claims, as the gaps say, which are of lost events and of lost ends."""
     assert {"events-lost"} <= {gap["reason"] for gap in receipt["gaps"]} <= {"events-lost", "ends-lost"}, receipt["gaps"]
     return sum(gap["lost"] for gap in receipt["gaps"] if gap["reason"] == "events-lost")
-
-
-def all_ended(daemon, *truths):
-    """On a busy host the last packets of a connection wait for a processor, too, and so does the daemon, which may not be in time."""
-    def look():
-        if "error" in daemon.replies("org.portledger.ledger.Sync")[-1]:
-            return False
-        rows = oracle.rows_of(daemon.database, truths)
-        return all(row["closed_usec"] is not None for row in rows)
-
-    wait_for(look, "the last connections to be over")
 
 
 def receipt_of(daemon, *truths):
@@ -262,8 +251,7 @@ def test_open_in_another_namespace_before_the_start(make_daemon, directory):
         with held(other, directory, "--count", 60, "--kinds", kinds) as truths:
             daemon = make_daemon(options=(*EVENTS, "--netns", "all")).start()
             sync(daemon)
-        for _ in range(3):
-            sync(daemon)
+        all_ended(daemon, *truths)
         result = oracle.compare(daemon.database, truths, source="sweep", attribution="iter", netns=truths[0].run["netns"])
         assert result.made == 60 and result.is_exact(), str(result)
     finally:
@@ -291,8 +279,7 @@ def test_ends_elsewhere_that_found_no_room(make_daemon, namespace, directory):
             assert all(r["closed_usec"] is not None for r in rows) and len(bounded) > kept / 2, rows
             begin, end = min(r["opened_usec"] for r in rows) - 1000, time.time() * 1e6  # bounds are kept by the millisecond
             assert all(begin <= r["closed_after_usec"] <= r["closed_usec"] <= end for r in bounded), bounded
-        for _ in range(3):
-            sync(daemon)
+        all_ended(daemon, *staying)
         result = oracle.compare(daemon.database, staying, **EXACT)
         assert result.made == 60 and result.is_exact(), str(result)
         assert all(r["closed_after_usec"] is None for r in oracle.rows_of(daemon.database, staying))
@@ -309,7 +296,7 @@ def test_only_our_own_namespace_when_asked_for(make_daemon, namespace, directory
     finally:
         other.close()
     ours = churn(namespace, directory, "--count", 100)
-    sync(daemon)
+    all_ended(daemon, ours)
     assert oracle.compare(daemon.database, [ours], **EXACT).is_exact()
     assert oracle.claims_of(daemon.database, {theirs.run["netns"]}) == []
 

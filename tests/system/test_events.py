@@ -13,7 +13,7 @@ import time
 import pytest
 
 import oracle
-from conftest import PATIENCE, SUPPORT, wait_for
+from conftest import PATIENCE, SUPPORT, all_ended, wait_for
 
 SYNC = "org.portledger.ledger.Sync"
 STATUS = "org.portledger.ledger.Status"
@@ -53,7 +53,7 @@ def compare(daemon, load, path):
     assert load.wait(3 * PATIENCE) == 0
     truth = oracle.Truth(path.read_text(encoding="utf-8"))
     assert truth.run["failed"] == 0
-    daemon.call(SYNC)
+    all_ended(daemon, truth)
     result = oracle.compare(daemon.database, [truth], **EXACT)
     assert result.is_exact() and result.made > 0, str(result)
     status = daemon.call(STATUS)

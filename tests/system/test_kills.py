@@ -13,7 +13,7 @@ import time
 import pytest
 
 import oracle
-from conftest import PATIENCE, SUPPORT, wait_for
+from conftest import PATIENCE, SUPPORT, all_ended
 
 # check --full and --soak; a failure says the seed
 KILLS = int(os.environ.get("PORTLEDGER_KILLS", 200 if os.environ.get("PORTLEDGER_FULL") else 20))
@@ -95,14 +95,6 @@ def live_and_die(daemon, dice, kills):
     return shown
 
 
-def all_ended(daemon, netns):
-    def look():
-        daemon.call("org.portledger.ledger.Sync")
-        return all(row["closed_usec"] is not None for row in oracle.claims_of(daemon.database, {netns}))
-
-    wait_for(look, "the last connections to be over")
-
-
 def check_missing(daemon, missing):
     """What nobody told of lies in a time in which the ledger does not say that it watched, or in a gap."""
     with reading(daemon) as db:
@@ -123,7 +115,7 @@ def test_random_kills(make_daemon, namespace, directory):
     finally:
         load.stop()
     daemon.start()
-    all_ended(daemon, namespace.inode())
+    all_ended(daemon, *load.truths)
     with reading(daemon) as db:
         kept = set(db.execute(f"SELECT {','.join(KEY)} FROM claims"))
     gone = shown - kept

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import oracle
-from conftest import PATIENCE, ROOT, SUPPORT, wait_for
+from conftest import PATIENCE, ROOT, SUPPORT, all_ended, wait_for
 
 sys.path.append(str(ROOT / "tests/support"))
 import stream  # noqa: E402
@@ -184,8 +184,7 @@ def test_the_ledger_killed_under_load(make_daemon, namespace, directory, what):
         wait_for(lambda: daemon.answers() and daemon.child("pl-ledger") != before, "another ledger")
     load.send_signal(signal.SIGUSR1)  # no more than what has been begun
     truth = oracle.Truth(load.communicate(timeout=PATIENCE)[0])
-    for _ in range(3):
-        daemon.call("org.portledger.ledger.Sync")
+    all_ended(daemon, truth)
     result = oracle.compare(daemon.database, [truth], source="events", attribution="event")
     assert result.is_exact(), str(result)
     assert rows(daemon, "SELECT * FROM gap") == []
