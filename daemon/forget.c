@@ -115,6 +115,6 @@ int forget_run(const struct forget_words *words, const char *state, usec_t now)
 	r = fd < 0 ? -errno : store_forget(fd, &what, &rows, &holder);
 	if (r < 0)
 		return say_refusal(r, state, holder);
-	printf("%llu rows erased\n", (unsigned long long)rows);
+	printf("%llu row%s erased\n", (unsigned long long)rows, rows == 1 ? "" : "s");
 	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

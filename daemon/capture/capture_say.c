@@ -191,12 +191,12 @@ void capture_describe(const struct capture *capture, char *text, size_t size)
 		return;
 	}
 	n = snprintf(text, size,
-		"recording by %s%s every %g s%s; %u sockets on watched ports; last sweep %.1f ms",
+		"recording by %s%s every %g s%s; %u socket%s on watched ports; last sweep %.1f ms",
 		c.rung == SOURCE_EVENTS ? "events and " : "",
 		c.rung == SOURCE_PROCNET ? "/proc/net" : "sweep",
 		(double)c.interval_usec / USEC_PER_SEC,
 		c.rung == SOURCE_DESTROY ? " and told of ends" : "", c.sockets,
-		(double)c.last_cpu_usec / USEC_PER_MSEC);
+		c.sockets == 1 ? "" : "s", (double)c.last_cpu_usec / USEC_PER_MSEC);
 	if (n > 0 && (size_t)n < size && (c.obstacle || c.container))
 		(void)snprintf(text + n, size - (size_t)n, "; %s%s",
 			c.container ? "only processes of this container" : "no kernel events: ",

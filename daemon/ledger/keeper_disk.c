@@ -51,6 +51,7 @@ static const char *remedy(int error)
 static int add_reasons(const struct keeper *k, struct buf *text)
 {
 	uint64_t wal = k->store ? store_stats(k->store).wal_bytes : 0;
+	unsigned long long waiting = k->batch ? batch_stats(k->batch).waiting : 0;
 	int r = 0;
 
 	if (k->open_error != 0)
@@ -59,10 +60,9 @@ static int add_reasons(const struct keeper *k, struct buf *text)
 			"again every second; %s",
 			strerror(-k->open_error), remedy(k->open_error));
 	if (r == 0 && k->store_error != 0)
-		r = add(text,
-			"the database refuses writes (%s); %llu closed claims wait in memory; %s",
-			strerror(-k->store_error),
-			(unsigned long long)batch_stats(k->batch).waiting, remedy(k->store_error));
+		r = add(text, "the database refuses writes (%s); %llu closed claim%s in memory; %s",
+			strerror(-k->store_error), waiting, waiting == 1 ? " waits" : "s wait",
+			remedy(k->store_error));
 	if (r == 0 && k->ballast_error == -ENOSPC)
 		r = add(text,
 			"less than %u MiB are free where the database is, and there is no reserve; "
@@ -70,9 +70,9 @@ static int add_reasons(const struct keeper *k, struct buf *text)
 			(unsigned)(2 * BALLAST_BYTES >> 20));
 	if (r == 0 && k->aside > 0)
 		r = add(text,
-			"%u damaged databases are kept aside, no answer has what they have; recover "
-			"what they have and remove " SCHEMA_FILE ".damaged-*",
-			k->aside);
+			"%u damaged database%s kept aside, what is there is in no answer; recover it "
+			"and remove " SCHEMA_FILE ".damaged-*",
+			k->aside, k->aside == 1 ? " is" : "s are");
 	if (r == 0 && wal > WAL_LARGE_BYTES)
 		r = add(text,
 			"somebody reads the database and does not end, %llu MiB wait to be moved "

@@ -7,7 +7,7 @@ import pytest
 from conftest import SOCKET, UNIT, wait_for
 
 CONFIG = "/etc/portledger/portledger.conf.d/test.conf"
-STATUS = r"recording by events and sweep every {} s; \d+ sockets on watched ports; last sweep \d+\.\d ms; only processes of this container"
+STATUS = r"recording by events and sweep every {} s; \d+ sockets? on watched ports; last sweep \d+\.\d ms; only processes of this container"
 
 
 def restarts(box):
