@@ -138,3 +138,5 @@ def test_a_journald_that_hangs(service, listen):
         service.run("kill", "-CONT", journald)
     assert wait_for(lambda: [e for e in events(service, "listener-new") if e["PORTLEDGER_PORT"] == str(port)], "the news")
     assert service.processes() == processes
+    # what was asked of it last it may do a second later: not amid the next test
+    service.run("systemctl", "restart", UNIT)

@@ -36,10 +36,11 @@ class Machine:
         return int(self.show("MainPID"))
 
     def processes(self):
-        """Our three: {comm: pid inside}."""
+        """Our three: {comm: pid inside}, without one that ends meanwhile."""
         main = self.main_pid()
         children = self.text("cat", f"/proc/{main}/task/{main}/children").split()
-        return {self.text("cat", f"/proc/{pid}/comm"): int(pid) for pid in [main, *children]}
+        names = {int(pid): self.text("cat", f"/proc/{pid}/comm", check=False) for pid in [main, *children]}
+        return {name: pid for pid, name in names.items() if name}
 
     def journal(self, *matches, since=None, unit=UNIT):
         """Entries of the journal as dictionaries, oldest first; `since` is a cursor."""
