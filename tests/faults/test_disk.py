@@ -258,10 +258,11 @@ def test_a_damaged_database_is_set_aside(make_daemon, make_actor, damage):
     daemon.start()
     assert port in [c["port"] for c in daemon.rows("now")[0]]
     aside = daemon.state / "portledger.db.damaged-1"
-    wait_for(aside.exists, "it to be set aside; until then answers are from memory")
+    # said when the last of its files is aside, and a new one is there
+    wait_for(lambda: ASIDE in reasons(daemon), "it to be set aside; until then answers are from memory")
     assert aside.read_bytes() == before and aside.with_name(f"{aside.name}-wal").exists()
     assert integrity(daemon.database) == [("ok",)]
-    assert ASIDE in reasons(daemon) and "it is now portledger.db.damaged-1" in daemon.log.read_text()
+    assert "it is now portledger.db.damaged-1" in daemon.log.read_text()
     daemon.stop()
     daemon.start()
     wait_for(lambda: ASIDE in reasons(daemon), "it to be told again")
@@ -391,8 +392,12 @@ def test_a_database_with_somebodys_triggers(make_daemon, actor):
 
 def new_ones_there(daemon, truth):
     """Of what was closed before, the remainders in TIME_WAIT are there as well: they were found."""
-    sync(daemon)
-    rows = [row for row in conftest.oracle.claims_of(daemon.database, {truth.run["netns"]}) if truth.is_of(row)]
+    def found():
+        sync(daemon)
+        rows = [row for row in conftest.oracle.claims_of(daemon.database, {truth.run["netns"]}) if truth.is_of(row)]
+        return rows if all(row["closed_usec"] is not None for row in rows) else None
+
+    rows = wait_for(found, "the last connections to be over")
     result = conftest.oracle.Comparison([truth], rows, source="events", attribution="event")
     assert result.is_exact(), str(result)
 
