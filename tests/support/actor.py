@@ -17,6 +17,7 @@ CLONE_FILES = 0x400
 SYS_IO_URING_SETUP, SYS_IO_URING_REGISTER = 425, 427  # on every architecture
 IORING_REGISTER_FILES = 2
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}.get(os.uname().machine)
+CLOSING = ("04", "05", "09", "0B")  # as /proc/net/tcp has FIN-WAIT-1 and -2, LAST-ACK and CLOSING
 kept = {}
 
 FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
@@ -89,6 +90,20 @@ def send(name, address, at):
 def close(*names):
     for name in names:
         kept.pop(name).close()
+
+
+def over(*names):
+    """Waits until the other ends of these connections are closed, and that is known here: who closes now is the second."""
+    for name in names:
+        while kept[name].recv(65536):
+            pass
+
+
+def closing(at):
+    """How many connections to this port, over IPv4, are amid their end: what the kernel does of that it does in its own time."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table]
+    return sum(int(peer.partition(":")[2], 16) == at and state in CLOSING for _, _, peer, state, *_ in rows[1:])
 
 
 def reset(name):

@@ -76,8 +76,9 @@ def test_what_sweeps_add(daemon, actor):
         assert r["source"] == "events" and r["opened_after_usec"] is None and r["pid"] == actor.pid, r
         assert r["attribution"] == ("iter" if r["role"] == "accepted" else "event") and r["holders"] == [], r
     actor.do("close('c')")  # it lingers, whoever accepted it does not
+    actor.do("over('s')")
     actor.do("close_all()")
-    daemon.call(SYNC)
+    wait_for(lambda: actor.do(f"closing({at}) + closing({tcp})") == 0, "the kernel to be done with it")
     closed = history(daemon)
     assert len(closed) == 5 and all(r["closed_usec"] and r["closed_after_usec"] is None for r in closed), closed
     lingering = only(closed, role="connected")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from conftest import sysctl
+from conftest import sysctl, wait_for
 
 pytestmark = pytest.mark.any_rung
 
@@ -32,7 +32,14 @@ def take_port(client, server, port, name="c"):
     client.do(f"bind('{name}', '127.0.0.1', {port})")
     client.do(f"connect('{name}', '127.0.0.1', 20000)")
     server.do("accept('far', 'a')")
-    return lambda: (server.do("close('a')"), client.do(f"close('{name}')"))
+
+    def let_go():
+        server.do("close('a')")
+        client.do(f"over('{name}')")
+        client.do(f"close('{name}')")
+        wait_for(lambda: client.do("closing(20000)") == 0, "the port to be free")
+
+    return let_go
 
 
 def test_collisions_are_those_that_were(make_daemon, namespace, make_actor):

@@ -104,11 +104,15 @@ def test_a_port_that_only_waits_is_taken(ten, far, actor):
     sync(ten)
     for i in range(4):
         actor.do(f"close('c{FAR}-{i}')")  # this end closes first, so this end waits
+    far.do("over(*[f'far {i}' for i in range(4)])")
     far.do("close(*[name for name in list(kept) if name.startswith('far ')])")
+    actor.do(f"over(*[f'c{FAR}-{{i}}' for i in range(4, 10)])")
+    wait_for(lambda: actor.do(f"closing({FAR})") == 0, "four to wait")
     row = destinations(ten)[FAR]
     assert (row["used"], row["time_wait"], row["peak"], row["peak_time_wait"]) == (10, 4, 10, 0)
     before = row["peak_usec"]
     actor.do(f"close(*[f'c{FAR}-{{i}}' for i in range(4, 10)])")  # the far end was first: these are free
+    wait_for(lambda: actor.do(f"closing({FAR})") == 0, "the others to be free")
     sync(ten, 2)
     row = destinations(ten)[FAR]
     assert (row["used"], row["time_wait"], row["peak"]) == (4, 4, 10)

@@ -203,6 +203,7 @@ def test_s4_who_stole_my_port(make_daemon, namespace, make_actor, far):
         failing(service, f"bind('b', '0.0.0.0', {port})", "Address already in use")
     pids = client.pid, service.pid
     far.do("close('a0', 'a1')")  # the far end first: its own port is what waits
+    client.do("over('c0')")
     client.do("close('c0')")
     client.close()
     service.do("close('b')")
