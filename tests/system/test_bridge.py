@@ -202,14 +202,16 @@ def rests(process):
 
 def test_it_rests_while_it_waits(serve):
     """With an end that hung up, one that is full, or both."""
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def quiet(client):
         assert read_all(client) == b""
+        begun.set()
         assert ended.wait(PATIENCE)
 
     process = start(serve(quiet))
     process.stdin.close()
+    assert begun.wait(PATIENCE)  # to start costs, too
     assert rests(process)
     ended.set()
     assert process.stdout.read() == b"" and end(process, 0) == ""

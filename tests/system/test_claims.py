@@ -146,7 +146,7 @@ def test_every_kind_once(make_daemon, actor, rung):
 def test_other_users(daemon, make_actor):
     actor = make_actor(prefix=("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"))
     port = actor.do("listener('l')")
-    c = one(open_claims(daemon), port=port)
+    c = one(attributed_claims(daemon), port=port)
     one([c], pid=actor.pid, uid=65534, user="nobody", role="listening")
 
 
@@ -160,7 +160,7 @@ def test_inherited_and_passed(daemon, make_actor, directory):
     wait_for(lambda: os.path.exists(path), "the rendezvous")
     opener.do(f"pass_to('l', {path!r})")
     other.process.stdout.readline()
-    c = one(open_claims(daemon), port=port)
+    c = one(attributed_claims(daemon), port=port)
     assert c["pid"] == opener.pid
     assert {h["pid"] for h in c["holders"]} == {child, other.pid}
     assert all(h["from_usec"] and h["until_usec"] is None and h["comm"] == "python3" for h in c["holders"])
@@ -171,7 +171,7 @@ def test_time_wait_keeps_its_opener(daemon, actor):
     at = actor.do("listener('l')")
     port = actor.do(f"client('c', {at})")
     actor.do("accept('l', 'a')")
-    opened = one(open_claims(daemon), port=port)
+    opened = one(attributed_claims(daemon), port=port)
     actor.do("close('c')")
     actor.do("close('a')")
     actor.close()
@@ -182,13 +182,13 @@ def test_time_wait_keeps_its_opener(daemon, actor):
 
 def test_thread_with_its_own_table(daemon, actor):
     port = actor.do("thread_with_own_table()")
-    one(open_claims(daemon), **expected(actor, port=port, role="listening"))
+    one(attributed_claims(daemon), **expected(actor, port=port, role="listening"))
 
 
 def test_zombie_leader(daemon, actor):
     actor.do("listener('l')")
     port = actor.do("leave_leader('l')")
-    one(open_claims(daemon), port=port, pid=actor.pid, role="listening", uid=0, attribution="procfd")
+    one(attributed_claims(daemon), port=port, pid=actor.pid, role="listening", uid=0, attribution="procfd")
 
 
 def test_accepted_can_be_left_out(make_daemon, actor):

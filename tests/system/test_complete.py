@@ -230,9 +230,14 @@ def test_five_other_namespaces(make_daemon, directory):
             p.communicate("\n", timeout=PATIENCE)
         sync(daemon)
         assert len(daemon.rows("history", SAME_PORT)[0]) == 2
-        rows = [r for r in oracle.rows_of(daemon.database, truths) if r["port"] != SAME_PORT and (
-            r["netns"] != truths[-1].run["netns"] or truths[-1].is_of(r))]
-        result = oracle.Comparison(truths, rows, **EXACT)
+
+        def look():
+            sync(daemon)
+            rows = [r for r in oracle.rows_of(daemon.database, truths) if r["port"] != SAME_PORT and (
+                r["netns"] != truths[-1].run["netns"] or truths[-1].is_of(r))]
+            return rows if all(r["closed_usec"] is not None for r in rows) else None
+
+        result = oracle.Comparison(truths, wait_for(look, "the last connections to be over"), **EXACT)
         assert result.made == 4 * 400 + 20 and result.is_exact(), str(result)
         check_nothing_lost(daemon, *truths)
     finally:
@@ -271,6 +276,7 @@ def test_ends_elsewhere_that_found_no_room(make_daemon, namespace, directory):
             os.kill(daemon.process.pid, signal.SIGCONT)
             for _ in range(3):
                 sync(daemon)
+            all_ended(daemon, *gone)
             # but UDP connects, of which only the end tells
             kept = sum(c["kind"] != "udp-connect" for c in gone[0].claims)
             assert daemon.call("org.portledger.ledger.Status")["lost_ends"] > kept / 2  # some find a little

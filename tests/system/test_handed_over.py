@@ -85,6 +85,7 @@ def test_a_ring_that_is_replaced_is_read_to_its_end(make_daemon, make_actor, man
     daemon, actor = make_daemon(), make_actor()
     manager.start(daemon)
     daemon.call(SYNC)
+    wait_for(lambda: any("READY" in said for said in manager.said), "all that is to be kept to be heard")
     ring = {name.rsplit("-", 1)[0] for name in manager.kept}
     assert len(ring) == 1 and any(name.endswith("-ring") for name in manager.kept), manager.kept
     os.kill(daemon.process.pid, signal.SIGSTOP)

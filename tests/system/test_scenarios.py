@@ -287,14 +287,14 @@ def test_s6_what_my_laptop_does_at_night(make_daemon, make_actor, far, directory
     for actor in actors:
         actor.do(f"[client('c', {FAR}) and close('c') for _ in range(5)] and None")
     for _ in range(3):
-        actors[1].do("listener('l', at=45000) and close('l')")
+        actors[1].do("listener('l', at=61500) and close('l')")  # which no client has
         sync(daemon)
     rows, receipt = daemon.rows("apps", "--new", "-S", stamp(evening))
     assert [(r["name"], r["claims"]) for r in rows] == [(new, 13)] and receipt["complete"]
     rows, _ = daemon.rows("apps", "-S", stamp(evening))
     assert {r["name"]: r["claims"] for r in rows} == {old: 5, new: 13}
     said = [line for line in daemon.log.read_text().splitlines() if f"new program: {new}" in line or f", by {new}" in line]
-    assert len(said) == 2 and "new listener: port 45000/tcp" in said[1]
+    assert len(said) == 2 and "new listener: port 61500/tcp" in said[1]
     # the next night nothing is new
     night = usec()
     actors[2].do(f"client('c', {FAR}) and close('c')")

@@ -99,8 +99,8 @@ def test_open_claims_are_adopted_or_closed(make_daemon, make_actor):
     before, _ = daemon.rows("now")
     assert {c["port"] for c in before} == {staying, going}
     sync(daemon)
-    alive = usec()
     daemon.kill()
+    alive = usec()
     goes.close()
     daemon.start()
     now, _ = daemon.rows("now")
