@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "daemon/capture/source_events.h"
@@ -149,6 +150,15 @@ static inline int bind_to(int fd, int family, uint16_t port)
 	return bind(fd, &a.any, size_of(&a)) < 0 ? -errno : 0;
 }
 
+/* When it is known here that the other end is closed: this one is the second. */
+static inline void close_second(int fd)
+{
+	char byte;
+
+	assert_int_equal(read(fd, &byte, 1), 0);
+	(void)close(fd);
+}
+
 static inline void send_to(int fd, int family, uint16_t port)
 {
 	union sock_address a = loopback(family, port);
@@ -254,6 +264,19 @@ static inline const struct event_seen *get_told(
 		abort();
 	}
 	return e;
+}
+
+/* Hears more until this is told: what a connection's end waits for, the kernel does in its own time. */
+static inline void hear_of(
+	struct source_events *s, struct told *t, enum event_kind kind, uint64_t cookie)
+{
+	const struct timespec pause = {.tv_nsec = 1000 * 1000};
+	const usec_t until = clock_boot() + 10 * USEC_PER_SEC;
+
+	while (!find_told(t, kind, cookie, 0) && clock_boot() < until) {
+		(void)nanosleep(&pause, NULL);
+		assert_int_equal(source_events_read(s, keep_event, t), 0);
+	}
 }
 
 static inline size_t count_kind(const struct told *t, enum event_kind kind)
