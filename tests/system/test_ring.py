@@ -174,16 +174,20 @@ def test_the_ledger_killed_under_load(make_daemon, namespace, directory, what):
     daemon = make_daemon(options=("--rung", "events")).start()
     load = subprocess.Popen(namespace.enter(SUPPORT / "churn", "--exe", directory, "--count", 60_000, "--rate", 3000, "--seed", 7),
                             stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: daemon.call("org.portledger.ledger.Status")["recorded"] > 500, "the load to be on its way")
-    for i in range(3):
-        assert load.poll() is None
-        before = daemon.child("pl-ledger")
-        if "answer" in what:
-            daemon.call("org.portledger.ledger.Sync")
-        os.kill(before, signal.SIGKILL)
-        wait_for(lambda: daemon.answers() and daemon.child("pl-ledger") != before, "another ledger")
-    load.send_signal(signal.SIGUSR1)  # no more than what has been begun
-    truth = oracle.Truth(load.communicate(timeout=PATIENCE)[0])
+    try:
+        wait_for(lambda: daemon.call("org.portledger.ledger.Status")["recorded"] > 500, "the load to be on its way")
+        for i in range(3):
+            assert load.poll() is None
+            before = daemon.child("pl-ledger")
+            if "answer" in what:
+                daemon.call("org.portledger.ledger.Sync")
+            os.kill(before, signal.SIGKILL)
+            wait_for(lambda: daemon.answers() and daemon.child("pl-ledger") != before, "another ledger")
+        load.send_signal(signal.SIGUSR1)  # no more than what has been begun
+        truth = oracle.Truth(load.communicate(timeout=PATIENCE)[0])
+    finally:  # a load that goes on would be every other test's
+        load.kill()
+        load.wait()
     all_ended(daemon, truth)
     result = oracle.compare(daemon.database, [truth], source="events", attribution="event")
     assert result.is_exact(), str(result)
