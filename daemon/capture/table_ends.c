@@ -331,12 +331,19 @@ static bool is_relic(const struct table *t, const struct socket_end *end, usec_t
 	return begin != USEC_UNSET && was_silent(end, at, begin);
 }
 
-static void bound_relic(const struct table *t, struct ended *x)
+/* It was over when the first sweep began that no sign of life followed. */
+static void bound_relic(const struct table *t, struct ended *x, const struct socket_end *end)
 {
+	const usec_t told = x->at;
+
 	x->relic = true;
 	x->opened_after = x->earliest >= t->watched_since ? t->watched_since : 0;
 	x->exact = false;
 	x->at = t->whole_end[PROTOCOL_TCP];
+	for (size_t i = 0; i < TABLE_LOOKED; i++)
+		if (t->looked[i].end != 0 && (t->looked[i].protocols & BIT(PROTOCOL_TCP)) &&
+			was_silent(end, told, t->looked[i].begin))
+			x->at = MIN(x->at, t->looked[i].end);
 }
 
 /* A socket of which nothing is to be told, though it went. */
@@ -367,7 +374,7 @@ static int add_ended(struct table *t, struct entry *e, const struct socket_end *
 	x->late = t->sweeping;
 	date(t, x, end, told_after, prompt);
 	if (e->seen_begin == USEC_UNSET && is_relic(t, end, at))
-		bound_relic(t, x);
+		bound_relic(t, x, end);
 	add(t, x);
 	return 0;
 }
