@@ -178,9 +178,16 @@ static void test_more_calls_than_may_wait(void **state)
 	enum { CALLS = 140, TAKEN = 12 };
 	char calls[CALLS * sizeof(call)];
 	struct fixture *f = *state;
-	struct peer p = peer_connect(f);
+	int pidfd = pidfd_open(f->pid, 0);
 	size_t bytes = 0;
+	struct peer p;
 
+	if (pidfd < 0 && errno == ENOSYS) {
+		print_message("cannot run here: valgrind knows no pidfd_open\n");
+		skip();
+	}
+	(void)close(pidfd);
+	p = peer_connect(f);
 	for (size_t i = 0; i < CALLS; i++)
 		memcpy(calls + i * sizeof(call), call, sizeof(call));
 	assert_int_equal(kill(f->pid, SIGSTOP), 0);
