@@ -331,7 +331,7 @@ static bool is_relic(const struct table *t, const struct socket_end *end, usec_t
 	return begin != USEC_UNSET && was_silent(end, at, begin);
 }
 
-/* It was over when the first sweep began that no sign of life followed. */
+/* It was over when the first sweep after its last sign of life began. */
 static void bound_relic(const struct table *t, struct ended *x, const struct socket_end *end)
 {
 	const usec_t told = x->at;

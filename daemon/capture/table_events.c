@@ -461,8 +461,7 @@ int table_event_missed(struct table *t, usec_t at, enum table_untold untold,
 			!has_ended(e, untold))
 			continue;
 		if (e->told)
-			table_tell(&l, e, SIGHTING_CLOSED, at,
-				e->seen_begin != USEC_UNSET ? e->seen_begin : e->first_at);
+			table_tell(&l, e, SIGHTING_CLOSED, at, last_known(e));
 		table_entry_free(t, e);
 	}
 	return l.result;
